@@ -1,0 +1,86 @@
+"""CamVid street scenes at 240 x 180: a data set of one's own in PASCAL VOC's layout.
+
+Images in JPEGImages/*.jpg, masks (label = class, 255 = void) in
+SegmentationClass/*.png, names in ImageSets/Segmentation/{train,val,test}.txt.
+"""
+
+num_classes = 11
+crop_size = (96, 96)
+scale = (240, 180)
+
+metainfo = dict(
+    classes=(
+        'Sky', 'Building', 'Pole', 'Road', 'Pavement', 'Tree', 'SignSymbol', 'Fence', 'Car',
+        'Pedestrian', 'Bicyclist',
+    ),
+    palette=[
+        [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222],
+        [128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
+    ],
+)  # fmt: skip
+
+train_pipeline = [
+    dict(type='toast_mm.SeedAugmentation'),
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='toast_mm.LoadAnnotations'),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='toast_mm.LoadAnnotations'),  # behind Resize: the truth keeps its size
+    dict(type='PackSegInputs'),
+]
+tta_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.75, 1.0)],
+            [
+                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
+                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+            ],
+            [dict(type='toast_mm.LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
+
+_dataset = dict(
+    type='BaseSegDataset',
+    metainfo=metainfo,
+    data_root='data/camvid240',
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+    img_suffix='.jpg',
+    seg_map_suffix='.png',
+)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='toast_mm.InfiniteSampler', shuffle=True),
+    dataset=dict(
+        **_dataset, ann_file='ImageSets/Segmentation/train.txt', pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**_dataset, ann_file='ImageSets/Segmentation/val.txt', pipeline=test_pipeline),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**_dataset, ann_file='ImageSets/Segmentation/test.txt', pipeline=test_pipeline),
+)
+
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

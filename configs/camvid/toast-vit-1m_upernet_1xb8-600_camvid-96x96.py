@@ -1,0 +1,35 @@
+"""CamVid on a CPU: UPerNet of 64 channels on a ViT of about 1M parameters.
+
+The backbone is frozen at random weights, so the result says that the pipeline
+works and nothing about the method.
+"""
+
+_base_ = [
+    '../_base_/backbones/vit-1m_scratch.py',
+    '../_base_/methods/toast_early.py',
+    '../_base_/models/upernet.py',
+    '../_base_/datasets/camvid_96x96.py',
+    '../_base_/schedules/segmentation_20k.py',
+    '../_base_/segmentation_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
+    backbone=dict(**_base_.backbone, **_base_.method, out_indices=_base_.stages),
+    decode_head=dict(
+        in_channels=[_base_.embed_dims] * 4, channels=64, num_classes=_base_.num_classes
+    ),
+    auxiliary_head=dict(
+        in_channels=_base_.embed_dims, channels=64, num_classes=_base_.num_classes
+    ),
+)
+
+max_iters = 600
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=200)
+default_hooks = dict(checkpoint=dict(interval=200))
+auto_scale_lr = dict(base_batch_size=8)

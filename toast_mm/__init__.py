@@ -1,0 +1,22 @@
+"""TOAST, transfer learning by attention steering, for the OpenMMLab world.
+
+Importing the package registers its parts under scope ``toast_mm``, makes
+mmengine read checkpoints safely, and lets configs inherit by package name.
+"""
+
+from importlib.util import find_spec
+
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.utils import is_installed
+
+from . import checkpoint, datasets, engine, models
+from .version import __version__
+
+__all__ = ['__version__', 'checkpoint', 'datasets', 'engine', 'models']
+
+# `_base_ = ['toast_mm::...']` asks this map for the distribution of a module. Of mmseg it knows
+# upstream's only; under another build (onedl-mmsegmentation) the module's own name finds it.
+MODULE2PACKAGE.setdefault('toast_mm', 'toast_mm')
+for _module in ('mmseg', 'mmpretrain'):
+    if not is_installed(MODULE2PACKAGE[_module]) and find_spec(_module):
+        MODULE2PACKAGE[_module] = _module

@@ -1,0 +1,63 @@
+"""What the command lines of ``tools/`` have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+
+import mmengine.runner
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+
+from .runner import Runner
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Parser with the arguments that mm tools share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir', help='folder for logs, checkpoints and metrics; work_dirs/<config name>'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='settings that replace those of the config: key=value, key="[a,b]" or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # torch.distributed.launch hands over the local rank as an argument, torchrun does not.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Config file with ``--cfg-options``, ``--launcher`` and ``--work-dir`` applied."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def build_runner(cfg: Config) -> mmengine.runner.Runner:
+    """The runner that the config names, by default this project's."""
+    return RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
+
+
+def is_file(path: str) -> bool:
+    """Whether a checkpoint can be looked for: a local file that exists, or a remote one."""
+    return '://' in path or osp.isfile(path)

@@ -1,0 +1,38 @@
+"""Predictions of a test run in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.evaluator import DumpResults
+
+from toast_mm.registry import METRICS
+
+
+@METRICS.register_module()
+class DumpPredictions(DumpResults):
+    """mmengine's ``DumpResults`` without what would not fit: logits and copies of the truth.
+
+    The logits of one ADE20K image take 200 MB; its label map takes 3. The file
+    appears under its name when it is complete.
+    """
+
+    def process(self, data_batch: Any, predictions: Sequence[dict]) -> None:
+        """Keep predictions and metadata of a batch."""
+        dropped = ('seg_logits', 'i_seg_logits', 'gt_sem_seg')
+        super().process(
+            data_batch,
+            [{key: value for key, value in p.items() if key not in dropped} for p in predictions],
+        )
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write the file; it has no metrics of its own."""
+        path = self.out_file_path
+        root, suffix = os.path.splitext(path)
+        self.out_file_path = f'{root}.partial{suffix}'
+        super().compute_metrics(results)
+        os.replace(self.out_file_path, path)
+        self.out_file_path = path
+        return {}

@@ -1,0 +1,133 @@
+"""mmengine's Runner for tuning: checkpoints that are whole, and CPUs that count as devices."""
+
+from __future__ import annotations
+
+import copy
+import os
+import os.path as osp
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mmengine.runner
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_distributed, master_only
+from mmengine.model import revert_sync_batchnorm
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class Runner(mmengine.runner.Runner):
+    """mmengine's ``Runner``; configs choose it by ``runner_type='toast_mm.Runner'``.
+
+    Differs in this:
+
+    - A checkpoint appears under its name when it is complete, and an automatic
+      resumption takes the newest complete one, whatever an interruption left.
+    - Testing and resuming demand every key of the model. Starting from another
+      model's weights (``load_from``) demands the backbone's, and warns of others.
+    - A resumed run takes its seed from the checkpoint where the config has none.
+    - Distributed runs work on machines without a GPU (gloo, BN for SyncBN).
+    """
+
+    _demand_all = False
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As mmengine, whose own initialisation needs a GPU under ``torchrun``."""
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine, whose DDP wrapper names a GPU even if there is none."""
+        if self.distributed and not torch.cuda.is_available():
+            model = revert_sync_batchnorm(model)
+            defaults = dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            )
+            model_wrapper_cfg = {**defaults, **(model_wrapper_cfg or {})}
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> Runner:
+        """Build from a config; a resumed run starts from the newest whole checkpoint and its seed."""
+        cfg = copy.deepcopy(cfg)
+        if cfg.get('resume') and not cfg.get('load_from'):
+            cfg['load_from'] = latest_checkpoint(cfg['work_dir'])
+            cfg['resume'] = cfg['load_from'] is not None
+        randomness = cfg.get('randomness') or {}
+        if cfg.get('resume') and randomness.get('seed') is None:
+            # The samplers are built, and take the seed, before mmengine resumes.
+            checkpoint = CheckpointLoader.load_checkpoint(cfg['load_from'], map_location='cpu')
+            cfg['randomness'] = {**randomness, 'seed': checkpoint.get('meta', {}).get('seed')}
+        return super().from_cfg(cfg)
+
+    def test(self) -> dict:
+        """As mmengine, from a checkpoint that holds the whole model."""
+        self._resume = False
+        self._demand_all = True
+        return super().test()
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool | None = None,
+        revise_keys: list = [(r'^module.', '')],  # noqa: B006  mmengine's signature
+    ) -> dict:
+        """Load weights; by default strictly when testing and resuming.
+
+        Raises:
+            CheckpointError: Names the file and what is missing in it.
+        """
+        if strict is None:
+            strict = self._resume or self._demand_all
+        try:
+            checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
+        except RuntimeError as error:
+            raise CheckpointError(f'{filename}: {error}') from error
+        if self._resume and not {'meta', 'message_hub'} <= checkpoint.keys():
+            raise CheckpointError(
+                f'{filename} holds weights without the state of a training and cannot be resumed; '
+                f'to start from these weights say --cfg-options load_from={filename}'
+            )
+        return checkpoint
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Write under a temporary name, then rename."""
+        if '://' in out_dir:  # remote stores put files whole
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        partial = f'{filename}.partial'
+        super().save_checkpoint(out_dir, partial, *args, **kwargs)
+        os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """Newest checkpoint of a training in a folder, or None.
+
+    The one that ``last_checkpoint`` names, or, if an interruption left that
+    file behind the facts, the numbered one that counts furthest.
+    """
+    folder = Path(work_dir)
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        named = pointer.read_text().strip()
+        for candidate in (named, str(folder / osp.basename(named))):
+            if named and osp.isfile(candidate):
+                return candidate
+    numbered = {}
+    for path in folder.glob('*.pth'):
+        if match := re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', path.name):
+            numbered[int(match[1])] = str(path)
+    return numbered[max(numbered)] if numbered else None

@@ -1,0 +1,3 @@
+from .backbones import TOASTViT
+
+__all__ = ['TOASTViT']

@@ -1,0 +1,3 @@
+from .toast_vit import TOASTViT
+
+__all__ = ['TOASTViT']

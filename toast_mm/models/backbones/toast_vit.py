@@ -1,0 +1,210 @@
+"""TOAST on a Vision Transformer.
+
+Shi et al., `Refocusing Is Key to Transfer Learning <https://arxiv.org/abs/2305.15542>`_, sec. 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
+from torch import Tensor
+
+from toast_mm.registry import MODELS
+from toast_mm.topdown import FeatureSelection, FeedbackRoute, LinearFeedback, TopDown
+
+from .steering import SteeredBackbone
+
+
+class SteeredAttention(MultiheadAttention):
+    """mmpretrain's attention with a top-down signal on the values (paper sec. 3.1, step iv).
+
+    ``Q, K = W_Q x, W_K x`` and ``V = W_V (x + td)``; the signal is not normed.
+    Adds no state to its parent.
+    """
+
+    value_bias_twice: bool
+
+    def forward(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
+        """Attend from normed tokens, signal and result all ``(B, N, C)``."""
+        if signal is None:
+            return super().forward(x)
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        value = value + self.project_value(signal)
+        query, key, value = (
+            tokens.unflatten(-1, (self.num_heads, self.head_dims)).transpose(1, 2)
+            for tokens in (query, key, value)
+        )
+        attn_drop = self.attn_drop if self.training else 0.0
+        x = self.scaled_dot_product_attention(query, key, value, dropout_p=attn_drop)
+        x = self.proj(x.transpose(1, 2).flatten(2))
+        return self.out_drop(self.gamma1(self.proj_drop(x)))
+
+    def project_value(self, signal: Tensor) -> Tensor:
+        """``W_V td``, and the value bias once more where it enters twice."""
+        weight = self.qkv.weight[-self.embed_dims :]
+        twice = self.value_bias_twice and self.qkv.bias is not None
+        return F.linear(signal, weight, self.qkv.bias[-self.embed_dims :] if twice else None)
+
+
+class SteeredEncoderLayer(TransformerEncoderLayer):
+    """mmpretrain's encoder layer that hands a signal to its attention; adds no state."""
+
+    attn: SteeredAttention
+
+    def forward(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
+        """Tokens ``(B, N, C)`` and an optional signal of that shape to tokens."""
+        x = x + self.attn(self.ln1(x), signal)
+        return self.ffn(self.ln2(x), identity=x)
+
+
+@MODELS.register_module()
+class TOASTViT(SteeredBackbone, VisionTransformer):
+    """mmpretrain's Vision Transformer, frozen, with top-down attention steering.
+
+    Loads every ``mmpretrain.VisionTransformer`` checkpoint key for key; what is
+    tuned lives under ``topdown.*``. The first pass always runs in eval mode; a
+    configured ``drop_path_rate`` acts in the second pass only, which is a
+    deviation from the published code and makes the first pass a fixed function.
+
+    Args:
+        feedback_from: Number of blocks after which the signal is read: 1 to L,
+            ``'middle'`` (L // 2) or ``'last'`` (L, through the final norm).
+            None removes the top-down part and leaves the plain backbone.
+            Defaults to ``'last'``.
+        feedback_to: First block that receives a signal: 0 to
+            ``feedback_from - 1``, ``'first'`` (0) or ``'middle'``. Defaults to
+            ``'first'``.
+        token_selection: Whether tokens are selected by a mask; otherwise the
+            mask is 1. Defaults to True.
+        channel_selection: Whether channels are selected; otherwise the channel
+            transform and the feedback path stay frozen at their loaded values
+            and only the task embedding is tuned. Defaults to True.
+        tune_channel_transform: Whether the channel transform is tuned (as in
+            the paper; the published vision code leaves it at the identity).
+            Defaults to True.
+        value_bias_twice: Whether the bias of the value projection enters once
+            more with the signal, as published weights were trained. Defaults
+            to True.
+        pretuned: Checkpoint (path or URL) whose ``topdown.*`` weights
+            :meth:`init_weights` loads, from any backbone of this width and
+            route. Defaults to None.
+        frozen: Whether the backbone is frozen: no gradients, and eval mode
+            whatever :meth:`train` says. Defaults to True.
+        out_indices: Blocks whose outputs are returned, in ascending order.
+            Defaults to -1, the last one.
+        **kwargs: Arguments of ``mmpretrain.VisionTransformer``: ``arch``,
+            ``img_size``, ``patch_size``, ``out_type``, ``drop_path_rate``,
+            ``init_cfg`` and the others. Note that ``arch='small'`` is 768-d
+            there; ViT-S is ``'deit-small'``.
+
+    Raises:
+        ValueError: The route does not fit the backbone, an output index is out
+            of range, or no output comes after the first receiver.
+
+    Example:
+        >>> backbone = TOASTViT(arch='deit-tiny', feedback_from='middle', out_type='featmap')
+        >>> backbone(torch.rand(1, 3, 224, 224))[0].shape
+        torch.Size([1, 192, 14, 14])
+    """
+
+    # The norm of out_type='avg_featmap' belongs to the output, not to a pre-trained ViT.
+    new_modules = ('ln2',)
+
+    def __init__(
+        self,
+        *,
+        feedback_from: int | str | None = 'last',
+        feedback_to: int | str = 'first',
+        token_selection: bool = True,
+        channel_selection: bool = True,
+        tune_channel_transform: bool = True,
+        value_bias_twice: bool = True,
+        pretuned: str | None = None,
+        frozen: bool = True,
+        out_indices: Sequence[int] | int = -1,
+        **kwargs: Any,
+    ) -> None:
+        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        super().__init__(out_indices=indices, **kwargs)
+        self.out_indices = self._check_out_indices(out_indices)
+        for layer in self.layers:  # subclasses without state: keys and weights stay as they are
+            layer.__class__ = SteeredEncoderLayer
+            layer.attn.__class__ = SteeredAttention
+            layer.attn.value_bias_twice = value_bias_twice
+
+        topdown = None
+        if feedback_from is not None:
+            self.route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
+            if self.out_indices[-1] < self.route.feedback_to:
+                raise ValueError(
+                    f'out_indices={out_indices} end below the first block that receives a signal, '
+                    f'{self.route.feedback_to}: no output would be steered'
+                )
+            selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
+            feedback = LinearFeedback(self.embed_dims, self.route.receivers)
+            topdown = TopDown(selection, feedback, channel_selection)
+        self.steer(topdown, pretuned, frozen)
+        self._freeze_unused()
+
+    def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid."""
+        x, grid = self.patch_embed(image)
+        if self.cls_token is not None:
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        x = x + resize_pos_embed(
+            self.pos_embed,
+            self.patch_resolution,
+            grid,
+            mode=self.interpolate_mode,
+            num_extra_tokens=self.num_extra_tokens,
+        )
+        return self.pre_norm(self.drop_after_pos(x)), grid
+
+    def run_block(self, block: int, stream: Tensor, signal: Tensor | None = None) -> Tensor:
+        """Run one encoder layer."""
+        return self.layers[block](stream, signal)
+
+    def read_out(self, stream: Tensor) -> Tensor:
+        """The output passes the final norm; the stream in the middle is taken as it is."""
+        return self.ln1(stream) if self.route.reads_output and self.final_norm else stream
+
+    def format_output(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
+        """Output of a block as ``out_type`` says, the last one through the final norm."""
+        if block == self.num_layers - 1 and self.final_norm:
+            stream = self.ln1(stream)
+        return self._format_output(stream, context)
+
+    def train(self, mode: bool = True) -> TOASTViT:
+        """Set the mode; what is frozen stays in eval mode."""
+        super().train(mode)
+        if self.frozen_stages > 0:
+            self._freeze_stages()
+        return self
+
+    def _check_out_indices(self, out_indices: Sequence[int] | int) -> list[int]:
+        last = self.num_layers - 1
+        if not self.out_indices or max(self.out_indices) > last:
+            raise ValueError(
+                f'out_indices={out_indices} must name blocks of this backbone: 0..{last}, or '
+                f'-{last + 1}..-1 counted from the end'
+            )
+        return sorted(set(self.out_indices))
+
+    def _freeze_unused(self) -> None:
+        """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""
+        last = self.out_indices[-1]
+        first_pass = self.route.feedback_from if self.topdown else 0
+        unused = list(self.layers[max(last + 1, first_pass) :])
+        if self.final_norm and max(last + 1, first_pass) < self.num_layers:
+            unused.append(self.ln1)
+        if self.topdown:
+            receivers = self.topdown.feedback.layers
+            unused += [receivers[name].emit for name in receivers if int(name) > last]
+        for module in unused:
+            module.requires_grad_(False)

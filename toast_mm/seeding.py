@@ -1,0 +1,17 @@
+"""Random states as a function of counters."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def seed_everything(*counters: int) -> None:
+    """Seed Python, numpy and torch (all devices) from non-negative counters.
+
+    Different counters give independent streams; equal ones the same stream.
+    """
+    python, numpy, pytorch = np.random.SeedSequence(counters).generate_state(3)
+    random.seed(int(python))
+    np.random.seed(numpy)
+    torch.manual_seed(int(pytorch))

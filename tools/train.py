@@ -1,0 +1,82 @@
+"""Tune a classifier or a segmentor.
+
+Example:
+    python tools/train.py configs/ade20k_toast_upernet.py --amp
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+from mmengine.config import Config
+
+from toast_mm.engine import parameter_table
+from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint, or from the newest one in the work dir if none is named',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision (on a CPU: bfloat16 autocast)'
+    )
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by actual batch size / auto_scale_lr.base_batch_size',
+    )
+    args = parser.parse_args()
+    if args.resume not in (None, 'auto') and not is_file(args.resume):
+        parser.error(f'--resume: checkpoint {args.resume} does not exist')
+    return args
+
+
+def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            sys.exit('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    if args.amp:
+        wrapper = cfg.optim_wrapper
+        if wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
+            if torch.cuda.is_available():
+                wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+            else:
+                wrapper.type = 'toast_mm.BFloat16OptimWrapper'
+        elif not wrapper.type.endswith(('AmpOptimWrapper', 'BFloat16OptimWrapper')):
+            sys.exit(f'--amp: optim_wrapper.type is {wrapper.type}; it works with OptimWrapper')
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    apply_arguments(cfg, args)
+    runner = build_runner(cfg)
+    runner.logger.info(f'Parameters:\n{parameter_table(runner.model)}')
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        runner.logger.warning(
+            f'interrupted after {runner.iter} iterations; the same command with --resume goes on '
+            f'from the newest checkpoint in {runner.work_dir}'
+        )
+        sys.exit(130)
+    runner.logger.info(f'Done: logs and checkpoints are in {runner.work_dir}')
+
+
+if __name__ == '__main__':
+    main()
