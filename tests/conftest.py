@@ -1,0 +1,92 @@
+"""Data sets in the layouts and encodings of the real ones, on images made here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+def scene(rng: np.random.Generator, labels: list[int], size: tuple[int, int] = (64, 48)):
+    """Image of rectangles on a textured background, and its mask of the given labels."""
+    width, height = size
+    image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+    mask = np.full((height, width), labels[0], dtype=np.uint8)
+    for label in labels[1:]:
+        x, y = rng.integers(0, width - 20), rng.integers(0, height - 16)
+        image[y : y + 16, x : x + 20] = 60 + np.array([label * 37, label * 61, label * 89]) % 190
+        mask[y : y + 16, x : x + 20] = label
+    return Image.fromarray(image), mask
+
+
+def save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture(scope='session')
+def ade20k(tmp_path_factory) -> Path:
+    """ADEChallengeData2016: gray PNGs, 0 = other, 1..150."""
+    root = tmp_path_factory.mktemp('ade') / 'ADEChallengeData2016'
+    rng = np.random.default_rng(0)
+    for split, number in (('training', 6), ('validation', 2)):
+        for index in range(number):
+            image, mask = scene(rng, [0, 1 + index, 75, 150])
+            save(image, root / 'images' / split / f'ADE_{index:04}.jpg')
+            save(Image.fromarray(mask), root / 'annotations' / split / f'ADE_{index:04}.png')
+    return root
+
+
+@pytest.fixture(scope='session')
+def voc12aug(tmp_path_factory) -> Path:
+    """VOC2012 with SegmentationClassAug: palette PNGs, 0 = background, 255 = ignore."""
+    root = tmp_path_factory.mktemp('voc') / 'VOC2012'
+    rng = np.random.default_rng(1)
+    palette = rng.integers(0, 256, 768, dtype=np.uint8).tobytes()
+    for split, number in (('train', 3), ('aug', 3), ('val', 2)):
+        annotations = 'SegmentationClassAug' if split == 'aug' else 'SegmentationClass'
+        names = [f'{split}_{index}' for index in range(number)]
+        for name in names:
+            image, mask = scene(rng, [0, 1, 20])
+            mask[:3] = 255
+            paletted = Image.fromarray(mask)
+            paletted.putpalette(palette)
+            save(image, root / 'JPEGImages' / f'{name}.jpg')
+            save(paletted, root / annotations / f'{name}.png')
+        lists = root / 'ImageSets' / 'Segmentation'
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f'{split}.txt').write_text('\n'.join(names))
+    return root
+
+
+@pytest.fixture(scope='session')
+def camvid(tmp_path_factory) -> Path:
+    """CamVid in VOC's layout: gray PNGs, 0..10, 255 = void."""
+    root = tmp_path_factory.mktemp('camvid')
+    rng = np.random.default_rng(2)
+    for split in ('train', 'val', 'test'):
+        names = [f'{split}_{index}' for index in range(3)]
+        for name in names:
+            image, mask = scene(rng, [3, 0, 8, 10])
+            mask[-2:] = 255
+            save(image, root / 'JPEGImages' / f'{name}.jpg')
+            save(Image.fromarray(mask), root / 'SegmentationClass' / f'{name}.png')
+        lists = root / 'ImageSets' / 'Segmentation'
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f'{split}.txt').write_text('\n'.join(names))
+    return root
+
+
+@pytest.fixture(scope='session')
+def folders(tmp_path_factory) -> Path:
+    """A classification data set: one folder per class and split."""
+    root = tmp_path_factory.mktemp('folders')
+    rng = np.random.default_rng(3)
+    for split, number in (('train', 6), ('val', 4)):
+        for label in range(2):
+            for index in range(number):
+                image, _ = scene(rng, [0, label + 1], (40, 40))
+                save(image, root / split / f'class_{label}' / f'{label}_{index}.png')
+    return root

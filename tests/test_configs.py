@@ -1,0 +1,196 @@
+"""Every file under configs/ parses, builds with a tiny arch, and trains and predicts on data."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.models import VisionTransformer
+
+import toast_mm  # noqa: F401  registers the parts
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+PIECES = sorted(CONFIGS.glob('_base_/**/*.py'))
+JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(PIECES))
+DIM = 16
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def shrink(cfg: Config, data_root: Path) -> Config:
+    """The same job with narrow layers, without pre-trained weights, on data of a test."""
+    arch = cfg.model.backbone.arch
+    layers = arch.num_layers if isinstance(arch, dict) else depth(arch)
+    cfg.model.backbone.arch = dict(
+        embed_dims=DIM, num_layers=layers, num_heads=2, feedforward_channels=DIM
+    )
+    cfg.model.backbone.init_cfg = None
+    cfg.model.decode_head.update(in_channels=[DIM] * 4, channels=8)
+    cfg.model.auxiliary_head.update(in_channels=DIM, channels=8)
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.norm_cfg.type = 'BN'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        for dataset in loader.dataset.get('datasets', [loader.dataset]):
+            dataset.data_root = str(data_root)
+    return cfg
+
+
+def depth(arch: str) -> int:
+    return VisionTransformer.arch_zoo[arch]['num_layers']
+
+
+def build(cfg: Config) -> torch.nn.Module:
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture
+def data_root(request):
+    """Data set of a config, by what its name says."""
+    return lambda path: request.getfixturevalue(
+        re.search(r'ade20k|voc12aug|camvid', Path(path).name)[0]
+    )
+
+
+@pytest.mark.parametrize('path', PIECES, ids=name)
+def test_pieces_parse(path):
+    assert set(Config.fromfile(path)) - {'_base_'}
+
+
+@pytest.mark.parametrize('path', JOBS, ids=name)
+def test_jobs_train_and_predict(path, data_root):
+    cfg = Config.fromfile(path)
+    assert cfg.custom_imports == dict(imports=['toast_mm'], allow_failed_imports=False)
+    cfg = shrink(cfg, data_root(path))
+    torch.manual_seed(0)
+    model = build(cfg)
+    assert len(cfg.model.backbone.out_indices) == 4
+
+    model.train()
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+    data = model.data_preprocessor(batch, training=True)
+    crop = cfg.crop_size
+    assert data['inputs'].shape[1:] == (3, *crop)
+    mean = torch.tensor(cfg.preprocessing.mean).view(3, 1, 1)
+    std = torch.tensor(cfg.preprocessing.std).view(3, 1, 1)
+    top, left = (min(side, 40) for side in crop)
+    expected = (batch['inputs'][0].flip(0).float() - mean) / std  # BGR to RGB
+    torch.testing.assert_close(data['inputs'][0][:, :top, :left], expected[:, :top, :left])
+
+    losses = model.loss(**data)
+    total = losses['decode.loss_ce'] + losses['aux.loss_ce']
+    assert total.isfinite() and total > 0
+    total.backward()
+    for parameter_name, parameter in model.named_parameters():
+        trains = not parameter_name.startswith('backbone.') or 'topdown' in parameter_name
+        assert parameter.requires_grad == trains, parameter_name
+        assert (parameter.grad is not None) == trains, parameter_name
+
+    model.eval()
+    sample = next(iter(Runner.build_dataloader(cfg.test_dataloader, seed=0)))
+    with torch.no_grad():
+        result = model.test_step(sample)[0]
+    assert result.pred_sem_seg.shape == sample['data_samples'][0].gt_sem_seg.shape
+    assert result.pred_sem_seg.data.max() < cfg.num_classes
+
+
+@pytest.mark.parametrize(
+    'path, source',
+    [
+        ('ade20k_toast_upernet.py', 6),
+        ('ade20k_toast-last_upernet.py', 12),
+        ('voc12aug_toast_upernet.py', 6),
+        ('voc12aug_toast-last_upernet.py', 12),
+    ],
+)
+def test_full_size_jobs_follow_the_recipe(path, source):
+    """REFERENCE: AbSViT's UPerNet with the paper's route (sec. 4.4), on 8 x 2 images."""
+    cfg = Config.fromfile(CONFIGS / path)
+    cfg.model.backbone.init_cfg = None
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    route = model.backbone.route
+    assert (route.depth, route.feedback_from, route.feedback_to) == (12, source, 0)
+    assert model.backbone.out_indices == [2, 5, 8, 11]
+    assert model.backbone.embed_dims == 768 and model.backbone.patch_embed.projection.stride[0] == 16
+    feedback = sum(p.numel() for p in model.backbone.topdown.feedback.parameters())
+    assert feedback == 2 * source * 768**2
+    assert model.decode_head.channels == 512 and model.auxiliary_head.channels == 256
+    assert model.auxiliary_head.loss_decode.loss_weight == 0.4
+    iterations = 160000 if 'ade20k' in path else 20000
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == iterations
+    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 1500
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 16
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 6e-5, 0.01)
+    assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3
+
+
+@pytest.mark.parametrize('backbone', sorted((CONFIGS / '_base_/backbones').glob('*.py')), ids=name)
+def test_size_changes_by_one_line(backbone, tmp_path, ade20k):
+    cfg = exchange(tmp_path, 'backbones/vit-b16_in21k.py', f'backbones/{backbone.name}')
+    model = build(shrink(cfg, ade20k))
+    assert model.backbone.num_layers == {'vit-l16_in21k': 24, 'vit-1m_scratch': 6}.get(
+        backbone.stem, 12
+    )
+    assert cfg.model.data_preprocessor.mean == Config.fromfile(backbone).preprocessing.mean
+    out = model(torch.rand(2, 3, 64, 64))
+    assert out.shape == (2, 150, *out.shape[2:])
+
+
+@pytest.mark.parametrize(
+    'method, parts',
+    [
+        ('toast', {'topdown': 12}),
+        ('toast_early', {'topdown': 6}),
+        ('toast_late', {'topdown': 6}),
+        ('linear', {}),
+        ('finetune', {'layers': 12}),
+    ],
+)
+def test_method_changes_by_one_line(method, parts, tmp_path, ade20k):
+    cfg = exchange(tmp_path, 'methods/toast_early.py', f'methods/{method}.py')
+    backbone = build(shrink(cfg, ade20k)).backbone
+    tuned = [name for name, p in backbone.named_parameters() if p.requires_grad]
+    assert {name.split('.')[0] for name in tuned} >= set(parts)
+    if 'topdown' in parts:
+        assert sum('descend' in name for name in tuned) == parts['topdown']
+        assert all(name.startswith('topdown.') for name in tuned)
+    elif not parts:
+        assert tuned == []
+    else:
+        assert len(tuned) == len(list(backbone.parameters()))
+
+
+def test_all_methods_are_tested():
+    tested = {'toast', 'toast_early', 'toast_late', 'linear', 'finetune'}
+    assert {path.stem for path in (CONFIGS / '_base_/methods').glob('*.py')} == tested
+
+
+def exchange(folder: Path, old: str, new: str) -> Config:
+    """The ADE20K job with one of its `_base_` lines exchanged."""
+    text = (CONFIGS / 'ade20k_toast_upernet.py').read_text()
+    assert text.count(old) == 1
+    path = folder / 'job.py'
+    path.write_text(text.replace(old, new).replace("'./_base_", f"'{CONFIGS}/_base_"))
+    return Config.fromfile(path)
+
+
+def test_test_time_augmentation_is_defined_for_every_job():
+    for path in JOBS:
+        cfg = Config.fromfile(path)
+        assert cfg.tta_model.type == 'SegTTAModel'
+        assert cfg.tta_pipeline[-1].type == 'TestTimeAug'

@@ -1,0 +1,159 @@
+"""From an empty directory, with the package as a wheel, under a plain mmengine Runner."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SEGMENTATION = """
+default_scope = 'mmseg'
+custom_imports = dict(imports=['toast_mm'], allow_failed_imports=False)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(type='SegDataPreProcessor', size=(48, 64), seg_pad_val=255),
+    backbone=dict(
+        type='toast_mm.TOASTViT',
+        arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32),
+        patch_size=8,
+        out_type='featmap',
+        feedback_from='middle',
+    ),
+    decode_head=dict(
+        type='FCNHead', in_channels=16, in_index=0, channels=8, num_convs=1, num_classes=150
+    ),
+)
+dataset = dict(type='ADE20KDataset', data_root={data!r}, pipeline=pipeline,
+    data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'))
+train_dataloader = dict(
+    batch_size=2, sampler=dict(type='InfiniteSampler', shuffle=True), dataset=dataset
+)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+"""
+
+CLASSIFICATION = """
+default_scope = 'mmpretrain'
+custom_imports = dict(imports=['toast_mm'], allow_failed_imports=False)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='toast_mm.TOASTViT',
+        arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32),
+        img_size=40,
+        patch_size=8,
+    ),
+    head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=16),
+)
+train_dataloader = dict(
+    batch_size=6,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CustomDataset', data_root={data!r} + '/train',
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]),
+)
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+"""
+
+TRAIN = """
+import copy, sys
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+class Remember(Hook):
+    def before_train(self, runner):
+        self.weights = copy.deepcopy(runner.model.state_dict())
+
+cfg = Config.fromfile(sys.argv[1])
+cfg.work_dir = 'runs'
+runner = Runner.from_cfg(cfg)
+assert type(runner) is Runner
+start = Remember()
+runner.register_hook(start)
+runner.train()
+import toast_mm
+print('package', toast_mm.__file__)
+print('steps', runner.iter)
+for name, tensor in runner.model.state_dict().items():
+    if not tensor.equal(start.weights[name]):
+        print('moved', name)
+"""
+
+# The base expression is evaluated, and with it the import that makes the name known.
+INHERITING = """
+_base_ = [__import__('toast_mm') and 'toast_mm::_base_/methods/toast_early.py',
+          'mmseg::_base_/schedules/schedule_20k.py']
+method = dict(feedback_to=2)
+"""
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory) -> Path:
+    """Folder with the package as its wheel installs it."""
+    folder = tmp_path_factory.mktemp('site')
+    pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
+    subprocess.run(
+        [*pip, 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', folder / 'wheel', ROOT],
+        check=True,
+    )
+    (wheel,) = (folder / 'wheel').glob('toast_mm-*.whl')
+    subprocess.run(
+        [*pip, 'install', '-q', '--no-deps', '--no-index', '--target', folder / 'site', wheel],
+        check=True,
+    )
+    return folder / 'site'
+
+
+def run(site: Path, folder: Path, *arguments: str) -> str:
+    """Run Python in a folder of one's own, with the wheel's package and not the repository's."""
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': str(site), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    return process.stdout
+
+
+@pytest.mark.parametrize(
+    'config, data, head', [(SEGMENTATION, 'ade20k', 'decode_head'), (CLASSIFICATION, 'folders', 'head')]
+)
+def test_a_config_of_ones_own_trains(site, tmp_path, request, config, data, head):
+    root = str(request.getfixturevalue(data))
+    (tmp_path / 'mine.py').write_text(config.replace('{data!r}', repr(root)))
+    (tmp_path / 'train.py').write_text(TRAIN)
+    lines = run(site, tmp_path, 'train.py', 'mine.py').splitlines()
+    assert f'package {site}/toast_mm/__init__.py' in lines
+    assert 'steps 2' in lines
+    moved = {line.split()[1] for line in lines if line.startswith('moved ')}
+    assert 'backbone.topdown.selection.task_embedding' in moved
+    assert any(name.startswith(f'{head}.') for name in moved)
+    assert not any(n.startswith('backbone.') and 'topdown' not in n for n in moved)
+
+
+def test_a_text_config_inherits_by_name(site, tmp_path):
+    (tmp_path / 'mine.py').write_text(INHERITING)
+    code = "from mmengine.config import Config; cfg = Config.fromfile('mine.py'); " + (
+        'print(cfg.method.type, cfg.method.feedback_from, cfg.method.feedback_to, '
+        'cfg.train_cfg.max_iters)'
+    )
+    output = run(site, tmp_path, '-c', code)
+    assert output.splitlines()[-1] == 'toast_mm.TOASTViT middle 2 20000'
+
+
+def test_a_job_of_the_wheel_is_inherited_whole(site, tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = [__import__('toast_mm') and 'toast_mm::camvid/"
+        "toast-vit-1m_upernet_1xb8-600_camvid-96x96.py']\n"
+        'model = dict(decode_head=dict(channels=32))\n'
+    )
+    code = "from mmengine.config import Config; m = Config.fromfile('mine.py').model; " + (
+        'print(m.decode_head.type, m.decode_head.channels, m.backbone.type)'
+    )
+    assert run(site, tmp_path, '-c', code).splitlines()[-1] == 'UPerHead 32 toast_mm.TOASTViT'
