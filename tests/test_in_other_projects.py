@@ -1,11 +1,18 @@
 """From an empty directory, with the package as a wheel, under a plain mmengine Runner."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+
+import toast_mm
 
 ROOT = Path(__file__).parents[1]
 
@@ -157,3 +164,34 @@ def test_a_job_of_the_wheel_is_inherited_whole(site, tmp_path):
         'print(m.decode_head.type, m.decode_head.channels, m.backbone.type)'
     )
     assert run(site, tmp_path, '-c', code).splitlines()[-1] == 'UPerHead 32 toast_mm.TOASTViT'
+
+
+UPERNET = """
+default_scope = 'mmseg'
+norm_cfg = dict(type='BN')
+model = dict(
+    type='EncoderDecoder',
+    backbone=dict(type='SwinTransformer'),
+    decode_head=dict(type='UPerHead', in_channels=[96, 192, 384, 768], in_index=[0, 1, 2, 3],
+        channels=64, num_classes=19, norm_cfg=norm_cfg),
+    auxiliary_head=dict(type='FCNHead', in_channels=384, in_index=2, channels=64, num_classes=19,
+        norm_cfg=norm_cfg),
+)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=6e-5))
+"""
+
+
+def test_the_config_of_the_readme_works(tmp_path):
+    (tmp_path / 'my_upernet_config.py').write_text(UPERNET)
+    (config,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    (tmp_path / 'mine.py').write_text(config)
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    with torch.device('meta'), DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+    assert type(model.backbone) is toast_mm.models.TOASTViT
+    outputs = model.backbone(torch.rand(1, 3, 512, 512, device='meta'))
+    assert [tuple(output.shape) for output in outputs] == [(1, 768, 32, 32)] * 4
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    state = {id(p) for group in wrapper.optimizer.param_groups for p in group['params']}
+    frozen = {id(p) for p in model.parameters() if not p.requires_grad}
+    assert state and frozen and not state & frozen

@@ -14,9 +14,10 @@ from .version import __version__
 
 __all__ = ['__version__', 'checkpoint', 'datasets', 'engine', 'models']
 
-# `_base_ = ['toast_mm::...']` asks this map for the distribution of a module. Of mmseg it knows
-# upstream's only; under another build (onedl-mmsegmentation) the module's own name finds it.
-MODULE2PACKAGE.setdefault('toast_mm', 'toast_mm')
+# Where `_base_ = ['toast_mm::...']` looks. mmengine wants a distribution, or else a module: that
+# one is found by its file, in editable installations as well. Of mmseg it knows the distribution
+# of upstream only; under another build (onedl-mmsegmentation) the module's own name finds it.
+MODULE2PACKAGE.setdefault('toast_mm', 'toast_mm.version')
 for _module in ('mmseg', 'mmpretrain'):
     if not is_installed(MODULE2PACKAGE[_module]) and find_spec(_module):
         MODULE2PACKAGE[_module] = _module

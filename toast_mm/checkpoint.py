@@ -7,16 +7,19 @@ arbitrary objects.
 
 from __future__ import annotations
 
+import codecs
+import functools
 import os.path as osp
 import pickle
 import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import mmengine.runner.checkpoint
 import numpy as np
-import safetensors
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
@@ -26,15 +29,45 @@ from torch import Tensor
 
 _multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 
-# What mmengine itself puts into a checkpoint beside tensors: logged values.
-SAFE_GLOBALS = [
-    HistoryBuffer,
-    np.ndarray,
-    np.dtype,
-    _multiarray._reconstruct,
-    _multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in ('f2', 'f4', 'f8', 'i4', 'i8', 'u1', '?')),
-]
+
+def _history_buffer_method(owner: type, name: str) -> Any:
+    """What ``getattr`` is in mmengine's checkpoints: logged values name their statistics."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr({owner!r}, {name!r})')
+    return getattr(HistoryBuffer, name)
+
+
+_history_buffer_method.__module__ = 'builtins'
+_history_buffer_method.__name__ = _history_buffer_method.__qualname__ = 'getattr'
+
+
+def _known_as(module: str, function: Callable) -> Callable:
+    """A function under the module where a checkpoint looks for it."""
+
+    @functools.wraps(function)
+    def alias(*args: Any) -> Any:
+        return function(*args)
+
+    alias.__module__ = module
+    return alias
+
+
+# What mmengine itself puts into a checkpoint beside tensors and plain values: logged numbers.
+torch.serialization.add_safe_globals(
+    [
+        HistoryBuffer,
+        _history_buffer_method,
+        codecs.encode,  # of bytes in numpy's arrays
+        np.ndarray,
+        np.dtype,
+        *(
+            _known_as(f'numpy.{core}.multiarray', function)
+            for core in ('core', '_core')  # numpy 1, numpy 2
+            for function in (_multiarray._reconstruct, _multiarray.scalar)
+        ),
+        *{type(np.dtype(code)) for code in f'?{np.typecodes["AllInteger"]}{np.typecodes["Float"]}'},
+    ]
+)
 
 
 class CheckpointError(RuntimeError):
@@ -64,18 +97,20 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     try:
         if filename.endswith('.safetensors'):
             return load_file(filename, device=str(map_location or 'cpu'))
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
-            checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
+        checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        if needed := re.search(r'(?:GLOBAL|class|function) ([\w.]+)', str(error)):
+        if needed := re.search(r"(?:GLOBAL |got <class '(?=\w+\.))([\w.]+)", str(error)):
             raise CheckpointError(
                 f'checkpoint {filename} is refused: reading it would run the code of '
                 f'{needed[1]}. Save it again as plain tensors (a state dict) or as safetensors'
             ) from error
         raise CheckpointError(f'checkpoint {filename} is damaged or no checkpoint') from error
-    except (RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # what the bytes of a broken file lead an unpickler to
+        why = traceback.format_exception_only(error)[0].splitlines()[0]
         raise CheckpointError(
-            f'checkpoint {filename} is truncated or no checkpoint: {str(error).splitlines()[0]}'
+            f'checkpoint {filename} is truncated or no checkpoint: {why}'
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
@@ -89,12 +124,26 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     """Download a checkpoint once per machine, check the hash in its name, and read it safely."""
     name = osp.basename(urlparse(filename).path)
     path = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if get_rank() == 0 and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sha256 = torch.hub.HASH_REGEX.search(name)
-        torch.hub.download_url_to_file(filename, str(path), sha256[1] if sha256 else None)
+    if get_rank() == 0:
+        _download(filename, path)
     barrier()
+    _download(filename, path)  # where the file system is not that of process 0
     return load_from_local(str(path), map_location)
+
+
+def _download(url: str, path: Path) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sha256 = re.search(r'-([a-f0-9]{8,})\.', path.name)  # eight digits or more, as published
+    try:
+        torch.hub.download_url_to_file(url, str(path), sha256 and sha256[1])
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f'checkpoint {url} cannot be downloaded: {error}') from error
+
+
+# By this name mmengine reads its model zoos: open-mmlab://, mmcls://, torchvision://.
+mmengine.runner.checkpoint.load_from_http = load_from_http
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part: str) -> None:
@@ -130,4 +179,4 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
 def _other_prefix(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
     """Prefix under which the file would have the first expected tensor."""
     first = next(iter(expected))
-    return next((name[: -len(first)] for name in given if name.endswith(first)), None)
+    return next((name[: -len(first)] for name in given if name.endswith(f'.{first}')), None)

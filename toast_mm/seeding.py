@@ -11,7 +11,9 @@ def seed_everything(*counters: int) -> None:
 
     Different counters give independent streams; equal ones the same stream.
     """
-    python, numpy, pytorch = np.random.SeedSequence(counters).generate_state(3)
+    # The length first: SeedSequence takes (1, 2) and (1, 2, 0) for the same.
+    sequence = np.random.SeedSequence((len(counters), *counters))
+    python, numpy, pytorch = sequence.generate_state(3)
     random.seed(int(python))
     np.random.seed(numpy)
     torch.manual_seed(int(pytorch))

@@ -59,6 +59,10 @@ def tiny_ade20k(data_root: Path, **changes: str) -> list[str]:
     return ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
 
 
+def subclasses(cls: type) -> list[type]:
+    return [cls, *(below for child in cls.__subclasses__() for below in subclasses(child))]
+
+
 @pytest.fixture
 def tool(monkeypatch):
     """Run a tool in this process: ``tool('train', 'config.py', '--amp')``."""
@@ -66,7 +70,7 @@ def tool(monkeypatch):
     def run(name: str, *arguments: str) -> None:
         script = str(ROOT / 'tools' / f'{name}.py')
         monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
-        for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        for manager in (DefaultScope, MessageHub, MMLogger, *subclasses(Visualizer)):
             manager._instance_dict.clear()  # a process of its own would have none
         runpy.run_path(script, run_name='__main__')
 

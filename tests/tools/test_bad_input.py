@@ -135,7 +135,7 @@ def train_with_init(train, changes):
 def test_empty_data_set(train, tmp_path):
     for part in ('images', 'annotations'):
         (tmp_path / 'empty' / part / 'training').mkdir(parents=True)
-    with pytest.raises(ValueError, match=r'training data set is empty: ADE20KDataset.*empty/images'):
+    with pytest.raises(ValueError, match=r'data set is empty: ADE20KDataset.*/empty.*images/training'):
         train(data_root=tmp_path / 'empty')
 
 

@@ -45,6 +45,8 @@ def _demand_samples(dataset: Sized) -> None:
     """An infinite sampler of an empty data set would search for a sample for ever."""
     if len(dataset):
         return
+    while hasattr(dataset, 'dataset'):  # RepeatDataset and its like
+        dataset = dataset.dataset
     parts = getattr(dataset, 'datasets', [dataset])
     where = '; '.join(
         f'{type(part).__name__} with ann_file={getattr(part, "ann_file", None)!r}, '

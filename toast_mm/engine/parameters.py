@@ -15,7 +15,7 @@ def parameter_table(model: nn.Module) -> str:
     counts: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         part, *rest = name.split('.')
-        if rest[0] == 'topdown':
+        if rest[:1] == ['topdown']:
             part = f'{part}.topdown'
         for row in (counts.setdefault(part, [0, 0]), counts.setdefault('model', [0, 0])):
             row[0] += parameter.numel()

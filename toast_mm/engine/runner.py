@@ -17,6 +17,7 @@ from mmengine.dist import is_distributed, master_only
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import CheckpointLoader
 from torch import nn
+from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.registry import RUNNERS
@@ -59,9 +60,10 @@ class Runner(mmengine.runner.Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
-        """Build from a config; a resumed run starts from the newest whole checkpoint and its seed."""
+        """As mmengine; a resumed run starts from the newest whole checkpoint and its seed."""
         cfg = copy.deepcopy(cfg)
-        if cfg.get('resume') and not cfg.get('load_from'):
+        automatic = cfg.get('resume') and not cfg.get('load_from')
+        if automatic:
             cfg['load_from'] = latest_checkpoint(cfg['work_dir'])
             cfg['resume'] = cfg['load_from'] is not None
         randomness = cfg.get('randomness') or {}
@@ -69,7 +71,26 @@ class Runner(mmengine.runner.Runner):
             # The samplers are built, and take the seed, before mmengine resumes.
             checkpoint = CheckpointLoader.load_checkpoint(cfg['load_from'], map_location='cpu')
             cfg['randomness'] = {**randomness, 'seed': checkpoint.get('meta', {}).get('seed')}
-        return super().from_cfg(cfg)
+        runner = super().from_cfg(cfg)
+        if automatic and not cfg['resume']:
+            runner.logger.warning(f'no checkpoint to resume in {cfg["work_dir"]}: starting anew')
+        return runner
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """As mmengine, whose data sets say of having no samples that they cannot concatenate.
+
+        Raises:
+            ValueError: The data set is empty; says where it looks for samples.
+        """
+        try:
+            return mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
+        except ValueError as error:
+            if 'need at least one array' not in str(error):
+                raise
+            raise ValueError(
+                f'the data set is empty: {_sources(dataloader["dataset"])} finds no sample'
+            ) from error
 
     def test(self) -> dict:
         """As mmengine, from a checkpoint that holds the whole model."""
@@ -94,8 +115,10 @@ class Runner(mmengine.runner.Runner):
         try:
             checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         except RuntimeError as error:
-            raise CheckpointError(f'{filename}: {error}') from error
-        if self._resume and not {'meta', 'message_hub'} <= checkpoint.keys():
+            source = '' if filename in str(error) else f'{filename}: '
+            raise CheckpointError(f'{source}{error}') from error
+        # A best checkpoint has no optimizer: mmengine would go on with a new one, and new rates.
+        if self._resume and not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
             raise CheckpointError(
                 f'{filename} holds weights without the state of a training and cannot be resumed; '
                 f'to start from these weights say --cfg-options load_from={filename}'
@@ -111,6 +134,16 @@ class Runner(mmengine.runner.Runner):
         partial = f'{filename}.partial'
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+
+
+def _sources(dataset: dict) -> str:
+    """Where a configured data set, or those that it consists of, look for samples."""
+    parts = dataset.get('datasets') or [dataset[key] for key in dataset if key == 'dataset']
+    if parts:
+        return ', '.join(map(_sources, parts))
+    places = ('data_root', 'data_prefix', 'ann_file', 'split')
+    where = ', '.join(f'{key}={dataset[key]!r}' for key in places if key in dataset)
+    return f'{dataset["type"]}({where})'
 
 
 def latest_checkpoint(work_dir: str) -> str | None:

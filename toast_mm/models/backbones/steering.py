@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,16 +17,16 @@ from toast_mm.topdown import FeedbackRoute, TopDown
 
 
 @contextmanager
-def set_mode(modules: Iterable[nn.Module], training: bool) -> Iterator[None]:
-    """Put single modules (without their children) into a mode for a while."""
-    changed = [module for module in modules if module.training is not training]
+def set_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
+    """Put single modules (without their children) into training mode, or not, for a while."""
+    changed = [module for module, training in modes.items() if module.training is not training]
     for module in changed:
-        module.training = training
+        module.training = not module.training
     try:
         yield
     finally:
         for module in changed:
-            module.training = not training
+            module.training = not module.training
 
 
 class SteeredBackbone(BaseBackbone):
@@ -95,7 +95,7 @@ class SteeredBackbone(BaseBackbone):
             return super().forward(image)
 
         route, streams, bottom_up = self.route, {}, self._bottom_up()
-        with set_mode(bottom_up, training=False):
+        with set_modes(dict.fromkeys(bottom_up, False)):
             shared, context = self.embed(image)
             for block in route.shared:
                 streams[block] = shared = self.run_block(block, shared)
@@ -106,8 +106,8 @@ class SteeredBackbone(BaseBackbone):
 
         signals = self.topdown(z)
 
-        drop_paths = [module for module in bottom_up if isinstance(module, DropPath)]
-        with set_mode(drop_paths, self.training):
+        drop_paths = {module: self.training for module in bottom_up if isinstance(module, DropPath)}
+        with set_modes(drop_paths):
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
                 streams[block] = stream = self.run_block(block, stream, signals.get(block))
@@ -134,6 +134,20 @@ class SteeredBackbone(BaseBackbone):
             super().init_weights()
         except CheckpointError as error:
             raise CheckpointError(f'init_cfg={self.init_cfg}: {error}') from error
+        except AssertionError as error:  # mmengine's, where no name in the file has the prefix
+            if not (isinstance(self.init_cfg, dict) and self.init_cfg.get('prefix')):
+                raise
+            file = CheckpointLoader.load_checkpoint(self.init_cfg['checkpoint'], map_location='cpu')
+            first = next(iter(self.state_dict()))
+            right = {
+                name.removesuffix(first)
+                for name in file.get('state_dict', file)
+                if name.endswith(first)
+            }
+            raise CheckpointError(
+                f'init_cfg={self.init_cfg}: {error}; the file has {first} under prefix '
+                f'{" or ".join(map(repr, right)) or None}'
+            ) from error
         if self.pretuned:
             self._load_pretuned(self.pretuned)
 

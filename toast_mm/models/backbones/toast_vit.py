@@ -5,7 +5,8 @@ Shi et al., `Refocusing Is Key to Transfer Learning <https://arxiv.org/abs/2305.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
-from torch import Tensor
+from torch import Tensor, nn
 
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeatureSelection, FeedbackRoute, LinearFeedback, TopDown
 
-from .steering import SteeredBackbone
+from .steering import SteeredBackbone, set_modes
 
 
 class SteeredAttention(MultiheadAttention):
@@ -57,10 +58,20 @@ class SteeredEncoderLayer(TransformerEncoderLayer):
 
     attn: SteeredAttention
 
-    def forward(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
-        """Tokens ``(B, N, C)`` and an optional signal of that shape to tokens."""
-        x = x + self.attn(self.ln1(x), signal)
-        return self.ffn(self.ln2(x), identity=x)
+    def forward(
+        self,
+        x: Tensor,
+        signal: Tensor | None = None,
+        modes: Mapping[nn.Module, bool] = MappingProxyType({}),
+    ) -> Tensor:
+        """Tokens ``(B, N, C)`` and an optional signal of that shape to tokens.
+
+        Activation checkpointing runs this again in the backward pass, when the modes of the two
+        passes are gone: it needs them as an argument.
+        """
+        with set_modes(modes):
+            x = x + self.attn(self.ln1(x), signal)
+            return self.ffn(self.ln2(x), identity=x)
 
 
 @MODELS.register_module()
@@ -130,9 +141,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         out_indices: Sequence[int] | int = -1,
         **kwargs: Any,
     ) -> None:
-        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
-        super().__init__(out_indices=indices, **kwargs)
-        self.out_indices = self._check_out_indices(out_indices)
+        super().__init__(**kwargs)
+        self.out_indices = self._resolve_out_indices(out_indices)
         for layer in self.layers:  # subclasses without state: keys and weights stay as they are
             layer.__class__ = SteeredEncoderLayer
             layer.attn.__class__ = SteeredAttention
@@ -168,7 +178,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
 
     def run_block(self, block: int, stream: Tensor, signal: Tensor | None = None) -> Tensor:
         """Run one encoder layer."""
-        return self.layers[block](stream, signal)
+        layer = self.layers[block]
+        return layer(stream, signal, {module: module.training for module in layer.modules()})
 
     def read_out(self, stream: Tensor) -> Tensor:
         """The output passes the final norm; the stream in the middle is taken as it is."""
@@ -187,14 +198,15 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             self._freeze_stages()
         return self
 
-    def _check_out_indices(self, out_indices: Sequence[int] | int) -> list[int]:
-        last = self.num_layers - 1
-        if not self.out_indices or max(self.out_indices) > last:
+    def _resolve_out_indices(self, out_indices: Sequence[int] | int) -> list[int]:
+        depth = self.num_layers
+        indices = [out_indices] if isinstance(out_indices, int) else out_indices
+        if not indices or not all(-depth <= index < depth for index in indices):
             raise ValueError(
-                f'out_indices={out_indices} must name blocks of this backbone: 0..{last}, or '
-                f'-{last + 1}..-1 counted from the end'
+                f'out_indices={out_indices} must name blocks of this backbone: 0..{depth - 1}, or '
+                f'-{depth}..-1 counted from the end'
             )
-        return sorted(set(self.out_indices))
+        return sorted({index % depth for index in indices})
 
     def _freeze_unused(self) -> None:
         """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""

@@ -1,0 +1,355 @@
+"""The wheel, the environment and the launchers. What they call is faked: nothing is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from zipfile import Path as ZipPath
+from zipfile import ZipFile
+
+import pytest
+from mmengine.config import Config
+
+import toast_mm
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / 'tools'
+PACKAGED = [
+    'LICENSE',
+    'README.md',
+    'configs',
+    'model-index.yml',
+    'pyproject.toml',
+    'requirements',
+    'setup.py',
+    'tests',
+    'toast_mm',
+    'tools',
+]
+
+
+def executable(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/usr/bin/env bash\n{script}')
+    path.chmod(0o755)
+    return path
+
+
+def bash(*command: object, **environment: object) -> subprocess.CompletedProcess:
+    """Run a script in an environment of which only PATH is inherited."""
+    environment = {'PATH': os.environ['PATH'], **environment}
+    return subprocess.run(
+        ['bash', *map(str, command)],
+        env={name: str(value) for name, value in environment.items()},
+        cwd='/',
+        capture_output=True,
+        text=True,
+    )
+
+
+# The wheel
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory) -> Path:
+    """What a wheel is built from, copied because a build leaves its traces."""
+    copy = tmp_path_factory.mktemp('checkout')
+    for name in PACKAGED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, symlinks=True)
+        else:
+            shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope='module')
+def wheel(checkout, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('wheel')
+    options = ['-qq', '--no-deps', '--no-index', '--no-build-isolation', '--wheel-dir', folder]
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', *options, checkout], check=True)
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
+@pytest.fixture(scope='module')
+def distribution(wheel) -> PathDistribution:
+    return PathDistribution(ZipPath(wheel, f'toast_mm-{toast_mm.__version__}.dist-info/'))
+
+
+def test_wheel_holds_configs_and_tools_as_files(checkout, wheel):
+    expected = [*checkout.glob('configs/**/*.py'), *checkout.glob('tools/**/*.py')]
+    expected += [checkout / 'tools/dist_train.sh', checkout / 'model-index.yml']
+    with ZipFile(wheel) as archive:
+        for path in expected:
+            name = f'toast_mm/.mim/{path.relative_to(checkout)}'
+            assert archive.read(name) == path.read_bytes()
+
+
+def test_wheel_holds_nothing_else(wheel):
+    names = ZipFile(wheel).namelist()
+    assert {name.split('/')[0] for name in names} == {
+        'toast_mm',
+        f'toast_mm-{toast_mm.__version__}.dist-info',
+    }
+    assert not [name for name in names if 'test_' in name or '__pycache__' in name]
+    assert not [name for name in names if name.endswith(('setup_env.sh', 'run_tests.sh'))]
+
+
+def test_metadata(distribution):
+    assert distribution.version == toast_mm.__version__
+    assert distribution.read_text('top_level.txt').split() == ['toast_mm']
+
+
+def test_no_openmmlab_package_is_required(distribution):
+    required = [line for line in distribution.requires if 'extra ==' not in line]
+    assert 'torch>=2.4' in required
+    assert not [line for line in required if line.startswith(('mm', 'onedl'))]
+
+
+def test_configs_inherit_by_package_name(tmp_path):
+    base = min((ROOT / 'configs/_base_').rglob('*.py'))
+    job = tmp_path / 'job.py'
+    job.write_text(f"_base_ = ['toast_mm::{base.relative_to(ROOT / 'configs')}']\n")
+    assert Config.fromfile(job).to_dict() == Config.fromfile(base).to_dict()
+
+
+# The environment
+
+# Knows what setup_env.sh asks a Python, makes an environment of itself and notes what it installs.
+FAKE_PYTHON = """
+case "$*" in
+  *version_info*) echo {version} ;;
+  *ensurepip*) exit {no_venv} ;;
+  '-m venv'*) echo venv >> "$LOG"; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  *) echo "${{PIP_INDEX_URL:+$PIP_INDEX_URL }}$*" >> "$LOG"
+     [[ "$*" != *"${{FAIL:-nothing}}"* ]] ;;
+esac
+"""
+
+
+def fake_python(path: Path, version: str = '3.11', no_venv: int = 0) -> Path:
+    return executable(path, FAKE_PYTHON.format(version=version, no_venv=no_venv))
+
+
+class Machine:
+    """A copy of the repository's setup on a PATH without any Python but fake ones."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.bin = root / 'bin'
+        self.log = root / 'log'
+        self.bin.mkdir()
+        for tool in ('bash', 'cat', 'cksum', 'cp', 'dirname', 'env', 'grep', 'mkdir', 'rm'):
+            (self.bin / tool).symlink_to(shutil.which(tool))
+        for name in ('requirements', 'setup.py', 'toast_mm/version.py', 'tools/setup_env.sh'):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            (root / name).parent.mkdir(exist_ok=True)
+            copy(ROOT / name, root / name)
+
+    def setup_env(self, **environment: object) -> subprocess.CompletedProcess:
+        self.log.write_text('')
+        script = self.root / 'tools/setup_env.sh'
+        return bash(script, **{'PATH': self.bin, 'LOG': self.log, **environment})
+
+    @property
+    def calls(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+
+PIP = '-m pip install -qq --disable-pip-version-check'
+INSTALLATION = [f'{PIP} -r requirements/pins.txt', f'{PIP} --no-deps --no-build-isolation -e .']
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_setup_env_installs_once(machine):
+    fake_python(machine.bin / 'python3')
+    assert machine.setup_env().returncode == 0
+    assert machine.calls == ['venv', *INSTALLATION]
+
+    again = machine.setup_env()
+    assert (again.returncode, again.stdout, machine.calls) == (0, '', [])
+
+
+def test_setup_env_begins_an_interrupted_installation_anew(machine):
+    fake_python(machine.bin / 'python3')
+    assert machine.setup_env(FAIL='-e .').returncode != 0
+    assert machine.setup_env().returncode == 0
+    assert machine.calls == ['venv', *INSTALLATION]
+
+
+def test_setup_env_follows_changed_pins(machine):
+    fake_python(machine.bin / 'python3')
+    machine.setup_env()
+    pins = machine.root / 'requirements/pins.txt'
+    pins.write_text(pins.read_text() + 'einops==0.8.2\n')
+    assert machine.setup_env().returncode == 0
+    assert machine.calls == INSTALLATION
+
+
+def test_setup_env_takes_torch_alone_from_its_index(machine):
+    fake_python(machine.bin / 'python3')
+    machine.setup_env()
+    assert machine.setup_env(TORCH_INDEX_URL='https://torch.example').returncode == 0
+    venv, torch, *others = machine.calls
+    assert (venv, others) == ('venv', INSTALLATION)
+    assert torch.startswith(f'https://torch.example {PIP} --no-deps torch==')
+    assert 'torchvision==' in torch
+
+
+def test_setup_env_skips_what_does_not_run_or_fit(machine):
+    fake_python(machine.bin / 'python3', '3.13')
+    executable(machine.bin / 'python3.12', 'exit 127')  # a shim with nothing behind it
+    fake_python(machine.bin / 'python3.10', '3.10')
+    result = machine.setup_env()
+    assert result.returncode == 0
+    assert 'with Python 3.10' in result.stdout
+
+
+def test_setup_env_obeys_python(machine):
+    fake_python(machine.bin / 'python3')
+    machine.setup_env()
+    other = fake_python(machine.root / 'other python/python', '3.12')
+    assert 'with Python 3.12' in machine.setup_env(PYTHON=other).stdout
+    assert machine.setup_env(PYTHON=other).stdout == ''
+    assert machine.setup_env().stdout == ''
+
+
+def test_setup_env_says_what_is_wrong(machine):
+    def error(**environment):
+        result = machine.setup_env(**environment)
+        assert result.returncode == 1
+        return result.stderr.strip()
+
+    needed = 'Python 3.10, 3.11 or 3.12'
+    fake_python(machine.bin / 'python3', '3.13')
+    fake_python(machine.bin / 'python3.12', '3.12', no_venv=1)
+    assert error().endswith('has no venv module (Debian, Ubuntu: apt install python3.12-venv)')
+    assert error(PYTHON='python3').endswith(f'is Python 3.13; toast_mm needs {needed}')
+    assert error(PYTHON='nowhere').endswith(f'PYTHON=nowhere does not run; toast_mm needs {needed}')
+    (machine.bin / 'python3.12').unlink()
+    assert f'is {needed}; install one or name it' in error()
+
+
+# The launchers
+
+
+@pytest.fixture
+def echo(tmp_path) -> Path:
+    """An executable that prints its arguments, one per line."""
+    return executable(tmp_path / 'bin/srun', 'printf "%s\\n" "$@"')
+
+
+def torchrun(processes: int, nodes: int = 1, rank: int = 0, address='127.0.0.1', port=29500):
+    return [
+        *('-m', 'torch.distributed.run'),
+        f'--nnodes={nodes}',
+        f'--node_rank={rank}',
+        f'--master_addr={address}',
+        f'--master_port={port}',
+        f'--nproc_per_node={processes}',
+    ]
+
+
+def test_dist_train(echo):
+    command = TOOLS / 'dist_train.sh', 'a config.py', 2, '--cfg-options', 'a=b c'
+    expected = [str(TOOLS / 'train.py'), 'a config.py', '--launcher', 'pytorch']
+    expected += ['--cfg-options', 'a=b c']
+    assert bash(*command, PYTHON=echo).stdout.splitlines() == torchrun(2) + expected
+
+    nodes = {'NNODES': 2, 'NODE_RANK': 1, 'MASTER_ADDR': 'first', 'PORT': 1234}
+    lines = bash(*command, PYTHON=echo, **nodes).stdout.splitlines()
+    assert lines == torchrun(2, 2, 1, 'first', 1234) + expected
+
+
+def test_dist_test(echo):
+    lines = bash(TOOLS / 'dist_test.sh', 'x.py', 'a b.pth', 3, '--out', 'c d', PYTHON=echo).stdout
+    assert lines.splitlines() == [
+        *torchrun(3),
+        *(str(TOOLS / 'test.py'), 'x.py', 'a b.pth', '--launcher', 'pytorch', '--out', 'c d'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('processes', 'given', 'threads'), [(1, {}, ''), (2, {}, '1'), (2, {'OMP_NUM_THREADS': 3}, '3')]
+)
+def test_dist_train_limits_threads_like_torchrun(tmp_path, processes, given, threads):
+    python = executable(tmp_path / 'python', 'echo "${OMP_NUM_THREADS:-}"')
+    result = bash(TOOLS / 'dist_train.sh', 'x.py', processes, PYTHON=python, **given)
+    assert result.stdout.strip() == threads
+
+
+def srun(gpus: int, per_node: int, cpus: int = 5, extra=()):
+    return [
+        '--partition=part',
+        '--job-name=job',
+        f'--gres=gpu:{per_node}',
+        f'--ntasks={gpus}',
+        f'--ntasks-per-node={per_node}',
+        f'--cpus-per-task={cpus}',
+        '--kill-on-bad-exit=1',
+        *extra,
+        *('python', '-u'),
+    ]
+
+
+def test_slurm_train(echo):
+    path = f'{echo.parent}:{os.environ["PATH"]}'
+    command = TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', '--work-dir', 'c d'
+    expected = [str(TOOLS / 'train.py'), 'a config.py', '--launcher', 'slurm', '--work-dir', 'c d']
+    for given, options in [
+        ({}, srun(8, 8)),
+        ({'GPUS': 2}, srun(2, 2)),
+        ({'GPUS': 16, 'GPUS_PER_NODE': 4, 'CPUS_PER_TASK': 3}, srun(16, 4, 3)),
+        ({'SRUN_ARGS': '--exclusive -x node7'}, srun(8, 8, extra=['--exclusive', '-x', 'node7'])),
+    ]:
+        lines = bash(*command, PATH=path, PYTHON='python', **given).stdout.splitlines()
+        assert lines == options + expected
+
+
+def test_slurm_test(echo):
+    path = f'{echo.parent}:{os.environ["PATH"]}'
+    command = TOOLS / 'slurm_test.sh', 'part', 'job', 'x.py', 'a b.pth', '--tta'
+    lines = bash(*command, PATH=path, PYTHON='python', GPUS=1).stdout.splitlines()
+    expected = [str(TOOLS / 'test.py'), 'x.py', 'a b.pth', '--launcher', 'slurm', '--tta']
+    assert lines == srun(1, 1) + expected
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments'),
+    [
+        ('dist_train.sh', ['x.py']),
+        ('dist_train.sh', ['x.py', '--amp']),
+        ('dist_test.sh', ['x.py', '2']),
+        ('slurm_train.sh', ['part', 'x.py']),
+        ('slurm_test.sh', ['part', 'job', 'x.py']),
+    ],
+)
+def test_launchers_say_what_they_want(script, arguments):
+    result = bash(TOOLS / script, *arguments, PYTHON='false')
+    assert result.returncode == 2
+    assert result.stderr.startswith('usage: ')
+
+
+def test_python_choice(tmp_path):
+    def choice(**environment):
+        return bash(
+            '-c', f'source {tmp_path}/tools/python.sh; echo "$PYTHON"', **environment
+        ).stdout
+
+    (tmp_path / 'tools').mkdir()
+    shutil.copy(TOOLS / 'python.sh', tmp_path / 'tools')
+    assert choice() == 'python3\n'
+    own, conda, active = (
+        executable(tmp_path / folder / 'bin/python', '') for folder in ('.venv', 'conda', 'active')
+    )
+    assert choice() == f'{own}\n'
+    assert choice(CONDA_PREFIX=tmp_path / 'conda') == f'{conda}\n'
+    both = {'CONDA_PREFIX': tmp_path / 'conda', 'VIRTUAL_ENV': tmp_path / 'active'}
+    assert choice(**both) == f'{active}\n'
+    assert choice(**both, PYTHON='mine') == 'mine\n'

@@ -1,0 +1,52 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from toast_mm.seeding import seed_everything
+
+
+def draw() -> tuple:
+    return random.random(), np.random.rand(), torch.rand(1).item(), torch.rand(1).item()
+
+
+def draw_after(*counters: int) -> tuple:
+    seed_everything(*counters)
+    return draw()
+
+
+def test_equal_counters_give_equal_streams():
+    first = draw_after(3, 14)
+    draw()
+    assert draw_after(3, 14) == first
+
+
+@pytest.mark.parametrize('generator', range(3), ids=['python', 'numpy', 'torch'])
+def test_different_counters_give_different_streams(generator):
+    """Also those that differ in zeros behind, in order, or in their number."""
+    counters = [(), (0,), (0, 0), (1,), (1, 0), (0, 1), (1, 0, 0), (1, 1), (1, 2), (2, 1), (3,)]
+    counters += [(2**32,), (2**31 - 1, 160000, 7), (2**31 - 1, 160000, 8)]
+    assert len({draw_after(*each)[generator] for each in counters}) == len(counters)
+
+
+def test_generators_have_seeds_of_their_own():
+    """numpy and torch run the same Mersenne Twister: one seed would give both the same stream."""
+    seed_everything(5)
+    python, seeds = random.getstate(), (torch.initial_seed(), int(np.random.get_state()[1][0]))
+    assert seeds[0] != seeds[1]
+    for seed in seeds:
+        random.seed(seed)
+        assert random.getstate() != python
+
+
+def test_neighbours_are_not_correlated():
+    values = np.array([draw_after(0, i, 0) for i in range(400)])
+    assert np.abs(values.mean(axis=0) - 0.5).max() < 0.07  # 5 sigma of a mean of 400
+    assert np.abs(np.corrcoef(values[:-1].T, values[1:].T)[:4, 4:]).max() < 0.25
+    assert np.abs(np.corrcoef(values.T) - np.eye(4)).max() < 0.25
+
+
+def test_negative_counter():
+    with pytest.raises(ValueError, match='non-negative'):
+        seed_everything(0, -1)

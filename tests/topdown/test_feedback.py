@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from toast_mm.topdown import LinearFeedback
+
+DIM = 5
+
+
+def make(receivers, seed=0):
+    torch.manual_seed(seed)
+    feedback = LinearFeedback(DIM, receivers).double()
+    for parameter in feedback.parameters():
+        torch.nn.init.normal_(parameter, std=DIM**-0.5)
+    return feedback
+
+
+def reference(feedback, selected):
+    """``h_l = W1_l h_{l+1}`` and ``td_l = W2_l h_l`` from the deepest receiver down."""
+    weights = dict(feedback.named_parameters())
+    signals, hidden = {}, selected
+    for block in (10, 9, 8):
+        hidden = torch.einsum('oi,bni->bno', weights[f'layers.{block}.descend.weight'], hidden)
+        emit = weights[f'layers.{block}.emit.weight']
+        signals[block] = torch.einsum('oi,bni->bno', emit, hidden)
+    return signals
+
+
+# Blocks 8, 9, 10: as strings they sort otherwise. The order of naming them does not matter.
+@pytest.mark.parametrize('receivers', [range(8, 11), (10, 8, 9)])
+def test_values_and_gradients(receivers):
+    feedback = make(receivers)
+    selected = torch.randn(2, 3, DIM, dtype=torch.double, requires_grad=True)
+    signals, expected = feedback(selected), reference(feedback, selected)
+    assert sorted(signals) == [8, 9, 10]
+    torch.testing.assert_close(signals, expected)
+
+    weight = torch.randn(3, 2, 3, DIM, dtype=torch.double)
+    inputs = (selected, *feedback.parameters())
+
+    def gradients(signals):
+        loss = sum((signals[block] * weight[block - 8]).sum() for block in signals)
+        return torch.autograd.grad(loss, inputs)
+
+    torch.testing.assert_close(gradients(signals), gradients(expected))
+
+
+def test_gradients_are_those_of_finite_differences():
+    feedback = make(range(2))
+    selected = torch.randn(1, 2, DIM, dtype=torch.double, requires_grad=True)
+    parameters = dict(feedback.named_parameters())
+
+    def run(selected, *values):
+        values = dict(zip(parameters, values, strict=True))
+        return tuple(torch.func.functional_call(feedback, values, selected).values())
+
+    assert torch.autograd.gradcheck(run, (selected, *parameters.values()))
+
+
+def test_is_linear_without_offset():
+    feedback = make(range(3))
+    one, two = torch.randn(2, 1, 4, DIM, dtype=torch.double)
+    mixed = feedback(2 * one - 3 * two)
+    for block, signal in feedback(one).items():
+        torch.testing.assert_close(mixed[block], 2 * signal - 3 * feedback(two)[block])
+
+
+def test_each_receiver_has_two_square_weights_keyed_by_its_block():
+    shapes = {name: tuple(value.shape) for name, value in make((1, 2)).state_dict().items()}
+    names = (f'layers.{block}.{which}.weight' for block in (1, 2) for which in ('descend', 'emit'))
+    assert shapes == dict.fromkeys(names, (DIM, DIM))
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    for weight in LinearFeedback(256, range(1)).parameters():
+        assert weight.mean().item() == pytest.approx(0, abs=1e-3)
+        assert weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert weight.abs().max() < 0.02 * 6  # normal, not uniform over a wide range
+        assert (weight.abs() < 0.02).float().mean().item() == pytest.approx(0.683, abs=0.01)
