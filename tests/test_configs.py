@@ -125,7 +125,8 @@ def test_full_size_jobs_follow_the_recipe(path, source):
     route = model.backbone.route
     assert (route.depth, route.feedback_from, route.feedback_to) == (12, source, 0)
     assert model.backbone.out_indices == [2, 5, 8, 11]
-    assert model.backbone.embed_dims == 768 and model.backbone.patch_embed.projection.stride[0] == 16
+    assert model.backbone.embed_dims == 768
+    assert model.backbone.patch_embed.projection.stride == (16, 16)
     feedback = sum(p.numel() for p in model.backbone.topdown.feedback.parameters())
     assert feedback == 2 * source * 768**2
     assert model.decode_head.channels == 512 and model.auxiliary_head.channels == 256

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 SEGMENTATION = """
 default_scope = 'mmseg'
 custom_imports = dict(imports=['toast_mm'], allow_failed_imports=False)
-pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+pipeline = [
+    dict(type=name) for name in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')
+]
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(type='SegDataPreProcessor', size=(48, 64), seg_pad_val=255),
@@ -98,6 +100,7 @@ _base_ = [__import__('toast_mm') and 'toast_mm::_base_/methods/toast_early.py',
 method = dict(feedback_to=2)
 """
 
+
 @pytest.fixture(scope='module')
 def site(tmp_path_factory) -> Path:
     """Folder with the package as its wheel installs it."""
@@ -129,7 +132,8 @@ def run(site: Path, folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    'config, data, head', [(SEGMENTATION, 'ade20k', 'decode_head'), (CLASSIFICATION, 'folders', 'head')]
+    'config, data, head',
+    [(SEGMENTATION, 'ade20k', 'decode_head'), (CLASSIFICATION, 'folders', 'head')],
 )
 def test_a_config_of_ones_own_trains(site, tmp_path, request, config, data, head):
     root = str(request.getfixturevalue(data))

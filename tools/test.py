@@ -37,8 +37,9 @@ def parse_args() -> argparse.Namespace:
     if args.out:
         suffixes = ('.json', '.yaml', '.yml') if args.out_item == 'metrics' else ()
         if not args.out.endswith(('.pkl', '.pickle', *suffixes)):
-            parser.error(f'--out {args.out} must end with .pkl{", " * bool(suffixes)}'
-                         f'{", ".join(suffixes)}')
+            parser.error(
+                f'--out {args.out} must end with .pkl{", " * bool(suffixes)}{", ".join(suffixes)}'
+            )
     return args
 
 
@@ -49,7 +50,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.show_dir:
         hook = cfg.default_hooks.visualization
         if hook.type.endswith('SegVisualizationHook'):
-            hook.draw = True
+            hook.update(draw=True, interval=1)
             cfg.visualizer.save_dir = args.show_dir
         else:
             hook.update(enable=True, out_dir=args.show_dir, interval=1)

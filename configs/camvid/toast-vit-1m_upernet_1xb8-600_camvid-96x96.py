@@ -19,9 +19,7 @@ model = dict(
     decode_head=dict(
         in_channels=[_base_.embed_dims] * 4, channels=64, num_classes=_base_.num_classes
     ),
-    auxiliary_head=dict(
-        in_channels=_base_.embed_dims, channels=64, num_classes=_base_.num_classes
-    ),
+    auxiliary_head=dict(in_channels=_base_.embed_dims, channels=64, num_classes=_base_.num_classes),
 )
 
 max_iters = 600

@@ -1,4 +1,4 @@
-"""A toy model and a toy data set of scope ``toast_mm``, and configs that train them."""
+"""A toy model, a toy data set, and the config of a run that trains one on the other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from torch import nn
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+from torch import Tensor, nn
 
 from toast_mm.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
@@ -22,41 +25,42 @@ _number = itertools.count()
 
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
-    """Frozen normed backbone, then a linear head behind dropout; predicts the mean of an image."""
+    """A frozen normed backbone, and a linear head behind dropout that predicts a number."""
 
-    def __init__(self, dropout: float = 0.5, head: str = 'head', **kwargs) -> None:
+    def __init__(self, dropout: float = 0.5, **kwargs) -> None:
         super().__init__(**kwargs)
         self.backbone = nn.Sequential(nn.Linear(3, 8), nn.SyncBatchNorm(8, affine=False))
         self.backbone.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.head_name = head
-        setattr(self, head, nn.Linear(8, 1))
+        self.head = nn.Linear(8, 1)
+        self.seen: list[int] = []  # draws trained on
 
     def train(self, mode: bool = True) -> ToyModel:
         super().train(mode)
         self.backbone.eval()
         return self
 
-    def forward(self, inputs, target, draw=None, mode='tensor'):
-        target = torch.stack(target)
-        output = getattr(self, self.head_name)(self.dropout(self.backbone(torch.stack(inputs))))
-        if mode == 'loss':
-            return dict(loss=(output[:, 0] - target).square().mean())
-        return [dict(error=error) for error in (output[:, 0] - target).abs()]
+    def forward(self, inputs: list, target: list, draw: list, mode: str = 'tensor') -> dict | list:
+        prediction = self.head(self.dropout(self.backbone(torch.stack(inputs))))[:, 0]
+        errors = prediction - torch.stack(target)
+        if mode == 'predict':
+            return [dict(error=error) for error in errors.abs()]
+        self.seen += draw
+        return dict(loss=errors.square().mean())
 
 
 @DATASETS.register_module(force=True)
 class ToyDataset(BaseDataset):
-    """Item i is ``(i, i + 1, i + 2) / 10`` with target ``i``."""
+    """Sample i consists of three numbers and the target i."""
 
     METAINFO = dict(classes=('a', 'b'))
 
     def __init__(self, size: int = 7, **kwargs) -> None:
         self.size = size
-        super().__init__(**kwargs)
+        super().__init__(serialize_data=size == 0, **kwargs)  # serializing collects garbage
 
     def load_data_list(self) -> list[dict]:
-        return [dict(inputs=[i, i + 1, i + 2], target=float(i)) for i in range(self.size)]
+        return [dict(inputs=[i, i * i, 1.0], target=float(i)) for i in range(self.size)]
 
 
 @TRANSFORMS.register_module(force=True)
@@ -66,17 +70,19 @@ class ToyAugmentation(BaseTransform):
     def transform(self, results: dict) -> dict:
         noise = random.random() + np.random.rand() + torch.rand(3)
         return dict(
-            inputs=torch.tensor(results['inputs']) / 10 + 0.1 * noise,
+            inputs=torch.tensor(results['inputs']) / 10 + noise,
             target=torch.tensor(results['target']),
-            draw=getattr(results['sample_idx'], 'draw', None),
+            draw=getattr(results['sample_idx'], 'draw', (None, None))[1],
         )
 
 
 @METRICS.register_module(force=True)
 class ToyError(BaseMetric):
-    """Mean absolute error, disturbing all random states on the way."""
+    """Mean absolute error; leaves no random state as it was."""
 
-    def process(self, data_batch, data_samples) -> None:
+    default_prefix = 'toy'
+
+    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
         random.random(), np.random.rand(), torch.rand(5)
         self.results += [sample['error'].item() for sample in data_samples]
 
@@ -85,31 +91,42 @@ class ToyError(BaseMetric):
 
 
 def toy_config(work_dir, by_epoch: bool = False, num_workers: int = 0, **changes) -> Config:
-    """Train 9 iterations of 2 images (or 3 epochs of 4 iterations), a checkpoint every 5 (1)."""
-    sampler = 'toast_mm.DefaultSampler' if by_epoch else 'toast_mm.InfiniteSampler'
-    pipeline = [dict(type='SeedAugmentation'), dict(type='ToyAugmentation')]
+    """Train 9 iterations of 2 samples, save every 5; by epoch: 3 of 4 iterations, save each.
+
+    Validates every 3 iterations or every epoch. Changes are those of
+    ``Config.merge_from_dict``, with ``__`` for a dot.
+    """
     loader = dict(batch_size=2, num_workers=num_workers, persistent_workers=num_workers > 0)
+    augmentation = [dict(type='toast_mm.ToyAugmentation')]
+    test_dataloader = dict(
+        **loader,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(type='toast_mm.ToyDataset', pipeline=augmentation),
+    )
     cfg = Config(
         dict(
-            default_scope='toast_mm',
-            experiment_name=f'toy{next(_number)}',
+            experiment_name=f'toy_{next(_number)}',
             work_dir=str(work_dir),
-            model=dict(type='ToyModel'),
+            model=dict(type='toast_mm.ToyModel'),
             train_dataloader=dict(
                 **loader,
-                sampler=dict(type=sampler, shuffle=True),
-                dataset=dict(type='ToyDataset', pipeline=pipeline),
+                sampler=dict(
+                    type='toast_mm.DefaultSampler' if by_epoch else 'toast_mm.InfiniteSampler'
+                ),
+                dataset=dict(
+                    type='toast_mm.ToyDataset',
+                    pipeline=[dict(type='toast_mm.SeedAugmentation'), *augmentation],
+                ),
             ),
-            val_dataloader=dict(
-                **loader,
-                sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
-                dataset=dict(type='ToyDataset', pipeline=pipeline[1:]),
-            ),
-            train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3)
+            val_dataloader=test_dataloader,
+            test_dataloader=test_dataloader,
+            train_cfg=dict(by_epoch=True, max_epochs=3)
             if by_epoch
-            else dict(type='IterBasedTrainLoop', max_iters=9, val_interval=3),
+            else dict(by_epoch=False, max_iters=9, val_interval=3),
             val_cfg=dict(),
-            val_evaluator=dict(type='ToyError'),
+            test_cfg=dict(),
+            val_evaluator=dict(type='toast_mm.ToyError'),
+            test_evaluator=dict(type='toast_mm.ToyError'),
             optim_wrapper=dict(
                 constructor='toast_mm.TunedOptimWrapperConstructor',
                 optimizer=dict(type='AdamW', lr=0.1),
@@ -119,21 +136,37 @@ def toy_config(work_dir, by_epoch: bool = False, num_workers: int = 0, **changes
                 checkpoint=dict(
                     type='CheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else 5
                 ),
-                logger=dict(type='LoggerHook', interval=2),
             ),
-            custom_hooks=[dict(type='StepSeedHook'), dict(type='DataCheckHook')],
+            custom_hooks=[dict(type='toast_mm.StepSeedHook'), dict(type='toast_mm.DataCheckHook')],
             log_processor=dict(by_epoch=by_epoch),
             log_level='WARNING',
             randomness=dict(seed=3),
         )
     )
-    cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, cfg.val_cfg
-    cfg.test_evaluator = cfg.val_evaluator
-    cfg.merge_from_dict(changes)
+    cfg.merge_from_dict({name.replace('__', '.'): value for name, value in changes.items()})
     return cfg
 
 
 @pytest.fixture(name='toy_config')
 def toy_config_fixture():
-    """Fixture that makes :func:`toy_config` known to the tests of the folder."""
-    return toy_config
+    """:func:`toy_config`; afterwards mmengine is as in a new process."""
+    forget_runs()
+    yield toy_config
+    forget_runs()
+
+
+def forget_runs() -> None:
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        manager._instance_dict.clear()
+
+
+@pytest.fixture
+def toy_weights() -> dict[str, Tensor]:
+    """State of a toy model that always predicts 2."""
+    weights = MODELS.build(dict(type='ToyModel')).state_dict()
+    weights['head.weight'] = torch.zeros(1, 8)
+    weights['head.bias'] = torch.tensor([2.0])
+    return weights

@@ -15,8 +15,11 @@ from mmengine.visualization import Visualizer
 ROOT = Path(__file__).parents[2]
 
 
-def tiny_ade20k(data_root: Path, **changes: str) -> list[str]:
-    """--cfg-options that turn configs/ade20k_toast_upernet.py into a job of seconds."""
+def tiny_ade20k(data_root: Path, **changes: str | None) -> list[str]:
+    """--cfg-options that turn configs/ade20k_toast_upernet.py into a job of seconds.
+
+    A change to None leaves the setting as the config has it.
+    """
     settings = {
         'model.backbone.arch._delete_': 'True',
         'model.backbone.arch.embed_dims': '16',
@@ -56,7 +59,7 @@ def tiny_ade20k(data_root: Path, **changes: str) -> list[str]:
         'default_hooks.checkpoint.interval': '10',
         **changes,
     }
-    return ['--cfg-options', *(f'{key}={value}' for key, value in settings.items())]
+    return ['--cfg-options', *(f'{key}={value}' for key, value in settings.items() if value)]
 
 
 def subclasses(cls: type) -> list[type]:

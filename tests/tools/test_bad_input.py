@@ -42,24 +42,20 @@ def base(tmp_path) -> dict:
     return {f'backbone.{name}': tensor for name, tensor in backbone.state_dict().items()}
 
 
-def init_cfg(state_dict: dict, path: Path) -> dict[str, str]:
-    torch.save({'state_dict': state_dict}, path)
-    return named(path)
-
-
-def named(path: Path, prefix: str = 'backbone.') -> dict[str, str]:
+def init_cfg(path: Path, state_dict: dict | None = None) -> dict[str, str | None]:
+    """Settings that take base weights from a file, which is written first if there are any."""
+    if state_dict is not None:
+        torch.save({'state_dict': state_dict}, path)
     return {
-        'model__backbone__init_cfg': '',
-        'model__backbone__init_cfg__type': 'Pretrained',
+        'model__backbone__init_cfg': None,
         'model__backbone__init_cfg__checkpoint': str(path),
-        'model__backbone__init_cfg__prefix': prefix,
     }
 
 
 @pytest.mark.parametrize(
     'changes, sentence',
     [
-        (dict(feedback_from='9'), r"feedback_from=9 reads after 9 blocks.*1\.\.4"),
+        (dict(feedback_from='9'), r'feedback_from=9 reads after 9 blocks.*1\.\.4'),
         (dict(feedback_from='0'), r'feedback_from=0 .*1\.\.4'),
         (dict(feedback_from='top'), r"feedback_from='top' is neither.*'middle', 'last'"),
         (dict(feedback_from='2', feedback_to='3'), r'feedback_to=3 .*below the read-out: 0\.\.1'),
@@ -72,70 +68,47 @@ def test_route(train, changes, sentence):
 
 
 def test_unknown_arch(train):
-    changes = dict(model__backbone__arch='vit-enormous')
-    options = {f'model.backbone.arch.{key}': None for key in ('_delete_', *ARCH)}
+    changes = {f'model__backbone__arch__{key}': None for key in ('_delete_', *ARCH)}
     with pytest.raises(AssertionError, match=r'vit-enormous is not in default archs .*deit-small'):
-        train_without(train, options, **changes)
-
-
-def train_without(train, dropped, **changes):
-    """Leave settings of the tiny job out."""
-    import conftest
-
-    original = conftest.tiny_ade20k
-
-    def fewer(*args, **kwargs):
-        flag, *settings = original(*args, **kwargs)
-        return [flag, *(s for s in settings if s.split('=')[0] not in dropped)]
-
-    globals()['tiny_ade20k'] = fewer
-    try:
-        train(**changes)
-    finally:
-        globals()['tiny_ade20k'] = original
+        train(**changes, model__backbone__arch='vit-enormous')
 
 
 def test_missing_base_weights(train, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.pth does not exist'):
-        train_with_init(train, named(tmp_path / 'nowhere.pth'))
+        train(**init_cfg(tmp_path / 'nowhere.pth'))
 
 
 def test_truncated_base_weights(train, base, tmp_path):
     path = tmp_path / 'cut.pth'
-    changes = init_cfg(base, path)
+    changes = init_cfg(path, base)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(CheckpointError, match=r'cut\.pth is truncated'):
-        train_with_init(train, changes)
+        train(**changes)
 
 
 def test_base_weights_of_another_width(train, tmp_path):
-    wide = TOASTViT(
-        arch={**ARCH, 'embed_dims': 32}, img_size=32, patch_size=8, feedback_from=None
-    )
+    wide = TOASTViT(arch={**ARCH, 'embed_dims': 32}, img_size=32, patch_size=8, feedback_from=None)
     state = {f'backbone.{name}': tensor for name, tensor in wide.state_dict().items()}
-    changes = init_cfg(state, tmp_path / 'wide.pth')
-    with pytest.raises(CheckpointError, match=r'wide\.pth.*cls_token \(1, 1, 32\) instead of \(1, 1, 16\)'):
-        train_with_init(train, changes)
+    changes = init_cfg(tmp_path / 'wide.pth', state)
+    with pytest.raises(
+        CheckpointError, match=r'wide\.pth.*cls_token \(1, 1, 32\) instead of \(1, 1, 16\)'
+    ):
+        train(**changes)
 
 
 def test_incomplete_base_weights(train, base, tmp_path):
     del base['backbone.layers.2.attn.qkv.weight']
-    changes = init_cfg(base, tmp_path / 'part.pth')
+    changes = init_cfg(tmp_path / 'part.pth', base)
     with pytest.raises(CheckpointError, match=r'part\.pth.*missing: layers\.2\.attn\.qkv\.weight'):
-        train_with_init(train, changes)
-
-
-def train_with_init(train, changes):
-    """``init_cfg`` as a dict in place of the tiny job's None."""
-    dropped = {'model.backbone.init_cfg'}
-    changes.pop('model__backbone__init_cfg')
-    train_without(train, dropped, **changes)
+        train(**changes)
 
 
 def test_empty_data_set(train, tmp_path):
     for part in ('images', 'annotations'):
         (tmp_path / 'empty' / part / 'training').mkdir(parents=True)
-    with pytest.raises(ValueError, match=r'data set is empty: ADE20KDataset.*/empty.*images/training'):
+    with pytest.raises(
+        ValueError, match=r'data set is empty: ADE20KDataset.*/empty.*images/training'
+    ):
         train(data_root=tmp_path / 'empty')
 
 
@@ -151,7 +124,9 @@ def test_labels_outside_the_classes(train, spoiled):
     mask = np.full((48, 64), 151, dtype=np.uint8)
     for path in (spoiled / 'annotations/training').iterdir():
         Image.fromarray(mask).save(path)
-    with pytest.raises(ValueError, match=r'ADE_\d+\.png: labels \[150\] are outside .*0\.\.149 or 255'):
+    with pytest.raises(
+        ValueError, match=r'ADE_\d+\.png: labels \[150\] are outside .*0\.\.149 or 255'
+    ):
         train(data_root=spoiled)
 
 
@@ -185,7 +160,9 @@ def test_pretuned_module_of_another_route(train, tmp_path):
 
 
 def test_classes_that_do_not_fit_the_head(train):
-    with pytest.raises(ValueError, match=r'has 150 classes, but model\.decode_head\.num_classes is 7'):
+    with pytest.raises(
+        ValueError, match=r'has 150 classes, but model\.decode_head\.num_classes is 7'
+    ):
         train(model__decode_head__num_classes='7', model__auxiliary_head__num_classes='7')
 
 

@@ -93,8 +93,9 @@ def test_flips_at_test_time(tool, config, tmp_path, monkeypatch):
     tool('test', config, checkpoint, '--out', 'plain.pkl')
     tool('test', config, checkpoint, '--out', 'flips.pkl', '--tta')
     plain, flips = (pickle.loads(Path(f'{name}.pkl').read_bytes()) for name in ('plain', 'flips'))
-    assert all(p['img_path'] == f['img_path'] for p, f in zip(plain, flips, strict=True))
-    assert any((p['pred_score'] != f['pred_score']).any() for p, f in zip(plain, flips, strict=True))
+    pairs = list(zip(plain, flips, strict=True))
+    assert all(p['img_path'] == f['img_path'] for p, f in pairs)
+    assert any((p['pred_score'] != f['pred_score']).any() for p, f in pairs)
 
 
 def test_resumed_training_ends_as_an_undisturbed_one(tool, config, tmp_path, monkeypatch):

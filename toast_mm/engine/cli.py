@@ -34,9 +34,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         help='job launcher',
     )
     # torch.distributed.launch hands over the local rank as an argument, torchrun does not.
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
-    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
 

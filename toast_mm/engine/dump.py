@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import mmengine
 from mmengine.evaluator import DumpResults
+from mmengine.logging import print_log
 
 from toast_mm.registry import METRICS
 
@@ -29,10 +31,9 @@ class DumpPredictions(DumpResults):
 
     def compute_metrics(self, results: list) -> dict:
         """Write the file; it has no metrics of its own."""
-        path = self.out_file_path
-        root, suffix = os.path.splitext(path)
-        self.out_file_path = f'{root}.partial{suffix}'
-        super().compute_metrics(results)
-        os.replace(self.out_file_path, path)
-        self.out_file_path = path
+        root, suffix = os.path.splitext(self.out_file_path)
+        partial = f'{root}.partial{suffix}'
+        mmengine.dump(results, partial)
+        os.replace(partial, self.out_file_path)
+        print_log(f'Predictions are in {self.out_file_path}', logger='current')
         return {}

@@ -1,6 +1,5 @@
 """What of a model is tuned."""
 
-from mmengine.model import is_model_wrapper
 from prettytable import PrettyTable
 from torch import nn
 
@@ -10,8 +9,7 @@ def parameter_table(model: nn.Module) -> str:
 
     A backbone with a top-down module counts as two parts.
     """
-    if is_model_wrapper(model):
-        model = model.module
+    model = getattr(model, 'module', model)  # without DDP's wrapper
     counts: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         part, *rest = name.split('.')

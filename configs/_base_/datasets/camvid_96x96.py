@@ -64,9 +64,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='toast_mm.InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **_dataset, ann_file='ImageSets/Segmentation/train.txt', pipeline=train_pipeline
-    ),
+    dataset=dict(**_dataset, ann_file='ImageSets/Segmentation/train.txt', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,

@@ -39,8 +39,9 @@ def make(cls=TOASTViT, double=True, **kwargs):
     """A backbone with values everywhere, norms and biases included, that make a difference."""
     torch.manual_seed(0)
     backbone = cls(**dict(arch=ARCH, img_size=32, patch_size=PATCH, out_type='raw') | kwargs)
-    for parameter in backbone.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+    for name, parameter in backbone.named_parameters():
+        scale = parameter.ndim == 1 and name.endswith('.weight')  # of a norm or a residual
+        torch.nn.init.normal_(parameter, mean=float(scale), std=0.3)
     return backbone.double() if double else backbone
 
 
@@ -104,11 +105,11 @@ def attention(x, td, p, name, bias_twice):
 def ffn(x, p, name):
     if f'{name}.w12.weight' in p:
         gate, x = linear(x, p, f'{name}.w12').chunk(2, dim=-1)
-        return linear(F.silu(gate) * x, p, f'{name}.w3') * p[f'{name}.gamma2.weight']
+        return linear(F.silu(gate) * x, p, f'{name}.w3') * p.get(f'{name}.gamma2.weight', 1)
     depth = sum(key.startswith(f'{name}.layers.') and key.endswith('.weight') for key in p)
     for index in range(depth - 1):
         x = F.gelu(linear(x, p, f'{name}.layers.{index}.0'))
-    return linear(x, p, f'{name}.layers.{depth - 1}') * p.get(f'{name}.gamma2.scale', 1)
+    return linear(x, p, f'{name}.layers.{depth - 1}') * p.get(f'{name}.gamma2.weight', 1)
 
 
 def block(x, td, p, index, bias_twice, keep=(1, 1)):
@@ -389,9 +390,10 @@ def test_refuses_a_checkpoint_of_another_backbone(change, complaint, tmp_path):
 
 
 def test_pretuned_with_a_pretrained_backbone(tmp_path):
-    tuned = make(double=False, feedback_from='middle')
-    torch.save(make(VisionTransformer, double=False).state_dict(), tmp_path / 'vit.pth')
-    state = {f'backbone.{name}': value + 1 for name, value in tuned.state_dict().items()}
+    plain = make(VisionTransformer, double=False).state_dict()
+    torch.save(plain, tmp_path / 'vit.pth')
+    tuned = make(double=False, feedback_from='middle').state_dict()
+    state = {f'backbone.{name}': value for name, value in tuned.items()}
     torch.save({'state_dict': state}, tmp_path / 'tuned.pth')
     kwargs = dict(
         double=False,
@@ -401,7 +403,8 @@ def test_pretuned_with_a_pretrained_backbone(tmp_path):
     backbone = make(feedback_from='middle', **kwargs)
     backbone.init_weights()
     for name, value in backbone.state_dict().items():
-        assert torch.equal(value, tuned.state_dict()[name] + name.startswith('topdown')), name
+        assert torch.equal(value, (tuned if name.startswith('topdown') else plain)[name]), name
+        assert name.startswith('topdown') or not torch.equal(value, tuned[name])
     with pytest.raises(CheckpointError, match=r'missing: feedback\.layers\.2\.descend\.weight'):
         make(**kwargs).init_weights()
 

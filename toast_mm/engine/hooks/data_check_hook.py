@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from toast_mm.registry import HOOKS
 
@@ -66,7 +65,7 @@ class DataCheckHook(Hook):
             )
 
 
-def _head(model: nn.Module) -> tuple[str, nn.Module] | None:
+def _head(model: Any) -> tuple[str, Any] | None:
     """The head that the labels go to, and its name."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -77,7 +76,7 @@ def _head(model: nn.Module) -> tuple[str, nn.Module] | None:
     return None
 
 
-def _check_labels(sample: Any, head: nn.Module) -> None:
+def _check_labels(sample: Any, head: Any) -> None:
     if 'gt_sem_seg' in sample:
         labels, file = sample.gt_sem_seg.data, sample.get('seg_map_path')
     elif 'gt_label' in sample:

@@ -148,17 +148,17 @@ class SteeredBackbone(BaseBackbone):
                 f'init_cfg={self.init_cfg}: {error}; the file has {first} under prefix '
                 f'{" or ".join(map(repr, right)) or None}'
             ) from error
-        if self.pretuned:
-            self._load_pretuned(self.pretuned)
+        if self.topdown is not None and self.pretuned:
+            self._load_pretuned(self.topdown, self.pretuned)
 
-    def _load_pretuned(self, filename: str) -> None:
+    def _load_pretuned(self, topdown: TopDown, filename: str) -> None:
         checkpoint = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
         given = {
             name.split('topdown.', 1)[1]: tensor
             for name, tensor in checkpoint.get('state_dict', checkpoint).items()
             if 'topdown.' in name
         }
-        expected = self.topdown.state_dict()
+        expected = topdown.state_dict()
         try:
             check_fit(expected, given, f'top-down module for {self.route}')
             if unexpected := [name for name in given if name not in expected]:
@@ -168,7 +168,7 @@ class SteeredBackbone(BaseBackbone):
                 )
         except CheckpointError as error:
             raise CheckpointError(f'pretuned={filename!r}: {error}') from error
-        self.topdown.load_state_dict(given)
+        topdown.load_state_dict(given)
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""

@@ -216,7 +216,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         if self.final_norm and max(last + 1, first_pass) < self.num_layers:
             unused.append(self.ln1)
         if self.topdown:
-            receivers = self.topdown.feedback.layers
-            unused += [receivers[name].emit for name in receivers if int(name) > last]
+            unsent = range(last + 1, self.route.feedback_from)
+            unused += [self.topdown.get_submodule(f'feedback.layers.{n}.emit') for n in unsent]
         for module in unused:
             module.requires_grad_(False)
