@@ -171,12 +171,4 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
         message.append(f'missing: {", ".join(missing)}')
     if reshaped:
         message.append(f'of another shape: {", ".join(reshaped)}')
-    if len(missing) == len(expected) and (prefix := _other_prefix(expected, given)):
-        message.append(f'its names begin with {prefix!r}: say prefix={prefix!r} in init_cfg')
     raise CheckpointError('; '.join(message))
-
-
-def _other_prefix(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
-    """Prefix under which the file would have the first expected tensor."""
-    first = next(iter(expected))
-    return next((name[: -len(first)] for name in given if name.endswith(f'.{first}')), None)

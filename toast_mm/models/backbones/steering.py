@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmcv.cnn.bricks import DropPath
-from mmengine.runner import CheckpointLoader
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
-from toast_mm.checkpoint import CheckpointError, check_fit
 from toast_mm.topdown import FeedbackRoute, TopDown
+
+from .weights import demand_coverage, load_base, load_pretuned, split_init_cfg
 
 
 @contextmanager
@@ -43,6 +43,8 @@ class SteeredBackbone(BaseBackbone):
     topdown: TopDown | None
     route: FeedbackRoute
     frozen: bool
+    init_cfg: Any
+    pretrained: list[dict]
     pretuned: str | None
     out_indices: list[int]
 
@@ -82,7 +84,9 @@ class SteeredBackbone(BaseBackbone):
         self.topdown = topdown
         self.pretuned = pretuned
         self.frozen = frozen
-        self._register_load_state_dict_pre_hook(_check_coverage, with_module=True)
+        # mmengine's own loader says neither which file it is nor that anything is missing.
+        self.init_cfg, self.pretrained = split_init_cfg(self.init_cfg)
+        self._register_load_state_dict_pre_hook(demand_coverage, with_module=True)
         if frozen:
             for name, parameter in self.named_parameters():
                 if name.split('.')[0] not in ('topdown', *self.new_modules):
@@ -98,7 +102,9 @@ class SteeredBackbone(BaseBackbone):
         with set_modes(dict.fromkeys(bottom_up, False)):
             shared, context = self.embed(image)
             for block in route.shared:
-                streams[block] = shared = self.run_block(block, shared)
+                shared = self.run_block(block, shared)
+                if block in self.out_indices:
+                    streams[block] = shared
             stream = shared
             for block in route.receivers:
                 stream = self.run_block(block, stream)
@@ -110,7 +116,9 @@ class SteeredBackbone(BaseBackbone):
         with set_modes(drop_paths):
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
-                streams[block] = stream = self.run_block(block, stream, signals.get(block))
+                stream = self.run_block(block, stream, signals.get(block))
+                if block in self.out_indices:
+                    streams[block] = stream
         return tuple(
             self.format_output(block, streams[block], context) for block in self.out_indices
         )
@@ -124,51 +132,17 @@ class SteeredBackbone(BaseBackbone):
         return self
 
     def init_weights(self) -> None:
-        """Initialise as the parent does, then load the pre-tuned top-down module if one is named.
+        """Initialise as the parent does, then load pre-trained weights and the pre-tuned module.
 
         Raises:
             CheckpointError: A checkpoint does not cover the backbone, or the
                 pre-tuned module is of another width or route.
         """
-        try:
-            super().init_weights()
-        except CheckpointError as error:
-            raise CheckpointError(f'init_cfg={self.init_cfg}: {error}') from error
-        except AssertionError as error:  # mmengine's, where no name in the file has the prefix
-            if not (isinstance(self.init_cfg, dict) and self.init_cfg.get('prefix')):
-                raise
-            file = CheckpointLoader.load_checkpoint(self.init_cfg['checkpoint'], map_location='cpu')
-            first = next(iter(self.state_dict()))
-            right = {
-                name.removesuffix(first)
-                for name in file.get('state_dict', file)
-                if name.endswith(first)
-            }
-            raise CheckpointError(
-                f'init_cfg={self.init_cfg}: {error}; the file has {first} under prefix '
-                f'{" or ".join(map(repr, right)) or None}'
-            ) from error
+        super().init_weights()
+        for pretrained in self.pretrained:
+            load_base(self, **pretrained)
         if self.topdown is not None and self.pretuned:
-            self._load_pretuned(self.topdown, self.pretuned)
-
-    def _load_pretuned(self, topdown: TopDown, filename: str) -> None:
-        checkpoint = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
-        given = {
-            name.split('topdown.', 1)[1]: tensor
-            for name, tensor in checkpoint.get('state_dict', checkpoint).items()
-            if 'topdown.' in name
-        }
-        expected = topdown.state_dict()
-        try:
-            check_fit(expected, given, f'top-down module for {self.route}')
-            if unexpected := [name for name in given if name not in expected]:
-                raise CheckpointError(
-                    f'it was tuned for another route than {self.route}: it also holds '
-                    f'{", ".join(unexpected)}'
-                )
-        except CheckpointError as error:
-            raise CheckpointError(f'pretuned={filename!r}: {error}') from error
-        topdown.load_state_dict(given)
+            load_pretuned(self.topdown, self.route, self.pretuned)
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""
@@ -177,30 +151,3 @@ class SteeredBackbone(BaseBackbone):
             for name, module in self.named_modules()
             if name and name.split('.')[0] != 'topdown'
         ]
-
-
-def _check_coverage(
-    backbone: SteeredBackbone, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
-) -> None:
-    """Before loading: less of the backbone than expected is an error, never a warning."""
-    expected = {
-        prefix + name: tensor
-        for name, tensor in backbone.state_dict().items()
-        if name.split('.')[0] not in ('topdown', *backbone.new_modules)
-    }
-    check_fit(expected, state_dict, 'backbone')
-    # Blocks that this backbone lacks: a deeper checkpoint must not be cut short in silence.
-    parts = {_part(name, prefix) for name in expected}
-    surplus = [
-        name
-        for name in state_dict
-        if name.startswith(prefix) and name not in expected and _part(name, prefix) in parts
-    ]
-    if surplus:
-        raise CheckpointError(
-            f'the checkpoint holds more than this backbone has: {", ".join(surplus)}'
-        )
-
-
-def _part(name: str, prefix: str) -> str:
-    return name[len(prefix) :].split('.')[0]

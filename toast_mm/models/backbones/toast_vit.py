@@ -112,7 +112,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         **kwargs: Arguments of ``mmpretrain.VisionTransformer``: ``arch``,
             ``img_size``, ``patch_size``, ``out_type``, ``drop_path_rate``,
             ``init_cfg`` and the others. Note that ``arch='small'`` is 768-d
-            there; ViT-S is ``'deit-small'``.
+            there; ViT-S is ``'deit-small'``. ``drop_rate`` acts in the second pass of
+            an unfrozen backbone only.
 
     Raises:
         ValueError: The route does not fit the backbone, an output index is out

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+import toast_mm.engine  # noqa: F401  registers the constructor
+
+
+class Selection(nn.Module):
+    """Partly tuned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.task_embedding = nn.Parameter(torch.ones(3))
+        self.channel_transform = nn.Parameter(torch.eye(3), requires_grad=False)
+
+
+class Model(nn.Module):
+    """A frozen backbone of 8 parameters, a partly tuned part and a tuned head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)) for _ in range(2)]
+        self.backbone = nn.Sequential(*layers).requires_grad_(False)
+        self.selection = Selection()
+        self.head = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.backbone(x) * self.selection.task_embedding
+        return self.head(x @ self.selection.channel_transform)
+
+
+class Wrapper(nn.Module):
+    """Like DistributedDataParallel."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+TUNED = ['selection.task_embedding', 'head.0.weight', 'head.0.bias', 'head.1.weight', 'head.1.bias']
+PARAMWISE = [
+    None,
+    {},
+    dict(norm_decay_mult=0.0),
+    dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
+]
+
+
+def build(model: nn.Module, paramwise_cfg: dict | None = None, optimizer=None, **settings):
+    optimizer = optimizer or dict(type='SGD', lr=0.5, weight_decay=0.0)
+    return build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor='toast_mm.TunedOptimWrapperConstructor',
+            optimizer=optimizer,
+            paramwise_cfg=paramwise_cfg,
+        )
+        | settings,
+    )
+
+
+def parameters_of(wrapper, model: nn.Module) -> list[str]:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[p] for group in wrapper.optimizer.param_groups for p in group['params']]
+
+
+def settings_of(wrapper, model: nn.Module, key: str) -> dict[str, float]:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        names[p]: group[key] for group in wrapper.optimizer.param_groups for p in group['params']
+    }
+
+
+def gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    tuned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return dict(zip(tuned, torch.autograd.grad(model(x).sum(), tuned.values()), strict=True))
+
+
+class TestTunedOptimWrapperConstructor:
+    @pytest.mark.parametrize('paramwise_cfg', PARAMWISE)
+    @pytest.mark.parametrize('wrap', [nn.Sequential, Wrapper], ids=['plain', 'wrapped'])
+    def test_tuned_parameters_and_only_those(self, wrap, paramwise_cfg):
+        model = Model()
+        wrapper = build(wrap(model) if wrap is Wrapper else model, paramwise_cfg)
+        assert parameters_of(wrapper, model) == TUNED
+        assert all(group['params'] for group in wrapper.optimizer.param_groups)
+
+    def test_decay_of_norms(self):
+        model = Model()
+        optimizer = dict(type='AdamW', lr=0.5, weight_decay=0.1)
+        wrapper = build(model, dict(norm_decay_mult=0.0), optimizer)
+        decays = settings_of(wrapper, model, 'weight_decay')
+        assert decays == dict.fromkeys(TUNED, 0.1) | {'head.0.weight': 0.0, 'head.0.bias': 0.0}
+        assert set(settings_of(wrapper, model, 'lr').values()) == {0.5}
+
+    def test_custom_keys(self):
+        model = Model()
+        keys = {'head': dict(lr_mult=10.0), 'head.1': dict(lr_mult=2.0, decay_mult=0.5)}
+        optimizer = dict(type='SGD', lr=0.5, weight_decay=0.1)
+        wrapper = build(model, dict(custom_keys=keys), optimizer)
+        assert settings_of(wrapper, model, 'lr') == pytest.approx(
+            dict(zip(TUNED, [0.5, 5.0, 5.0, 1.0, 1.0], strict=True))
+        )
+        assert settings_of(wrapper, model, 'weight_decay') == pytest.approx(
+            dict(zip(TUNED, [0.1, 0.1, 0.1, 0.05, 0.05], strict=True))
+        )
+
+    def test_no_line_per_frozen_parameter(self, monkeypatch):
+        lines = []
+        monkeypatch.setattr(
+            'mmengine.optim.optimizer.default_constructor.print_log',
+            lambda line, *args, **kwargs: lines.append(line),
+        )
+        build(Model(), dict(norm_decay_mult=0.0), dict(type='SGD', lr=0.5, weight_decay=0.1))
+        assert not [line for line in lines if 'backbone' in line]
+        assert len(lines) == 3  # the decay of a norm's weight and bias, one frozen among tuned ones
+
+    @pytest.mark.parametrize('paramwise_cfg', PARAMWISE)
+    def test_step(self, paramwise_cfg):
+        """Frozen parameters neither decay nor have a state."""
+        model = Model()
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        wrapper = build(model, paramwise_cfg, dict(type='AdamW', lr=0.5, weight_decay=0.1))
+        wrapper.update_params(model(torch.eye(3)).square().sum())
+        changed = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
+        assert changed == TUNED
+        assert len(wrapper.optimizer.state) == len(TUNED)
+
+    @pytest.mark.parametrize('paramwise_cfg', PARAMWISE)
+    def test_nothing_tuned(self, paramwise_cfg):
+        with pytest.raises(ValueError, match=r'^no parameter of the model is tuned'):
+            build(Wrapper(Model().requires_grad_(False)), paramwise_cfg)
+
+    def test_gradient_clipping(self):
+        model, x = Model(), torch.eye(3)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        expected = gradients(model, x)
+        norm = torch.cat([gradient.flatten() for gradient in expected.values()]).norm()
+        assert norm > 0.1
+        wrapper = build(model, clip_grad=dict(max_norm=0.1, norm_type=2))
+        wrapper.update_params(model(x).sum())
+        for name, parameter in model.named_parameters():
+            step = 0.5 * expected[name] * 0.1 / norm if name in expected else 0.0
+            torch.testing.assert_close(parameter.detach(), before[name] - step, rtol=0, atol=1e-6)
+
+    def test_accumulated_gradients(self):
+        """Two halves of a batch make one step with their mean."""
+        model, halves = Model(), (torch.eye(3), torch.ones(2, 3))
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        expected = [gradients(model, x) for x in halves]
+        wrapper = build(model, accumulative_counts=2)
+        wrapper.initialize_count_status(model, 0, 2)
+        for count, x in enumerate(halves):
+            assert all(torch.equal(p, before[name]) for name, p in model.named_parameters()), count
+            wrapper.update_params(model(x).sum())
+        for name in TUNED:
+            step = 0.5 * (expected[0][name] + expected[1][name]) / 2
+            parameter = model.get_parameter(name).detach()
+            torch.testing.assert_close(parameter, before[name] - step, rtol=0, atol=1e-6)
+
+
+class TestBFloat16OptimWrapper:
+    @pytest.fixture
+    def wrapper(self):
+        model = Model()
+        return model, build(model, type='toast_mm.BFloat16OptimWrapper')
+
+    def test_forward_in_bfloat16_weights_in_float32(self, wrapper):
+        model, wrapper = wrapper
+        linear, x = model.head[1], torch.rand(5, 3)
+        with wrapper.optim_context(model):
+            output = linear(x)
+        assert output.dtype == torch.bfloat16
+        weight, bias = linear.weight.bfloat16(), linear.bias.bfloat16()
+        assert torch.equal(output, F.linear(x.bfloat16(), weight, bias))
+        assert linear(x).dtype == torch.float32
+
+        before = linear.weight.detach().clone()
+        wrapper.update_params(output.float().square().sum())
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+        assert linear.weight.grad is None  # zeroed for the next step
+        assert not torch.equal(linear.weight, before)
+
+    def test_context_ends_with_an_error(self, wrapper):
+        model, wrapper = wrapper
+        with pytest.raises(KeyError), wrapper.optim_context(model):
+            raise KeyError
+        assert not torch.is_autocast_enabled('cpu')
+
+    def test_trains(self, toy_config, tmp_path):
+        """In a run: near the one in float32, but not the same."""
+        from toast_mm.engine import Runner
+
+        weights = []
+        for kind in ('OptimWrapper', 'toast_mm.BFloat16OptimWrapper'):
+            cfg = toy_config(tmp_path, optim_wrapper__type=kind, val_cfg=None)
+            cfg.val_dataloader = cfg.val_evaluator = None
+            runner = Runner.from_cfg(cfg)
+            runner.train()
+            weights.append(runner.model.head.weight.detach())
+        assert weights[1].dtype == torch.float32
+        assert not torch.equal(*weights)
+        torch.testing.assert_close(*weights, rtol=0, atol=0.05)

@@ -1,0 +1,129 @@
+"""Loading the weights of a steered backbone: whole, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmengine.logging import print_log
+from mmengine.model import PretrainedInit
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from toast_mm.checkpoint import CheckpointError, check_fit
+
+if TYPE_CHECKING:
+    from toast_mm.topdown import FeedbackRoute, TopDown
+
+    from .steering import SteeredBackbone
+
+InitCfg = dict | Sequence[dict] | None
+
+
+def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
+    """Split an ``init_cfg`` into ordinary initialisers and pre-trained weights."""
+    cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+    pretrained = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+    return [cfg for cfg in cfgs if cfg not in pretrained], pretrained
+
+
+def load_base(
+    backbone: SteeredBackbone,
+    checkpoint: str,
+    prefix: str | None = None,
+    map_location: Any = 'cpu',
+    type: str = 'Pretrained',
+) -> None:
+    """Load the pre-trained weights that ``init_cfg=dict(type='Pretrained', ...)`` names.
+
+    Args:
+        backbone: Takes the weights.
+        checkpoint: Path or URL.
+        prefix: Beginning of the names of the backbone's weights in the file.
+        map_location: As in :func:`torch.load`.
+        type: The key of ``init_cfg`` that led here.
+
+    Raises:
+        CheckpointError: The file does not cover the backbone, or has more blocks.
+    """
+    state_dict = _read(checkpoint, map_location)
+    start = f'{prefix.removesuffix(".")}.' if prefix else ''
+    given = {
+        name[len(start) :]: tensor for name, tensor in state_dict.items() if name.startswith(start)
+    }
+    try:
+        keys = backbone.load_state_dict(given, strict=False)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'init_cfg with checkpoint={checkpoint!r}, prefix={prefix!r}: {error}'
+            f'{_right_prefix(backbone, state_dict, start)}'
+        ) from error
+    unused = f'; unused: {", ".join(keys.unexpected_keys)}' if keys.unexpected_keys else ''
+    print_log(f'Base weights are those of {checkpoint}{unused}', logger='current')
+
+
+def load_pretuned(topdown: TopDown, route: FeedbackRoute, checkpoint: str) -> None:
+    """Load a pre-tuned top-down module from any checkpoint that holds ``topdown.*`` weights.
+
+    Raises:
+        CheckpointError: The module is of another width or route, or there is none.
+    """
+    given = {
+        name.split('topdown.', 1)[1]: tensor
+        for name, tensor in _read(checkpoint, 'cpu').items()
+        if 'topdown.' in name
+    }
+    expected = topdown.state_dict()
+    try:
+        check_fit(expected, given, f'top-down module for {route}')
+        if surplus := [name for name in given if name not in expected]:
+            raise CheckpointError(
+                f'it was tuned for another route than {route}: it also holds {", ".join(surplus)}'
+            )
+    except CheckpointError as error:
+        raise CheckpointError(f'pretuned={checkpoint!r}: {error}') from error
+    topdown.load_state_dict(given)
+
+
+def demand_coverage(
+    backbone: SteeredBackbone, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+) -> None:
+    """Hook before any loading: less of the backbone than expected is an error, not a warning.
+
+    A checkpoint without a top-down module is one of a plain backbone and welcome; one with a module
+    for another width or route is not. Nor is a deeper one, which would be cut short in silence.
+    """
+    optional = set(backbone.new_modules)
+    if not any(name.startswith(f'{prefix}topdown.') for name in state_dict):
+        optional.add('topdown')
+    own = {prefix + name: tensor for name, tensor in backbone.state_dict().items()}
+    expected = {name: own[name] for name in own if _part(name, prefix) not in optional}
+    check_fit(expected, state_dict, 'backbone')
+    parts = {_part(name, prefix) for name in expected}
+    surplus = [
+        name
+        for name in state_dict
+        if name.startswith(prefix) and name not in own and _part(name, prefix) in parts
+    ]
+    if surplus:
+        raise CheckpointError(
+            f'the checkpoint holds more than this backbone has: {", ".join(surplus)}'
+        )
+
+
+def _read(checkpoint: str, map_location: Any) -> Mapping[str, Tensor]:
+    file = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
+    return file.get('state_dict', file)
+
+
+def _part(name: str, prefix: str) -> str:
+    return name[len(prefix) :].split('.')[0]
+
+
+def _right_prefix(backbone: SteeredBackbone, state_dict: Mapping[str, Tensor], wrong: str) -> str:
+    """What else the names of the backbone's weights begin with in this file, if anything."""
+    first = next(iter(backbone.state_dict()))
+    found = [name.removesuffix(first) for name in state_dict if f'.{name}'.endswith(f'.{first}')]
+    if not found or wrong in found:
+        return ''
+    return f'; the file has {first} under prefix={" or ".join(repr(p or None) for p in found)}'
