@@ -416,7 +416,7 @@ def test_prefix_is_wrong(tmp_path):
 
 def test_prefix_is_too_much(tmp_path):
     filename = save(tmp_path / 'bare.pth', make(cls=Plain).state_dict())
-    assert "stem.weight under prefix=None" in refused(filename, prefix='backbone.')
+    assert 'stem.weight under prefix=None' in refused(filename, prefix='backbone.')
 
 
 def test_whole_models_are_checked_too():
