@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.runner import CheckpointLoader
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor
 
 from toast_mm.checkpoint import CheckpointError, check_fit
-
-if TYPE_CHECKING:
-    from toast_mm.topdown import FeedbackRoute, TopDown
-
-    from .steering import SteeredBackbone
+from toast_mm.topdown import FeedbackRoute, TopDown
 
 InitCfg = dict | Sequence[dict] | None
 
@@ -28,7 +25,7 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
 
 
 def load_base(
-    backbone: SteeredBackbone,
+    backbone: BaseBackbone,
     checkpoint: str,
     prefix: str | None = None,
     map_location: Any = 'cpu',
@@ -86,7 +83,7 @@ def load_pretuned(topdown: TopDown, route: FeedbackRoute, checkpoint: str) -> No
 
 
 def demand_coverage(
-    backbone: SteeredBackbone, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    backbone: BaseBackbone, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
     """Hook before any loading: less of the backbone than expected is an error, not a warning.
 
@@ -120,7 +117,7 @@ def _part(name: str, prefix: str) -> str:
     return name[len(prefix) :].split('.')[0]
 
 
-def _right_prefix(backbone: SteeredBackbone, state_dict: Mapping[str, Tensor], wrong: str) -> str:
+def _right_prefix(backbone: BaseBackbone, state_dict: Mapping[str, Tensor], wrong: str) -> str:
     """What else the names of the backbone's weights begin with in this file, if anything."""
     first = next(iter(backbone.state_dict()))
     found = [name.removesuffix(first) for name in state_dict if f'.{name}'.endswith(f'.{first}')]
