@@ -353,3 +353,9 @@ def test_python_choice(tmp_path):
     both = {'CONDA_PREFIX': tmp_path / 'conda', 'VIRTUAL_ENV': tmp_path / 'active'}
     assert choice(**both) == f'{active}\n'
     assert choice(**both, PYTHON='mine') == 'mine\n'
+
+
+def test_a_checkout_runs_without_being_installed():
+    script = f'source {TOOLS}/python.sh; echo "$PYTHONPATH"'
+    assert bash('-c', script).stdout == f'{ROOT}\n'
+    assert bash('-c', script, PYTHONPATH='/mine').stdout == f'{ROOT}:/mine\n'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import gc
 import os
 import os.path as osp
 import re
@@ -43,6 +45,7 @@ class Runner(mmengine.runner.Runner):
         """As mmengine, whose own initialisation needs a GPU under ``torchrun``."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             torch.distributed.init_process_group('gloo')
+            atexit.register(_leave_process_group)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -134,6 +137,13 @@ class Runner(mmengine.runner.Runner):
         partial = f'{filename}.partial'
         super().save_checkpoint(out_dir, partial, *args, **kwargs)
         os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+
+
+def _leave_process_group() -> None:
+    """Stop gloo's threads: an interpreter that ends under them aborts now and then."""
+    gc.collect()  # the model's wrapper holds the group, and the runner is full of cycles
+    if is_distributed():
+        torch.distributed.destroy_process_group()
 
 
 def _sources(dataset: dict) -> str:
