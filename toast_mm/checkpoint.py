@@ -53,21 +53,19 @@ def _known_as(module: str, function: Callable) -> Callable:
 
 
 # What mmengine itself puts into a checkpoint beside tensors and plain values: logged numbers.
-torch.serialization.add_safe_globals(
-    [
-        HistoryBuffer,
-        _history_buffer_method,
-        codecs.encode,  # of bytes in numpy's arrays
-        np.ndarray,
-        np.dtype,
-        *(
-            _known_as(f'numpy.{core}.multiarray', function)
-            for core in ('core', '_core')  # numpy 1, numpy 2
-            for function in (_multiarray._reconstruct, _multiarray.scalar)
-        ),
-        *{type(np.dtype(code)) for code in f'?{np.typecodes["AllInteger"]}{np.typecodes["Float"]}'},
-    ]
-)
+SAFE_GLOBALS = [
+    HistoryBuffer,
+    _history_buffer_method,
+    codecs.encode,  # of bytes in numpy's arrays
+    np.ndarray,
+    np.dtype,
+    *(
+        _known_as(f'numpy.{core}.multiarray', function)
+        for core in ('core', '_core')  # numpy 1, numpy 2
+        for function in (_multiarray._reconstruct, _multiarray.scalar)
+    ),
+    *{type(np.dtype(code)) for code in f'?{np.typecodes["AllInteger"]}{np.typecodes["Float"]}'},
+]
 
 
 class CheckpointError(RuntimeError):
@@ -97,6 +95,8 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     try:
         if filename.endswith('.safetensors'):
             return load_file(filename, device=str(map_location or 'cpu'))
+        # Here and not once: a context of others that ends takes what it shares from the list.
+        torch.serialization.add_safe_globals(SAFE_GLOBALS)
         checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         if needed := re.search(r"(?:GLOBAL |got <class '(?=\w+\.))([\w.]+)", str(error)):

@@ -138,6 +138,7 @@ class TestDefaultSampler:
 
 @pytest.mark.parametrize('name', ['InfiniteSampler', 'DefaultSampler'])
 class TestBothSamplers:
+    @pytest.mark.filterwarnings('ignore:This DataLoader will create')  # with one core
     @pytest.mark.parametrize('num_workers', [0, 2])
     def test_draw_reaches_the_sample(self, name, num_workers):
         """Through mmengine's data loader, its workers, and data sets of data sets."""

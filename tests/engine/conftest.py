@@ -148,8 +148,10 @@ def toy_config(work_dir, by_epoch: bool = False, num_workers: int = 0, **changes
 
 
 @pytest.fixture(name='toy_config')
-def toy_config_fixture():
-    """:func:`toy_config`; afterwards mmengine is as in a new process."""
+def toy_config_fixture(monkeypatch):
+    """:func:`toy_config` on the CPU; afterwards mmengine is as in a new process."""
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     forget_runs()
     yield toy_config
     forget_runs()

@@ -301,6 +301,18 @@ class TestLoading:
         assert torch.equal(runner.model.backbone[0].weight, toy_weights['backbone.0.weight'])
         assert sentence.split('.*')[0] in capsys.readouterr().out
 
+    def test_foreign_objects_are_not_executed(self, toy_config, tmp_path):
+        class Proof:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / 'proof'),)
+
+        file = tmp_path / 'evil.pth'
+        torch.save(dict(state_dict={}, meta=Proof()), file)
+        for settings in (dict(), dict(resume=True), dict(resume=True, randomness__seed=None)):
+            with pytest.raises(CheckpointError, match=r'evil\.pth is refused'):
+                train(toy_config(tmp_path, load_from=str(file), **settings))
+        assert not (tmp_path / 'proof').exists()
+
     def test_errors_name_the_file_once(self, toy_config, tmp_path):
         file = tmp_path / 'cut.pth'
         file.write_bytes(b'PK')
@@ -373,7 +385,6 @@ def train_process(rank: int, port: int, work_dir: Path) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
         MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE='True', TORCHELASTIC_RESTART_COUNT='0',
-        CUDA_VISIBLE_DEVICES='',
     )  # fmt: skip
     group_file = work_dir / f'group{rank}.txt'  # written behind what the runner does at exit
     atexit.register(lambda: group_file.write_text(str(torch.distributed.is_initialized())))
@@ -400,41 +411,31 @@ DISTRIBUTED = dict(
 )
 
 
-@pytest.fixture(scope='module')
-def processes(tmp_path_factory):
-    """What two processes trained, and their work dir."""
-    work_dir = tmp_path_factory.mktemp('distributed')
+def test_two_processes_train_as_one(toy_config, tmp_path, monkeypatch):
+    """On a machine without a GPU. One test: what costs time is the start of the processes."""
+    folder = tmp_path / 'two'
+    folder.mkdir()
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     # A port that is looked for now and taken later may be another's by then.
     store = torch.distributed.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
-    torch.multiprocessing.spawn(train_process, (store.port, work_dir), nprocs=2)
-    return [load(work_dir / f'rank{rank}.pt') for rank in (0, 1)], work_dir
+    torch.multiprocessing.spawn(train_process, (store.port, folder), nprocs=2)
+    processes = [load(folder / f'rank{rank}.pt') for rank in (0, 1)]
+    for rank, process in enumerate(processes):
+        assert process['rank'] == (rank, 2, 'gloo')
+        assert process['wrapper'] == 'MMDistributedDataParallel'
+        assert 'Sync' not in process['norm'] and 'BatchNorm' in process['norm']
+        assert process['find_unused_parameters'] and not process['broadcast_buffers']
+        # A process that does not leave its group aborts at exit, one time in ten.
+        assert (folder / f'group{rank}.txt').read_text() == 'False'
 
+    # Together they draw one stream, and equal one process with the whole batch.
+    assert [process['seen'] for process in processes] == [[*range(0, 36, 2)], [*range(1, 36, 2)]]
+    runner = train(toy_config(tmp_path / 'one', **DISTRIBUTED, train_dataloader__batch_size=4))
+    assert runner.model.seen == list(range(36))
+    for name, expected in runner.model.state_dict().items():
+        assert torch.equal(processes[0]['weights'][name], processes[1]['weights'][name])
+        torch.testing.assert_close(processes[0]['weights'][name], expected, rtol=0, atol=1e-6)
 
-class TestTwoProcesses:
-    def test_run_on_the_cpu(self, processes):
-        for rank, process in enumerate(processes[0]):
-            assert process['rank'] == (rank, 2, 'gloo')
-            assert process['wrapper'] == 'MMDistributedDataParallel'
-            assert 'Sync' not in process['norm'] and 'BatchNorm' in process['norm']
-            assert process['find_unused_parameters'] and not process['broadcast_buffers']
-
-    def test_draws_together_are_one_stream(self, processes):
-        one, other = (process['seen'] for process in processes[0])
-        assert one == list(range(0, 36, 2)) and other == list(range(1, 36, 2))
-
-    def test_equal_one_process_with_the_whole_batch(self, processes, toy_config, tmp_path):
-        one, other = (process['weights'] for process in processes[0])
-        runner = train(toy_config(tmp_path, **DISTRIBUTED, train_dataloader__batch_size=4))
-        assert runner.model.seen == list(range(36))
-        for name, expected in runner.model.state_dict().items():
-            assert torch.equal(one[name], other[name])
-            torch.testing.assert_close(one[name], expected, rtol=0, atol=1e-6)
-
-    def test_leave_their_group(self, processes):
-        """Otherwise one in ten would abort at exit."""
-        assert [path.read_text() for path in processes[1].glob('group*.txt')] == ['False'] * 2
-
-    def test_one_process_saves(self, processes, toy_config):
-        weights, work_dir = processes[0][0]['weights'], processes[1]
-        assert_same(load(work_dir / 'iter_9.pth')['state_dict'], weights)
-        assert not list(work_dir.rglob('*partial*'))
+    # One of them saves.
+    assert_same(load(folder / 'iter_9.pth')['state_dict'], processes[0]['weights'])
+    assert not list(folder.rglob('*partial*'))
