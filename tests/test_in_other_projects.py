@@ -171,29 +171,23 @@ def test_a_job_of_the_wheel_is_inherited_whole(site, tmp_path):
     assert run(site, tmp_path, '-c', code).splitlines()[-1] == 'UPerHead 32 toast_mm.TOASTViT'
 
 
-UPERNET = """
-default_scope = 'mmseg'
-norm_cfg = dict(type='BN')
-model = dict(
-    type='EncoderDecoder',
-    backbone=dict(type='SwinTransformer'),
-    decode_head=dict(type='UPerHead', in_channels=[96, 192, 384, 768], in_index=[0, 1, 2, 3],
-        channels=64, num_classes=19, norm_cfg=norm_cfg),
-    auxiliary_head=dict(type='FCNHead', in_channels=384, in_index=2, channels=64, num_classes=19,
-        norm_cfg=norm_cfg),
+@pytest.mark.parametrize(
+    'base',
+    [
+        'vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py',
+        'upernet/upernet_r50_4xb4-80k_ade20k-512x512.py',
+    ],
 )
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=6e-5))
-"""
-
-
-def test_the_config_of_the_readme_works(tmp_path):
-    (tmp_path / 'my_upernet_config.py').write_text(UPERNET)
+def test_the_config_of_the_readme_works_on_mmsegs_own(base, tmp_path):
+    (tmp_path / 'my_upernet_config.py').write_text(f"_base_ = 'mmseg::{base}'")
     (config,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
     (tmp_path / 'mine.py').write_text(config)
     cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3
     with torch.device('meta'), DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(cfg.model)
     assert type(model.backbone) is toast_mm.models.TOASTViT
+    assert not model.with_neck
     outputs = model.backbone(torch.rand(1, 3, 512, 512, device='meta'))
     assert [tuple(output.shape) for output in outputs] == [(1, 768, 32, 32)] * 4
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)

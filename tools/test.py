@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
 
 import mmengine
 from mmengine.config import Config, ConfigDict
@@ -48,10 +49,14 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show_dir:
-        hook = cfg.default_hooks.visualization
+        hook = cfg.get('default_hooks', {}).get('visualization')
+        if hook is None or 'visualizer' not in cfg:
+            sys.exit('--show-dir: the config has no default_hooks.visualization or no visualizer')
         if hook.type.endswith('SegVisualizationHook'):
             hook.update(draw=True, interval=1)
             cfg.visualizer.save_dir = args.show_dir
+        elif args.tta:
+            sys.exit('--show-dir: mmpretrain draws no pictures with --tta')
         else:
             hook.update(enable=True, out_dir=args.show_dir, interval=1)
     if args.tta:
@@ -67,7 +72,7 @@ def add_test_time_augmentation(cfg: Config) -> None:
         cfg.tta_model = cfg.get('tta_model', dict(type='AverageClsScoreTTA'))
         cfg.tta_pipeline = [*copy.deepcopy(pipeline[:-1]), views]
     if not {'tta_model', 'tta_pipeline'} <= cfg.keys():
-        raise SystemExit('--tta: the config has no tta_model and tta_pipeline')
+        sys.exit('--tta: the config has no tta_model and tta_pipeline')
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
@@ -83,7 +88,7 @@ def main() -> None:
     if args.out_item == 'metrics' and runner.rank == 0:
         mmengine.dump(metrics, args.out)
     if args.show_dir:
-        runner.logger.info(f'Pictures are in {args.show_dir}')
+        runner.logger.info(f'Pictures are below {args.show_dir}')
 
 
 if __name__ == '__main__':

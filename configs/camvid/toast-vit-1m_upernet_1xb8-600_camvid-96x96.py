@@ -22,12 +22,12 @@ model = dict(
     auxiliary_head=dict(in_channels=_base_.embed_dims, channels=64, num_classes=_base_.num_classes),
 )
 
-max_iters = 600
+_max_iters = 600
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=_max_iters),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=200)
+train_cfg = dict(max_iters=_max_iters, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=200))
 auto_scale_lr = dict(base_batch_size=8)

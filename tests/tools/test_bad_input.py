@@ -166,6 +166,30 @@ def test_classes_that_do_not_fit_the_head(train):
         train(model__decode_head__num_classes='7', model__auxiliary_head__num_classes='7')
 
 
+def test_resuming_with_other_tuned_parameters(tool, ade20k, tmp_path):
+    short = {'train_cfg.max_iters': '1'}
+    arguments = ('train', CONFIG, '--work-dir', tmp_path, '--no-validate')
+    tool(*arguments, *tiny_ade20k(ade20k, **short))
+    other = {'train_cfg.max_iters': '2', 'model.backbone.token_selection': 'False'}
+    with pytest.raises(CheckpointError, match=r'iter_1\.pth is of a training that tuned other'):
+        tool(*arguments, '--resume', *tiny_ade20k(ade20k, **other))
+
+
+def test_testing_an_incomplete_checkpoint(tool, ade20k, base, tmp_path):
+    path = tmp_path / 'headless.pth'
+    torch.save(base, path)
+    with pytest.raises(
+        CheckpointError, match=r'headless\.pth: .*missing keys.*decode_head'
+    ) as error:
+        tool('test', CONFIG, path, '--work-dir', tmp_path, *tiny_ade20k(ade20k))
+    assert '\n' not in str(error.value)
+
+
+def test_missing_config(tool):
+    with pytest.raises(SystemExit, match=r'config file nowhere\.py does not exist'):
+        tool('train', 'nowhere.py')
+
+
 @pytest.mark.parametrize(
     'command, sentence',
     [

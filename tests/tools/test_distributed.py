@@ -79,11 +79,6 @@ def test_two_processes_train_as_one_with_the_same_global_batch(ade20k, tmp_path,
         'model.backbone.drop_path_rate': '0',
         'train_cfg.max_iters': '10',
         'train_cfg.val_interval': '100',
-        # AdamW divides by tiny second moments: rounding would count as much as gradients.
-        'optim_wrapper.optimizer._delete_': 'True',
-        'optim_wrapper.optimizer.type': 'SGD',
-        'optim_wrapper.optimizer.momentum': '0.9',
-        'optim_wrapper.optimizer.weight_decay': '0.01',
     }
     runs = {}
     for processes in (1, 2):

@@ -56,10 +56,15 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(mmseg.datasets.transforms.LoadAnnotations):
-    """mmseg's ``LoadAnnotations``, with an error that names the mask that it cannot decode."""
+    """mmseg's ``LoadAnnotations``, with an error that names the mask that it cannot decode.
+
+    Passes by where there is no truth to load, so that a test pipeline serves inference as well.
+    """
 
     def transform(self, results: dict) -> dict:
         """Read ``results['seg_map_path']`` into ``results['gt_seg_map']``, ``(H, W)``."""
+        if 'seg_map_path' not in results:
+            return results
         try:
             return super().transform(results)
         except FileNotFoundError:

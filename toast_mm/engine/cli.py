@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
+import sys
 
 import mmengine.runner
 from mmengine.config import Config, DictAction
@@ -41,6 +42,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 def load_config(args: argparse.Namespace) -> Config:
     """Config file with ``--cfg-options``, ``--launcher`` and ``--work-dir`` applied."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not osp.isfile(args.config):
+        sys.exit(f'config file {args.config} does not exist')
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher

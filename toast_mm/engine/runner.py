@@ -32,11 +32,13 @@ class Runner(mmengine.runner.Runner):
     Differs in this:
 
     - A checkpoint appears under its name when it is complete, and an automatic
-      resumption takes the newest complete one, whatever an interruption left.
+      resumption takes the one that ``last_checkpoint`` names or, if that is
+      gone, the one that counts furthest.
     - Testing and resuming demand every key of the model. Starting from another
       model's weights (``load_from``) demands the backbone's, and warns of others.
     - A resumed run takes its seed from the checkpoint where the config has none.
-    - Distributed runs work on machines without a GPU (gloo, BN for SyncBN).
+    - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
+      process then keeps statistics of its own, and process 0 saves).
     """
 
     _demand_all = False
@@ -119,7 +121,8 @@ class Runner(mmengine.runner.Runner):
             checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         except RuntimeError as error:
             source = '' if filename in str(error) else f'{filename}: '
-            raise CheckpointError(f'{source}{error}') from error
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise CheckpointError(source + '; '.join(lines)) from error
         # A best checkpoint has no optimizer: mmengine would go on with a new one, and new rates.
         if self._resume and not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
             raise CheckpointError(
@@ -127,6 +130,22 @@ class Runner(mmengine.runner.Runner):
                 f'to start from these weights say --cfg-options load_from={filename}'
             )
         return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """As mmengine, with an error that says why an optimizer state does not fit.
+
+        Raises:
+            CheckpointError: Other parameters were tuned in the training that is resumed.
+        """
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:
+            if 'parameter group' not in str(error):
+                raise
+            raise CheckpointError(
+                f'{filename} is of a training that tuned other parameters; resume it with its own '
+                f'config, or start from its weights: --cfg-options load_from={filename}'
+            ) from error
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -166,7 +185,7 @@ def latest_checkpoint(work_dir: str) -> str | None:
     pointer = folder / 'last_checkpoint'
     if pointer.is_file():
         named = pointer.read_text().strip()
-        for candidate in (named, str(folder / osp.basename(named))):
+        for candidate in (str(folder / osp.basename(named)), named):
             if named and osp.isfile(candidate):
                 return candidate
     numbered = {}

@@ -29,14 +29,15 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
+# mmseg's inferencer looks for LoadImageFromFile by that name.
 test_pipeline = [
-    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='toast_mm.LoadAnnotations'),  # behind Resize: the truth keeps its size
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
-    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

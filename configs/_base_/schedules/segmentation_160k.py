@@ -1,6 +1,6 @@
 """AdamW, warm-up, linear decay over 160k iterations of 16 images (AbSViT's UPerNet)."""
 
-max_iters = 160000
+_max_iters = 160000
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -13,11 +13,11 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=max_iters),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=_max_iters),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=16000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=_max_iters, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

@@ -2,11 +2,11 @@
 
 _base_ = './segmentation_160k.py'
 
-max_iters = 20000
+_max_iters = 20000
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=max_iters),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=_max_iters),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=2000)
+train_cfg = dict(max_iters=_max_iters, val_interval=2000)
 default_hooks = dict(checkpoint=dict(interval=2000))
