@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import start, tiny_ade20k
+from commands import start, tiny_ade20k
 from PIL import Image
 
 from toast_mm.checkpoint import CheckpointError

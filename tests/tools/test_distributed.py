@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import kill_tree, start, tiny_ade20k
+from commands import kill_tree, start, tiny_ade20k
 
 from toast_mm.checkpoint import load_from_local
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_ade20k
+from commands import tiny_ade20k
 
 from toast_mm.checkpoint import load_from_local
 
@@ -22,7 +22,7 @@ def in_root(monkeypatch):
 @pytest.fixture(scope='module')
 def trained(ade20k, tmp_path_factory) -> Path:
     """Checkpoint of a short training."""
-    from conftest import start
+    from commands import start
 
     work_dir = tmp_path_factory.mktemp('trained')
     process = start(
