@@ -4,8 +4,7 @@ import pickle
 
 import pytest
 import torch
-from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
-from mmengine.registry import DATA_SAMPLERS
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -157,34 +156,6 @@ class TestBothSamplers:
         assert list(itertools.chain(*itertools.islice(loader, 5))) == [
             (number, (8, draw)) for draw, number in enumerate([0, 1, 2, 0, 1] * 2)
         ]
-
-    def test_empty_data_set(self, name):
-        dataset = Numbers(0, ann_file='lists/train.txt', data_prefix=dict(img_path='images'))
-        with pytest.raises(ValueError) as info:
-            DATA_SAMPLERS.build(dict(type=f'toast_mm.{name}', dataset=dataset, seed=0))
-        assert str(info.value) == (
-            "the training data set is empty: Numbers with ann_file='lists/train.txt', "
-            "data_prefix={'img_path': 'images'} finds no sample"
-        )
-
-    @pytest.mark.parametrize('wrap', [RepeatDataset, ClassBalancedDataset], ids=['repeat', 'class'])
-    def test_empty_data_set_in_a_wrapper(self, name, wrap):
-        inner = Numbers(0, ann_file='lists/train.txt')
-        with pytest.raises(
-            ValueError, match=r"^the training.*Numbers with ann_file='lists/train\.txt'"
-        ):
-            DATA_SAMPLERS.build(dict(type=f'toast_mm.{name}', dataset=wrap(inner, 2), seed=0))
-
-    def test_empty_concatenation(self, name):
-        parts = [Numbers(0, ann_file='a.txt'), Numbers(0, ann_file='b.txt')]
-        with pytest.raises(
-            ValueError, match=r"ann_file='a\.txt'.*; Numbers with ann_file='b\.txt'"
-        ):
-            DATA_SAMPLERS.build(dict(type=f'toast_mm.{name}', dataset=ConcatDataset(parts), seed=0))
-
-    def test_data_set_without_files(self, name):
-        with pytest.raises(ValueError, match='the training data set is empty: list with'):
-            DATA_SAMPLERS.build(dict(type=f'toast_mm.{name}', dataset=[], seed=0))
 
 
 def test_stock_loader():

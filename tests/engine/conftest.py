@@ -57,7 +57,8 @@ class ToyDataset(BaseDataset):
 
     def __init__(self, size: int = 7, **kwargs) -> None:
         self.size = size
-        super().__init__(serialize_data=size == 0, **kwargs)  # serializing collects garbage
+        kwargs.setdefault('serialize_data', False)  # serializing collects garbage
+        super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
         return [dict(inputs=[i, i * i, 1.0], target=float(i)) for i in range(self.size)]

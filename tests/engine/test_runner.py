@@ -353,10 +353,12 @@ class TestBuilding:
 
     @pytest.mark.parametrize('part', ['train', 'val', 'test'])
     @pytest.mark.parametrize('wrapped', [False, True])
-    def test_empty_data_set(self, toy_config, tmp_path, part, wrapped):
+    @pytest.mark.parametrize('serialize_data', [False, True])
+    def test_empty_data_set(self, toy_config, tmp_path, part, wrapped, serialize_data):
         dataset = dict(
             type='toast_mm.ToyDataset',
             size=0,
+            serialize_data=serialize_data,
             data_root='data/toy',
             ann_file='lists/a.txt',
             data_prefix=dict(img_path='images'),

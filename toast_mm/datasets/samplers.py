@@ -6,8 +6,7 @@ whatever the number of workers and processes, and after a resumption.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
-from typing import Any
+from collections.abc import Iterator
 
 import mmengine.dataset
 
@@ -41,32 +40,9 @@ class DrawnIndex(int):
         return DrawnIndex(int(self) % other, self.draw)
 
 
-def _demand_samples(dataset: Sized) -> None:
-    """An infinite sampler of an empty data set would search for a sample for ever."""
-    if len(dataset):
-        return
-    while hasattr(dataset, 'dataset'):  # RepeatDataset and its like
-        dataset = dataset.dataset
-    parts = getattr(dataset, 'datasets', [dataset])
-    where = '; '.join(
-        f'{type(part).__name__} with ann_file={getattr(part, "ann_file", None)!r}, '
-        f'data_prefix={dict(getattr(part, "data_prefix", {}))}'
-        for part in parts
-    )
-    raise ValueError(f'the training data set is empty: {where} finds no sample')
-
-
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(mmengine.dataset.InfiniteSampler):
-    """mmengine's ``InfiniteSampler`` whose indices carry their draw.
-
-    Raises:
-        ValueError: The data set is empty.
-    """
-
-    def __init__(self, dataset: Sized, *args: Any, **kwargs: Any) -> None:
-        _demand_samples(dataset)
-        super().__init__(dataset, *args, **kwargs)
+    """mmengine's ``InfiniteSampler`` whose indices carry their draw."""
 
     def _infinite_indices(self) -> Iterator[int]:
         for number, index in enumerate(super()._infinite_indices()):
@@ -75,15 +51,7 @@ class InfiniteSampler(mmengine.dataset.InfiniteSampler):
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(mmengine.dataset.DefaultSampler):
-    """mmengine's ``DefaultSampler`` whose indices carry their draw.
-
-    Raises:
-        ValueError: The data set is empty.
-    """
-
-    def __init__(self, dataset: Sized, *args: Any, **kwargs: Any) -> None:
-        _demand_samples(dataset)
-        super().__init__(dataset, *args, **kwargs)
+    """mmengine's ``DefaultSampler`` whose indices carry their draw."""
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.total_size + self.rank

@@ -8,7 +8,7 @@ import gc
 import os
 import os.path as osp
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,21 @@ class Runner(mmengine.runner.Runner):
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
         """As mmengine, whose data sets say of having no samples that they cannot concatenate.
 
+        An infinite sampler of an empty data set would search for a sample for ever.
+
         Raises:
             ValueError: The data set is empty; says where it looks for samples.
         """
         try:
-            return mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
+            loader = mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
         except ValueError as error:
             if 'need at least one array' not in str(error):
                 raise
-            raise ValueError(
-                f'the data set is empty: {_sources(dataloader["dataset"])} finds no sample'
-            ) from error
+        else:
+            if not isinstance(loader.dataset, Sized) or len(loader.dataset):
+                return loader
+        dataset = dataloader['dataset'] if isinstance(dataloader, dict) else dataloader.dataset
+        raise ValueError(f'the data set is empty: {_sources(dataset)} finds no sample')
 
     def test(self) -> dict:
         """As mmengine, from a checkpoint that holds the whole model."""
@@ -165,8 +169,10 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _sources(dataset: dict) -> str:
+def _sources(dataset: Any) -> str:
     """Where a configured data set, or those that it consists of, look for samples."""
+    if not isinstance(dataset, dict):
+        return type(dataset).__name__
     parts = dataset.get('datasets') or [dataset[key] for key in dataset if key == 'dataset']
     if parts:
         return ', '.join(map(_sources, parts))

@@ -95,15 +95,6 @@ def parts(test):
 
 class TestDataSets:
     @parts
-    def test_empty(self, part):
-        with pytest.raises(ValueError) as info:
-            check_dataset(segmentor(), part, Images(0))
-        assert str(info.value) == (
-            f"the {part} data set is empty: Images with ann_file='lists/a.txt', "
-            "data_prefix={'img_path': 'images'} finds no sample"
-        )
-
-    @parts
     @pytest.mark.parametrize(('build', 'name'), [(segmentor, 'decode_head'), (classifier, 'head')])
     def test_other_number_of_classes(self, part, build, name):
         check_dataset(build(3), part, Images(classes=('a', 'b', 'c')))

@@ -14,7 +14,7 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class DataCheckHook(Hook):
-    """Check that data sets are not empty and that their labels are classes of the head.
+    """Check that the classes and labels of the data are those of the head.
 
     A label outside the classes would be an unnamed device assert in the loss
     and pass unseen in the metric.
@@ -50,12 +50,6 @@ class DataCheckHook(Hook):
 
     @staticmethod
     def _check_dataset(runner: Runner, mode: str, dataset: Any) -> None:
-        if not len(dataset):
-            raise ValueError(
-                f'the {mode} data set is empty: {type(dataset).__name__} with ann_file='
-                f'{getattr(dataset, "ann_file", None)!r}, data_prefix='
-                f'{dict(getattr(dataset, "data_prefix", {}))} finds no sample'
-            )
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         head = _head(runner.model)
         if head and classes and len(classes) != head[1].num_classes:
