@@ -23,6 +23,7 @@ EXTRAS = {
     ],
     'upstream': ['mmengine>=0.10.7', 'mmcv>=2.1', 'mmpretrain>=1.2', 'mmsegmentation>=1.2.2'],
     'tensorboard': ['tensorboard'],
+    'quickstart': ['scikit-learn'],
     'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
     'tests': requirements('tests.txt'),
 }
@@ -45,6 +46,7 @@ setup(
     # links to the repository's own folders; a wheel holds what they point at.
     package_data={
         'toast_mm': [
+            'weights/*.safetensors',
             '.mim/configs/**/*.py',
             '.mim/configs/**/*.yml',
             '.mim/tools/**/*.py',
@@ -52,7 +54,9 @@ setup(
             '.mim/model-index.yml',
         ]
     },
-    # These two work on a checkout.
-    exclude_package_data={'toast_mm': ['.mim/tools/setup_env.sh', '.mim/tools/run_tests.sh']},
+    # These work on a checkout.
+    exclude_package_data={
+        'toast_mm': [f'.mim/tools/{name}.sh' for name in ('quickstart', 'run_tests', 'setup_env')]
+    },
     zip_safe=False,
 )

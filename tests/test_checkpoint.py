@@ -7,6 +7,7 @@ import pickle
 import re
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import mmengine.runner.checkpoint
 import numpy as np
@@ -18,6 +19,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
+import toast_mm
 from toast_mm.checkpoint import CheckpointError, check_fit, load_from_local
 
 WEIGHTS = {'weight': torch.arange(6.0).reshape(2, 3), 'bias': torch.tensor([1.5, -2.0])}
@@ -212,8 +214,16 @@ class TestReading:
         save_file(WEIGHTS, file)
         for map_location in (None, 'cpu', torch.device('cpu')):
             loaded = CheckpointLoader.load_checkpoint(file, map_location=map_location)
+            assert loaded.keys() == {'state_dict', 'meta'}
+            assert loaded['meta'] == {}
+            loaded = loaded['state_dict']
             assert loaded.keys() == WEIGHTS.keys()
             assert all(torch.equal(loaded[name], WEIGHTS[name]) for name in WEIGHTS)
+
+    def test_metadata_of_safetensors(self, tmp_path):
+        save_file(WEIGHTS, tmp_path / 'weights.safetensors', {'topdown': '{"a": 1}'})
+        loaded = load_from_local(str(tmp_path / 'weights.safetensors'))
+        assert loaded['meta'] == {'topdown': '{"a": 1}'}
 
     def test_readers_of_mmengine_take_safetensors(self, tmp_path):
         file = str(tmp_path / 'weights.safetensors')
@@ -341,7 +351,7 @@ class TestHTTP:
         folder, address, _ = server
         save_file(WEIGHTS, folder / 'vit.safetensors')
         loaded = CheckpointLoader.load_checkpoint(f'{address}/vit.safetensors')
-        assert torch.equal(loaded['bias'], WEIGHTS['bias'])
+        assert torch.equal(loaded['state_dict']['bias'], WEIGHTS['bias'])
 
     def test_missing_file(self, server, hub):
         _, address, _ = server
@@ -376,6 +386,45 @@ class TestHTTP:
         monkeypatch.setattr('toast_mm.checkpoint.get_rank', lambda: 0)
         assert CheckpointLoader.load_checkpoint(url).keys() == WEIGHTS.keys()
         assert seen[1:] == [['/vit.pth'] * 2] and requests == ['/vit.pth'] * 2
+
+
+class TestPackage:
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        """Where the package would have its checkpoints."""
+        monkeypatch.setattr('toast_mm.checkpoint.WEIGHTS', tmp_path)
+        return tmp_path
+
+    def test_reads_a_file_by_its_name(self, folder):
+        save_file(WEIGHTS, folder / 'vit.safetensors', {'key': 'value'})
+        for map_location in (None, 'cpu'):
+            loaded = CheckpointLoader.load_checkpoint('toast_mm://vit.safetensors', map_location)
+            assert loaded['meta'] == {'key': 'value'}
+            assert torch.equal(loaded['state_dict']['weight'], WEIGHTS['weight'])
+
+    def test_map_location_is_handed_on(self, folder, monkeypatch):
+        (folder / 'vit.safetensors').touch()
+        given = []
+        monkeypatch.setattr('toast_mm.checkpoint.load_from_local', lambda *args: given.append(args))
+        CheckpointLoader.load_checkpoint('toast_mm://vit.safetensors', 'meta')
+        assert given == [(str(folder / 'vit.safetensors'), 'meta')]
+
+    def test_unknown_name(self, folder):
+        for name in ('b.safetensors', 'a.safetensors', 'notes.txt'):
+            (folder / name).touch()
+        with pytest.raises(CheckpointError) as info:
+            CheckpointLoader.load_checkpoint('toast_mm://c.safetensors')
+        assert str(info.value) == (
+            'toast_mm://c.safetensors does not come with toast_mm; there are: '
+            'toast_mm://a.safetensors, toast_mm://b.safetensors'
+        )
+
+    def test_no_weights_at_all(self, folder):
+        with pytest.raises(CheckpointError, match=r'toast_mm; there are: none$'):
+            CheckpointLoader.load_checkpoint('toast_mm://a.safetensors')
+
+    def test_folder_lies_in_the_package(self):
+        assert Path(toast_mm.__file__).parent / 'weights' == toast_mm.checkpoint.WEIGHTS
 
 
 class TestCheckFit:

@@ -24,8 +24,11 @@ import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
+
+# The small checkpoints that come with the package.
+WEIGHTS = Path(__file__).parent / 'weights'
 
 _multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 
@@ -82,7 +85,8 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 
     Returns:
         What the file holds: a state dict, or a dict with ``state_dict`` and
-        more.
+        more. Of a ``.safetensors`` file, its tensors as ``state_dict`` and its
+        metadata as ``meta``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -94,7 +98,9 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
     try:
         if filename.endswith('.safetensors'):
-            return load_file(filename, device=str(map_location or 'cpu'))
+            with safe_open(filename, 'pt', device=str(map_location or 'cpu')) as file:
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return {'state_dict': weights, 'meta': file.metadata() or {}}
         # Here and not once: a context of others that ends takes what it shares from the list.
         torch.serialization.add_safe_globals(SAFE_GLOBALS)
         checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
@@ -140,6 +146,21 @@ def _download(url: str, path: Path) -> None:
         torch.hub.download_url_to_file(url, str(path), sha256 and sha256[1])
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f'checkpoint {url} cannot be downloaded: {error}') from error
+
+
+@CheckpointLoader.register_scheme(prefixes='toast_mm://', force=True)
+def load_from_package(filename: str, map_location: Any = None) -> dict:
+    """Read one of the small checkpoints that come with this package: ``toast_mm://<file>``.
+
+    Raises:
+        CheckpointError: There is none of this name; lists those that there are.
+    """
+    path = WEIGHTS / filename.removeprefix('toast_mm://')
+    if not path.is_file():
+        names = sorted(f'toast_mm://{file.name}' for file in WEIGHTS.glob('*.safetensors'))
+        there = ', '.join(names) or 'none'
+        raise CheckpointError(f'{filename} does not come with toast_mm; there are: {there}')
+    return load_from_local(str(path), map_location)
 
 
 # By this name mmengine reads its model zoos: open-mmlab://, mmcls://, torchvision://.

@@ -4,7 +4,11 @@ custom_imports = dict(imports=['toast_mm'], allow_failed_imports=False)
 runner_type = 'toast_mm.Runner'
 randomness = dict(seed=0)
 
-custom_hooks = [dict(type='toast_mm.StepSeedHook'), dict(type='toast_mm.DataCheckHook')]
+custom_hooks = [
+    dict(type='toast_mm.StepSeedHook'),
+    dict(type='toast_mm.DataCheckHook'),
+    dict(type='toast_mm.SteeringHealthHook', interval=500),
+]
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -1,11 +1,7 @@
-"""CamVid on a CPU: UPerNet of 64 channels on a ViT of about 1M parameters.
-
-The backbone is frozen at random weights, so the result says that the pipeline
-works and nothing about the method.
-"""
+"""CamVid on a CPU: UPerNet of 64 channels on the small ViT, steered from its middle layer."""
 
 _base_ = [
-    '../_base_/backbones/vit-1m_scratch.py',
+    '../_base_/backbones/vit-1m_tinyin100.py',
     '../_base_/methods/toast_early.py',
     '../_base_/models/upernet.py',
     '../_base_/datasets/camvid_96x96.py',
@@ -30,4 +26,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=_max_iters, val_interval=200)
 default_hooks = dict(checkpoint=dict(interval=200))
+custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]
 auto_scale_lr = dict(base_batch_size=8)

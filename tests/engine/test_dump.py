@@ -10,6 +10,7 @@ from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 
 from toast_mm.engine import DumpPredictions
+from toast_mm.files import WriteError
 
 
 def segmentation(number: int) -> SegDataSample:
@@ -68,7 +69,8 @@ def test_complete_or_absent(tmp_path, monkeypatch, former):
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalBackend, 'put', fail)
-        with pytest.raises(OSError, match='No space left'):
+        with pytest.raises(WriteError, match=rf'^{path} cannot be written: .*No space left'):
             dump(path, [segmentation(4)])
+    assert not list(tmp_path.glob('*partial*'))
     assert (path.read_text() if path.exists() else None) == former
     assert len(dump(path, [segmentation(4)])) == 1

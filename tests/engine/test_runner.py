@@ -15,6 +15,7 @@ from torch import nn
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine import Runner
 from toast_mm.engine.runner import latest_checkpoint
+from toast_mm.files import WriteError
 
 
 class InterruptHook(Hook):
@@ -179,7 +180,7 @@ class TestSaving:
         train(toy_config(whole))
         with monkeypatch.context() as patch:
             self.fail_from(1, patch)
-            with pytest.raises(OSError, match='No space left'):
+            with pytest.raises(WriteError, match=r'/iter_9\.pth cannot be .*No space left'):
                 train(toy_config(broken))
         assert [path.name for path in broken.glob('*.pth')] == ['iter_5.pth']
         assert latest_checkpoint(str(broken)) == str(broken / 'iter_5.pth')
@@ -190,10 +191,10 @@ class TestSaving:
     def test_failure_of_torch_save(self, toy_config, tmp_path, monkeypatch):
         def save(content, file, *args, **kwargs):
             file.write(b'some bytes')
-            raise RuntimeError('interrupted')
+            raise RuntimeError('PytorchStreamWriter failed writing file')
 
         monkeypatch.setattr(torch, 'save', save)
-        with pytest.raises(RuntimeError, match='interrupted'):
+        with pytest.raises(WriteError, match=r'iter_5\.pth cannot be written: Pytorch.* failed'):
             train(toy_config(tmp_path))
         assert not list(tmp_path.glob('*.pth'))
         assert latest_checkpoint(str(tmp_path)) is None
@@ -206,8 +207,9 @@ class TestSaving:
             default_hooks__checkpoint__rule='less',
         )
         self.fail_from(2, monkeypatch)
-        with pytest.raises(OSError, match='No space left'):
+        with pytest.raises(WriteError, match=r'/iter_3\.pth cannot be .*No space left'):
             train(toy_config(tmp_path, **settings))
+        assert not list(tmp_path.rglob('*partial*'))
         assert {path.name for path in tmp_path.glob('*.pth')} == {
             'iter_3.pth',
             'best_toy_error_iter_3.pth',
@@ -227,7 +229,7 @@ class TestLatestCheckpoint:
         for name in (
             'iter_200.pth',
             'iter_1000.pth',
-            'iter_1100.pth.partial',
+            'iter_1100.partial.pth',
             'best_iter_9999.pth',
         ):
             (tmp_path / name).touch()
@@ -250,13 +252,13 @@ class TestLatestCheckpoint:
         assert latest_checkpoint(str(folder)) == f'{folder}/iter_1000.pth'
 
     def test_epochs(self, tmp_path):
-        for name in ('epoch_9.pth', 'epoch_10.pth', 'epoch_11.pth.partial', 'epoch_x.pth'):
+        for name in ('epoch_9.pth', 'epoch_10.pth', 'epoch_11.partial.pth', 'epoch_x.pth'):
             (tmp_path / name).touch()
         assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
 
     def test_nothing_there(self, tmp_path):
         assert latest_checkpoint(str(tmp_path / 'none')) is None
-        (tmp_path / 'iter_5.pth.partial').touch()
+        (tmp_path / 'iter_5.partial.pth').touch()
         (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_5.pth'))
         assert latest_checkpoint(str(tmp_path)) is None
 

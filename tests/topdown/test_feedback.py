@@ -72,8 +72,33 @@ def test_each_receiver_has_two_square_weights_keyed_by_its_block():
 
 def test_initial_values():
     torch.manual_seed(0)
-    for weight in LinearFeedback(256, range(1)).parameters():
-        assert weight.mean().item() == pytest.approx(0, abs=1e-3)
-        assert weight.std().item() == pytest.approx(0.02, rel=0.02)
-        assert weight.abs().max() < 0.02 * 6  # normal, not uniform over a wide range
-        assert (weight.abs() < 0.02).float().mean().item() == pytest.approx(0.683, abs=0.01)
+    for dim, kwargs, std in (
+        (768, {}, 0.02),  # as published
+        (128, {}, 0.049),  # the same gain per matrix: 0.02 * sqrt(768 / 128)
+        (256, dict(gain=1.0), 1 / 16),
+    ):
+        for weight in LinearFeedback(dim, range(1), **kwargs).parameters():
+            assert weight.mean().item() == pytest.approx(0, abs=2e-3)
+            assert weight.std().item() == pytest.approx(std, rel=0.02)
+            assert weight.abs().max() < std * 6  # normal, not uniform over a wide range
+            assert (weight.abs() < std).float().mean().item() == pytest.approx(0.683, abs=0.01)
+
+
+def test_a_random_signal_keeps_its_strength_at_any_width():
+    torch.manual_seed(0)
+    ratios = []
+    for dim in (64, 768):
+        selected = torch.randn(32, dim)
+        signals = LinearFeedback(dim, range(2))(selected)
+        ratios.append([(signals[block].norm() / selected.norm()).item() for block in range(2)])
+    gain = 0.02 * 768**0.5
+    for ratio in ratios:  # two matrices to block 1, three to block 0
+        assert ratio == pytest.approx([gain**3, gain**2], rel=0.1)
+
+
+def test_reconstruction_is_a_product_with_the_first_matrix_of_its_block():
+    feedback, output = make((8, 9)), torch.randn(2, 3, DIM, dtype=torch.double)
+    for block in (8, 9):
+        weight = feedback.state_dict()[f'layers.{block}.descend.weight']
+        expected = torch.einsum('oi,bni->bno', weight, output)
+        torch.testing.assert_close(feedback.reconstruct(block, output), expected)

@@ -1,5 +1,11 @@
 from .dump import DumpPredictions
-from .hooks import DataCheckHook, StepSeedHook
+from .hooks import (
+    DataCheckHook,
+    MeanTokenInitHook,
+    PretunedHook,
+    SteeringHealthHook,
+    StepSeedHook,
+)
 from .optim import BFloat16OptimWrapper, TunedOptimWrapperConstructor
 from .parameters import parameter_table
 from .runner import Runner
@@ -8,7 +14,10 @@ __all__ = [
     'BFloat16OptimWrapper',
     'DataCheckHook',
     'DumpPredictions',
+    'MeanTokenInitHook',
+    'PretunedHook',
     'Runner',
+    'SteeringHealthHook',
     'StepSeedHook',
     'TunedOptimWrapperConstructor',
     'parameter_table',

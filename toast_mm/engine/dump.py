@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import mmengine
 from mmengine.evaluator import DumpResults
 from mmengine.logging import print_log
 
+from toast_mm.files import whole_file
 from toast_mm.registry import METRICS
 
 
@@ -31,9 +31,7 @@ class DumpPredictions(DumpResults):
 
     def compute_metrics(self, results: list) -> dict:
         """Write the file; it has no metrics of its own."""
-        root, suffix = os.path.splitext(self.out_file_path)
-        partial = f'{root}.partial{suffix}'
-        mmengine.dump(results, partial)
-        os.replace(partial, self.out_file_path)
+        with whole_file(self.out_file_path) as partial:
+            mmengine.dump(results, partial)
         print_log(f'Predictions are in {self.out_file_path}', logger='current')
         return {}

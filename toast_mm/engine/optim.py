@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from toast_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
@@ -46,11 +47,21 @@ def _is_tuned(module: nn.Module) -> bool:
 class BFloat16OptimWrapper(OptimWrapper):
     """bfloat16 autocast on the CPU, where mmengine's ``AmpOptimWrapper`` asks for a GPU.
 
-    bfloat16 has the range of float32, so the loss needs no scaling.
+    bfloat16 has the range of float32, so the loss needs no scaling. Attention is computed by plain
+    matrix products: PyTorch's fused kernel for CPUs is several times slower in bfloat16.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Forward pass of a training step under autocast."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+        with (
+            super().optim_context(model),
+            torch.autocast('cpu', dtype=torch.bfloat16),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Backward pass, in which activation checkpointing computes attention once more."""
+        with sdpa_kernel(SDPBackend.MATH):
+            super().backward(loss, **kwargs)

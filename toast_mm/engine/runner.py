@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import copy
 import gc
-import os
 import os.path as osp
 import re
 from collections.abc import Callable, Sized
@@ -22,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.files import whole_file
 from toast_mm.registry import RUNNERS
 
 
@@ -157,9 +157,8 @@ class Runner(mmengine.runner.Runner):
         if '://' in out_dir:  # remote stores put files whole
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        partial = f'{filename}.partial'
-        super().save_checkpoint(out_dir, partial, *args, **kwargs)
-        os.replace(osp.join(out_dir, partial), osp.join(out_dir, filename))
+        with whole_file(osp.join(out_dir, filename)) as partial:
+            super().save_checkpoint(out_dir, osp.basename(partial), *args, **kwargs)
 
 
 def _leave_process_group() -> None:

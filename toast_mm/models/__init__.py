@@ -1,3 +1,5 @@
 from .backbones import TOASTViT
+from .classifiers import PretuneClassifier
+from .stems import ConvStem
 
-__all__ = ['TOASTViT']
+__all__ = ['ConvStem', 'PretuneClassifier', 'TOASTViT']

@@ -1,8 +1,16 @@
 """The method: torch only, without any mm package and without any backbone."""
 
-from .feedback import LinearFeedback
+from .feedback import PUBLISHED_GAIN, LinearFeedback
+from .losses import variational_loss
 from .route import FeedbackRoute
 from .selection import FeatureSelection
 from .topdown import TopDown
 
-__all__ = ['FeatureSelection', 'FeedbackRoute', 'LinearFeedback', 'TopDown']
+__all__ = [
+    'PUBLISHED_GAIN',
+    'FeatureSelection',
+    'FeedbackRoute',
+    'LinearFeedback',
+    'TopDown',
+    'variational_loss',
+]

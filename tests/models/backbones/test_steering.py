@@ -83,6 +83,9 @@ class Steered(SteeredBackbone, Plain):
         self.events.append((f'format {block}', self.modes()))
         return self.out_norm(stream)
 
+    def signal_ratio(self, block, stream, signal):
+        return (signal.norm() / stream.norm()).item()
+
     def modes(self):
         """Which kinds of modules are in training mode."""
         return {type(module).__name__ for module in self.modules() if module.training}
@@ -338,16 +341,6 @@ def pretrained(filename, **kwargs):
     return dict(type='Pretrained', checkpoint=filename, **kwargs)
 
 
-def new_values(backbone, prefix=''):
-    """State dict of random values under the names that begin with a prefix."""
-    state = backbone.state_dict()
-    return {
-        name: torch.randn_like(value.double())
-        for name, value in state.items()
-        if name.startswith(prefix) and 'num_batches' not in name
-    }
-
-
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
 def test_loads_a_plain_checkpoint(tmp_path, prefix):
     values = make(cls=Plain).state_dict()
@@ -427,70 +420,3 @@ def test_whole_models_are_checked_too():
     del state['backbone.stem.bias']
     with pytest.raises(CheckpointError, match=r'missing: backbone\.stem\.bias'):
         model.load_state_dict(state, strict=False)
-
-
-# The pre-tuned top-down module
-
-
-@pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.backbone.'])
-def test_pretuned_is_loaded(tmp_path, prefix):
-    values = new_values(make('middle'), 'topdown.')
-    whole = {**make('middle').state_dict(), **values}  # beside other weights
-    filename = save(tmp_path / 'pretuned.pth', whole, prefix)
-    backbone = Steered('middle', pretuned=filename).double()
-    before = copy.deepcopy(backbone.state_dict())
-    backbone.init_weights()
-    for name, value in backbone.state_dict().items():
-        assert value.equal(values.get(name, before[name])), name
-    assert all(value.requires_grad for value in backbone.topdown.parameters())
-
-
-def test_pretuned_file_may_be_a_bare_state_dict(tmp_path):
-    values = new_values(make(), 'topdown.')
-    torch.save(values, tmp_path / 'pretuned.pth')
-    backbone = Steered(pretuned=str(tmp_path / 'pretuned.pth')).double()
-    backbone.init_weights()
-    assert backbone.topdown.selection.task_embedding.equal(
-        values['topdown.selection.task_embedding']
-    )
-
-
-def refused_pretuned(filename, *route):
-    backbone = Steered(*route, pretuned=filename)
-    before = copy.deepcopy(backbone.state_dict())
-    with pytest.raises(CheckpointError) as caught:
-        backbone.init_weights()
-    assert all(value.equal(before[name]) for name, value in backbone.state_dict().items())
-    message = str(caught.value)
-    assert f'pretuned={filename!r}' in message
-    return message
-
-
-def test_pretuned_of_another_width(tmp_path):
-    message = refused_pretuned(save(tmp_path / 'wide.pth', new_values(make(dim=6))))
-    assert 'selection.task_embedding (6,) instead of (4,)' in message
-
-
-def test_pretuned_of_a_route_that_lacks_layers(tmp_path):
-    message = refused_pretuned(save(tmp_path / 'early.pth', new_values(make('middle'))))
-    assert 'feedback_from=4, feedback_to=0' in message
-    assert 'missing: feedback.layers.2.descend.weight, feedback.layers.2.emit.weight' in message
-
-
-def test_pretuned_of_a_route_with_more_layers(tmp_path):
-    message = refused_pretuned(save(tmp_path / 'full.pth', new_values(make())), 'middle')
-    assert 'another route than' in message
-    assert 'feedback_from=2, feedback_to=0' in message
-    assert 'feedback.layers.3.emit.weight' in message
-    assert 'feedback.layers.1' not in message
-
-
-def test_pretuned_without_a_topdown_module(tmp_path):
-    filename = save(tmp_path / 'plain.pth', make(cls=Plain).state_dict(), 'backbone.')
-    message = refused_pretuned(filename)
-    assert 'covers 0 of 10 tensors of the top-down module' in message
-
-
-def test_pretuned_needs_a_topdown_module():
-    with pytest.raises(ValueError, match=r"pretuned='some\.pth'.*feedback_from is None"):
-        Steered(None, pretuned='some.pth')

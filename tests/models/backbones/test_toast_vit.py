@@ -389,26 +389,6 @@ def test_refuses_a_checkpoint_of_another_backbone(change, complaint, tmp_path):
     assert 'vit.pth' in str(caught.value)
 
 
-def test_pretuned_with_a_pretrained_backbone(tmp_path):
-    plain = make(VisionTransformer, double=False).state_dict()
-    torch.save(plain, tmp_path / 'vit.pth')
-    tuned = make(double=False, feedback_from='middle').state_dict()
-    state = {f'backbone.{name}': value for name, value in tuned.items()}
-    torch.save({'state_dict': state}, tmp_path / 'tuned.pth')
-    kwargs = dict(
-        double=False,
-        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'vit.pth')),
-        pretuned=str(tmp_path / 'tuned.pth'),
-    )
-    backbone = make(feedback_from='middle', **kwargs)
-    backbone.init_weights()
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(value, (tuned if name.startswith('topdown') else plain)[name]), name
-        assert name.startswith('topdown') or not torch.equal(value, tuned[name])
-    with pytest.raises(CheckpointError, match=r'missing: feedback\.layers\.2\.descend\.weight'):
-        make(**kwargs).init_weights()
-
-
 # What is run, and in which mode
 
 

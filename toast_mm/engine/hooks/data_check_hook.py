@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from toast_mm.engine.model import unwrap
 from toast_mm.registry import HOOKS
 
 
@@ -61,8 +61,7 @@ class DataCheckHook(Hook):
 
 def _head(model: Any) -> tuple[str, Any] | None:
     """The head that the labels go to, and its name."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrap(model)
     for name in ('decode_head', 'head'):
         head = getattr(model, name, None)
         if hasattr(head, 'num_classes'):

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from toast_mm.topdown import FeedbackRoute, TopDown
 
-from .weights import demand_coverage, load_base, load_pretuned, split_init_cfg
+from .pretuned import load_pretuned
+from .trace import Trace
+from .weights import demand_coverage, load_base, split_init_cfg
 
 
 @contextmanager
@@ -46,10 +48,14 @@ class SteeredBackbone(BaseBackbone):
     init_cfg: Any
     pretrained: list[dict]
     pretuned: str | None
+    selection_form: dict[str, bool]  # how the signal is selected and enters, for a pre-tuned file
     out_indices: list[int]
+    _trace: Trace | None = None
 
     # Modules that no pre-trained checkpoint has: they train and need no covering.
     new_modules: tuple[str, ...] = ()
+    # Parameters that are resized to the image: they do not tell one base from another.
+    resized_parameters: tuple[str, ...] = ()
 
     @abstractmethod
     def embed(self, image: Tensor) -> tuple[Tensor, Any]:
@@ -67,13 +73,17 @@ class SteeredBackbone(BaseBackbone):
     def format_output(self, block: int, stream: Tensor, context: Any) -> Tensor:
         """Stream after a block to the backbone's output of that block."""
 
+    @abstractmethod
+    def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
+        """How strong the signal is beside what it is added to: ratio of their norms."""
+
     def steer(self, topdown: TopDown | None, pretuned: str | None, frozen: bool) -> None:
         """Add the top-down module and freeze the rest; called at the end of ``__init__``.
 
         Args:
             topdown: The module for :attr:`route`, or None for the plain
                 backbone.
-            pretuned: Checkpoint whose ``topdown.*`` weights
+            pretuned: Checkpoint of the pre-tuned module that
                 :meth:`init_weights` loads.
             frozen: Whether the backbone is frozen.
         """
@@ -99,6 +109,7 @@ class SteeredBackbone(BaseBackbone):
             return super().forward(image)
 
         route, streams, bottom_up = self.route, {}, self._bottom_up()
+        trace, self._trace = self._trace, None  # now: no record goes on if this forward fails
         with set_modes(dict.fromkeys(bottom_up, False)):
             shared, context = self.embed(image)
             for block in route.shared:
@@ -106,22 +117,57 @@ class SteeredBackbone(BaseBackbone):
                 if block in self.out_indices:
                     streams[block] = shared
             stream = shared
+            if trace:
+                trace.context, trace.first_streams = context, dict(streams)
             for block in route.receivers:
                 stream = self.run_block(block, stream)
+                if trace:
+                    trace.first_streams[block] = stream
             z = self.read_out(stream)
 
         signals = self.topdown(z)
+        if trace:
+            trace.z, trace.signals = z, signals
 
         drop_paths = {module: self.training for module in bottom_up if isinstance(module, DropPath)}
         with set_modes(drop_paths):
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
-                stream = self.run_block(block, stream, signals.get(block))
+                entering, signal = stream, signals.get(block)
+                stream = self.run_block(block, entering, signal)
+                if trace and signal is not None:
+                    trace.inputs[block], trace.outputs[block] = entering, stream
                 if block in self.out_indices:
                     streams[block] = stream
         return tuple(
             self.format_output(block, streams[block], context) for block in self.out_indices
         )
+
+    @contextmanager
+    def tracing(self) -> Iterator[Trace]:
+        """Record what the passes of the next forward compute; nested, it is the same record.
+
+        Example:
+            >>> with backbone.tracing() as trace:
+            ...     backbone(image)
+            >>> trace.z.shape  # (B, N, C)
+        """
+        trace = self._trace = self._trace or Trace()
+        try:
+            yield trace
+        finally:
+            self._trace = None
+
+    def finish_first_pass(self, trace: Trace) -> tuple[Tensor, ...]:
+        """Outputs of the plain backbone: the traced first pass, run on to its end."""
+        streams = dict(trace.first_streams)
+        with set_modes(dict.fromkeys(self._bottom_up(), False)):
+            for block in range(self.route.feedback_from, self.out_indices[-1] + 1):
+                streams[block] = self.run_block(block, streams[block - 1])
+            return tuple(
+                self.format_output(block, streams[block], trace.context)
+                for block in self.out_indices
+            )
 
     def train(self, mode: bool = True) -> SteeredBackbone:
         """Set the mode; a frozen backbone stays in eval mode."""
@@ -136,13 +182,13 @@ class SteeredBackbone(BaseBackbone):
 
         Raises:
             CheckpointError: A checkpoint does not cover the backbone, or the
-                pre-tuned module is of another width or route.
+                pre-tuned module is of another base, width or route.
         """
         super().init_weights()
         for pretrained in self.pretrained:
             load_base(self, **pretrained)
-        if self.topdown is not None and self.pretuned:
-            load_pretuned(self.topdown, self.route, self.pretuned)
+        if self.pretuned:
+            load_pretuned(self, self.pretuned)
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""

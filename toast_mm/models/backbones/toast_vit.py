@@ -17,7 +17,13 @@ from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 
 from toast_mm.registry import MODELS
-from toast_mm.topdown import FeatureSelection, FeedbackRoute, LinearFeedback, TopDown
+from toast_mm.topdown import (
+    PUBLISHED_GAIN,
+    FeatureSelection,
+    FeedbackRoute,
+    LinearFeedback,
+    TopDown,
+)
 
 from .steering import SteeredBackbone, set_modes
 
@@ -48,9 +54,14 @@ class SteeredAttention(MultiheadAttention):
 
     def project_value(self, signal: Tensor) -> Tensor:
         """``W_V td``, and the value bias once more where it enters twice."""
-        weight = self.qkv.weight[-self.embed_dims :]
-        twice = self.value_bias_twice and self.qkv.bias is not None
-        return F.linear(signal, weight, self.qkv.bias[-self.embed_dims :] if twice else None)
+        weight, bias = self.value_projection()
+        return F.linear(signal, weight, bias if self.value_bias_twice else None)
+
+    def value_projection(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``W_V`` ``(C, C)`` and bias ``(C,)`` of the value part of the projection."""
+        bias = self.qkv.bias
+        start = -self.embed_dims
+        return self.qkv.weight[start:], None if bias is None else bias[start:]
 
 
 class SteeredEncoderLayer(TransformerEncoderLayer):
@@ -102,9 +113,14 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         value_bias_twice: Whether the bias of the value projection enters once
             more with the signal, as published weights were trained. Defaults
             to True.
-        pretuned: Checkpoint (path or URL) whose ``topdown.*`` weights
-            :meth:`init_weights` loads, from any backbone of this width and
-            route. Defaults to None.
+        feedback_gain: Standard deviation of the feedback matrices at the start,
+            times ``sqrt(C)``: the factor by which one of them scales a random
+            signal. Defaults to 0.02 * sqrt(768), the published initialisation
+            of ViT-B, whatever the width.
+        pretuned: Pre-tuned top-down module (path or URL) that
+            :meth:`init_weights` loads: a file that :class:`PretunedHook` wrote,
+            or a checkpoint of a whole model. It must have been tuned on this
+            base, for this route. Defaults to None.
         frozen: Whether the backbone is frozen: no gradients, and eval mode
             whatever :meth:`train` says. Defaults to True.
         out_indices: Blocks whose outputs are returned, in ascending order.
@@ -127,6 +143,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
 
     # The norm of out_type='avg_featmap' belongs to the output, not to a pre-trained ViT.
     new_modules = ('ln2',)
+    resized_parameters = ('pos_embed',)
 
     def __init__(
         self,
@@ -137,6 +154,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         channel_selection: bool = True,
         tune_channel_transform: bool = True,
         value_bias_twice: bool = True,
+        feedback_gain: float = PUBLISHED_GAIN,
         pretuned: str | None = None,
         frozen: bool = True,
         out_indices: Sequence[int] | int = -1,
@@ -149,6 +167,9 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             layer.attn.__class__ = SteeredAttention
             layer.attn.value_bias_twice = value_bias_twice
 
+        self.selection_form = dict(
+            token_selection=token_selection, value_bias_twice=value_bias_twice
+        )
         topdown = None
         if feedback_from is not None:
             self.route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
@@ -158,7 +179,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
                     f'{self.route.feedback_to}: no output would be steered'
                 )
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
-            feedback = LinearFeedback(self.embed_dims, self.route.receivers)
+            feedback = LinearFeedback(self.embed_dims, self.route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection)
         self.steer(topdown, pretuned, frozen)
         self._freeze_unused()
@@ -191,6 +212,13 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         if block == self.num_layers - 1 and self.final_norm:
             stream = self.ln1(stream)
         return self._format_output(stream, context)
+
+    def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
+        """Norm of the signal's values over the norm of the values that it is added to."""
+        layer = self.layers[block]
+        weight, bias = layer.attn.value_projection()
+        value = F.linear(layer.ln1(stream.to(weight.dtype)), weight, bias)
+        return (F.linear(signal.to(weight.dtype), weight).norm() / value.norm()).item()
 
     def train(self, mode: bool = True) -> TOASTViT:
         """Set the mode; what is frozen stays in eval mode."""

@@ -12,7 +12,6 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor
 
 from toast_mm.checkpoint import CheckpointError, check_fit
-from toast_mm.topdown import FeedbackRoute, TopDown
 
 InitCfg = dict | Sequence[dict] | None
 
@@ -57,29 +56,6 @@ def load_base(
         ) from error
     unused = f'; unused: {", ".join(keys.unexpected_keys)}' if keys.unexpected_keys else ''
     print_log(f'Base weights are those of {checkpoint}{unused}', logger='current')
-
-
-def load_pretuned(topdown: TopDown, route: FeedbackRoute, checkpoint: str) -> None:
-    """Load a pre-tuned top-down module from any checkpoint that holds ``topdown.*`` weights.
-
-    Raises:
-        CheckpointError: The module is of another width or route, or there is none.
-    """
-    given = {
-        name.split('topdown.', 1)[1]: tensor
-        for name, tensor in _read(checkpoint, 'cpu').items()
-        if 'topdown.' in name
-    }
-    expected = topdown.state_dict()
-    try:
-        check_fit(expected, given, f'top-down module for {route}')
-        if surplus := [name for name in given if name not in expected]:
-            raise CheckpointError(
-                f'it was tuned for another route than {route}: it also holds {", ".join(surplus)}'
-            )
-    except CheckpointError as error:
-        raise CheckpointError(f'pretuned={checkpoint!r}: {error}') from error
-    topdown.load_state_dict(given)
 
 
 def demand_coverage(

@@ -1,0 +1,18 @@
+"""ConvNeXt of 1.3M parameters, trained by a config of `configs/pretrain`."""
+
+backbone = dict(
+    arch=dict(depths=[2, 2, 4, 1], channels=[32, 64, 128, 256]),
+    stem_patch_size=2,  # images are small
+    layer_scale_init_value=1e-6,
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='toast_mm://convnext-1m_tinyin100.safetensors',
+        prefix='backbone.',
+    ),
+)
+embed_dims = 256
+
+preprocessing = dict(
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+)

@@ -1,0 +1,41 @@
+"""25 species of CUB-200-2011, cut to the birds, in the layout of the original, at 64 x 64."""
+
+num_classes = 25
+
+train_pipeline = [
+    dict(type='toast_mm.SeedAugmentation'),
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.5, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 64)),
+    dict(type='PackInputs'),
+]
+
+_dataset = dict(
+    type='CUB',
+    data_root='data/cub25_crop96',
+    metainfo=dict(classes=[f'species {number}' for number in range(1, 26)]),
+)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(**_dataset, split='train', pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(**_dataset, split='test', test_mode=True, pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='Accuracy')
+test_evaluator = val_evaluator

@@ -1,0 +1,42 @@
+"""Four handwritten digits, of which a cue says the class, in a folder per split and class: what
+tools/dataset_converters/digits.py makes."""
+
+num_classes = 10
+
+train_pipeline = [
+    dict(type='toast_mm.SeedAugmentation'),
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 64)),
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 64)),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', data_root='data/digits/cued/train', pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=100,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', data_root='data/digits/cued/val', pipeline=test_pipeline),
+)
+test_dataloader = dict(
+    batch_size=100,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', data_root='data/digits/cued/test', pipeline=test_pipeline),
+)
+
+val_evaluator = dict(type='Accuracy')
+test_evaluator = val_evaluator

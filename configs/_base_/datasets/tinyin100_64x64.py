@@ -1,0 +1,35 @@
+"""100 classes of Tiny-ImageNet at 64 x 64, one folder per class, for training small backbones."""
+
+num_classes = 100
+
+train_pipeline = [
+    dict(type='toast_mm.SeedAugmentation'),
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.35, 1.0)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
+    dict(type='PackInputs'),
+]
+test_pipeline = [dict(type='toast_mm.LoadImageFromFile'), dict(type='PackInputs')]
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset', data_root='data/tinyin/base100/train', pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    batch_size=250,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', data_root='data/tinyin/base100/val', pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
+test_evaluator = val_evaluator

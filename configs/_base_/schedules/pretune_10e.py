@@ -1,0 +1,19 @@
+"""Pre-tuning of small backbones: 10 epochs, warm-up and cosine by step, bfloat16 on a CPU."""
+
+_base_ = './pretune_30e.py'
+
+_epochs, _warmup = 10, 1
+
+optim_wrapper = dict(type='toast_mm.BFloat16OptimWrapper', optimizer=dict(lr=2e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, end=_warmup, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-5,
+        begin=_warmup,
+        end=_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=_epochs)
+auto_scale_lr = dict(base_batch_size=128)

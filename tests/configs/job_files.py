@@ -1,0 +1,32 @@
+"""The files under configs/, and what all tests of them need."""
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmpretrain.models import VisionTransformer
+
+import toast_mm  # noqa: F401  registers the parts
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+PIECES = sorted(CONFIGS.glob('_base_/**/*.py'))
+JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(PIECES))
+SCOPES = {path: Config.fromfile(path).default_scope for path in JOBS}
+SEGMENTATION = [path for path in JOBS if SCOPES[path] == 'mmseg']
+CLASSIFICATION = [path for path in JOBS if SCOPES[path] == 'mmpretrain']
+DIM = 16
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def depth(arch: str) -> int:
+    return VisionTransformer.arch_zoo[arch]['num_layers']
+
+
+def build(cfg: Config) -> torch.nn.Module:
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model

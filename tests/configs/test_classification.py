@@ -1,0 +1,158 @@
+"""Every classification job builds with a tiny arch, and trains and predicts on data."""
+
+import numpy as np
+import pytest
+import torch
+from job_files import CLASSIFICATION, CONFIGS, DIM, build, depth, name
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from PIL import Image
+
+PRETUNE = [path for path in CLASSIFICATION if path.parent.name == 'pretune']
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+@pytest.fixture(scope='session')
+def cub(tmp_path_factory):
+    """Two species in the layout of CUB-200-2011: four images to train on, two to test on."""
+    root = tmp_path_factory.mktemp('cub')
+    rng = np.random.default_rng(0)
+    lists = {'images': [], 'image_class_labels': [], 'train_test_split': []}
+    for number in range(1, 7):
+        label = 1 + number % 2
+        path = root / 'images' / f'{label:03}.bird' / f'{number}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (80, 70, 3), dtype=np.uint8)).save(path)
+        lists['images'].append(f'{number} {path.relative_to(root / "images")}')
+        lists['image_class_labels'].append(f'{number} {label}')
+        lists['train_test_split'].append(f'{number} {int(number <= 4)}')
+    for file, lines in lists.items():
+        (root / f'{file}.txt').write_text('\n'.join(lines))
+    return root
+
+
+def shrink(cfg: Config, folders, cub) -> Config:
+    """The same job with narrow layers, without weights, on data of a test."""
+    backbone = cfg.model.backbone
+    if backbone.type == 'ConvNeXt':
+        backbone.arch.channels = [DIM // 8, DIM // 4, DIM // 2, DIM]
+    else:
+        layers = backbone.arch.num_layers if isinstance(backbone.arch, dict) else None
+        backbone.arch = dict(
+            embed_dims=DIM,
+            num_layers=layers or depth(backbone.arch),
+            num_heads=2,
+            feedforward_channels=DIM,
+        )
+    backbone.init_cfg = None
+    if 'pretuned' in backbone:
+        backbone.pretuned = None
+    cfg.model.head.in_channels = DIM
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False, batch_size=4)
+        if loader.dataset.type == 'CUB':
+            loader.dataset.data_root = str(cub)
+        else:
+            loader.dataset = dict(
+                type='CustomDataset',
+                data_root=f'{folders}/train',
+                pipeline=loader.dataset.pipeline,
+            )
+    return cfg
+
+
+@pytest.mark.parametrize('path', CLASSIFICATION, ids=name)
+def test_jobs_train_and_predict(path, folders, cub):
+    cfg = shrink(Config.fromfile(path), folders, cub)
+    torch.manual_seed(0)
+    model = build(cfg)
+
+    model.train()
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+    data = model.data_preprocessor(batch, training=True)
+    size = 224 if 'in1k' in path.stem.split('_')[-1] else 64
+    assert data['inputs'].shape == (4, 3, size, size)
+    if not cfg.model.get('train_cfg'):  # with mixup
+        mean = torch.tensor(cfg.preprocessing.mean).view(3, 1, 1)
+        std = torch.tensor(cfg.preprocessing.std).view(3, 1, 1)
+        expected = (batch['inputs'][0].flip(0).float() - mean) / std  # BGR to RGB
+        torch.testing.assert_close(data['inputs'][0], expected)
+
+    losses = model.loss(**data)
+    assert set(losses) == ({'loss', 'loss_var'} if path in PRETUNE else {'loss'})
+    total = sum(losses.values())
+    assert total.isfinite() and total > 0
+    total.backward()
+    steered = cfg.model.backbone.get('feedback_from') is not None
+    frozen = cfg.model.backbone.type == 'toast_mm.TOASTViT'
+    for parameter_name, parameter in model.named_parameters():
+        trains = not frozen or parameter_name.startswith('head.') or 'topdown' in parameter_name
+        assert parameter.requires_grad == trains, parameter_name
+        assert (parameter.grad is not None) == trains, parameter_name
+    assert any('topdown' in n for n, _ in model.named_parameters()) == (frozen and steered)
+
+    model.eval()
+    sample = next(iter(Runner.build_dataloader(cfg.test_dataloader, seed=0)))
+    with torch.no_grad():
+        result = model.test_step(sample)[0]
+    assert result.pred_score.shape == (cfg.num_classes,)
+    assert result.pred_score.sum().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('job', 'blocks', 'source', 'dim', 'mean'),
+    [
+        ('toast-last_vit-b16-in1k_8xb64-30e_in1k', 12, 12, 768, 123.675),
+        ('toast-last_vit-b16-in21k_8xb64-30e_in1k', 12, 12, 768, 127.5),
+        ('toast-last_vit-l16-in21k_8xb64-30e_in1k', 24, 24, 1024, 127.5),
+        ('toast-early_vit-b16-in21k_8xb64-30e_in1k', 12, 6, 768, 127.5),
+    ],
+)
+def test_full_size_pretuning_follows_the_paper(job, blocks, source, dim, mean):
+    """Sec. A.2: 30 epochs, 3 of warm-up, 3 of cool-down, AdamW 5e-4, no mixup, weight 0.03."""
+    cfg = Config.fromfile(CONFIGS / 'pretune' / f'{job}.py')
+    cfg.model.backbone.init_cfg = None
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    route = model.backbone.route
+    assert (route.depth, route.feedback_from, route.feedback_to) == (blocks, source, 0)
+    assert model.backbone.embed_dims == dim
+    assert model.variational_weight == 0.03 and model.head.num_classes == 1000
+    assert cfg.train_cfg.max_epochs == 30
+    assert [(s.get('begin', 0), s.end) for s in cfg.param_scheduler] == [(0, 3), (3, 27)]
+    assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == ('AdamW', 5e-4)
+    assert 'train_cfg' not in cfg.model
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 512
+    assert cfg.custom_hooks[-1].type == 'toast_mm.PretunedHook'
+    assert cfg.preprocessing.mean[0] == mean
+    assert cfg.train_dataloader.dataset.type == 'ImageNet'
+    assert cfg.train_dataloader.dataset.pipeline[0].type == 'toast_mm.SeedAugmentation'
+
+
+def test_base_training_follows_the_paper():
+    """Sec. A.1: DeiT's recipe, AdamW, 300 epochs, batch 512, 5e-4, 5 epochs of warm-up."""
+    cfg = Config.fromfile(CONFIGS / 'pretrain' / 'vit-b16_8xb64-300e_in1k.py')
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == 300
+    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 5
+    assert len(cfg.param_scheduler) == 2
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 512
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 5e-4, 0.05)
+    augments = {augment.type: augment.alpha for augment in cfg.model.train_cfg.augments}
+    assert augments == {'Mixup': 0.8, 'CutMix': 1.0}
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert cfg.model.backbone.type == 'VisionTransformer' and cfg.model.backbone.init_cfg is None
+
+
+def test_small_bases_are_of_one_size():
+    sizes = {}
+    for path in (CONFIGS / 'pretrain').glob('*_tinyin100-64x64.py'):
+        backbone = MODELS.build(Config.fromfile(path).model).backbone
+        sizes[path.name.split('_')[0]] = sum(p.numel() for p in backbone.parameters())
+    assert sizes == {'vit-1m': 1_308_320, 'convnext-1m': 1_360_096}

@@ -1,0 +1,96 @@
+"""The jobs of the quickstart: on the data that they are for, and the head alone fairly compared."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from job_files import CONFIGS, DIM, build, name
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from toast_mm.datasets import digits
+from toast_mm.datasets.digits_files import make_digits
+
+JOBS = sorted(CONFIGS.glob('quickstart/*.py'))
+PAIRS = [
+    (path, path.with_name(path.name.replace('toast-', 'linear-', 1)))
+    for path in JOBS
+    if path.name.startswith('toast-')
+]
+SIZES = dict(scenes=dict(train=8, val=2, test=2), cued=dict(train=40, val=10, test=10))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits(root, SIZES)
+    return root
+
+
+def test_every_job_has_its_counterpart():
+    assert len(PAIRS) == 2 and sorted(path for pair in PAIRS for path in pair) == JOBS
+
+
+@pytest.mark.parametrize(('toast', 'linear'), PAIRS, ids=lambda path: name(path))
+def test_the_head_alone_differs_in_the_method_only(toast, linear):
+    ours, theirs = (Config.fromfile(path).to_dict() for path in (toast, linear))
+    assert ours['model']['backbone'].pop('feedback_from') in ('last', 'middle')
+    assert theirs['model']['backbone'].pop('feedback_from') is None
+    assert ours['custom_hooks'].pop()['type'] == 'toast_mm.MeanTokenInitHook'
+    assert ours == theirs
+
+
+@pytest.mark.parametrize('path', JOBS, ids=name)
+def test_names_say_the_schedule(path):
+    cfg = Config.fromfile(path)
+    batch_size, length, unit = re.search(r'_1xb(\d+)-(\d+)(e?)_', path.name).groups()
+    assert cfg.train_dataloader.batch_size == int(batch_size)
+    assert cfg.train_cfg.get('max_epochs' if unit else 'max_iters') == int(length)
+    assert max(scheduler.end for scheduler in cfg.param_scheduler) == int(length)
+
+
+def test_classes_are_those_that_are_drawn():
+    scenes = Config.fromfile(CONFIGS / '_base_/datasets/digits_scenes.py')
+    assert tuple(scenes.metainfo.classes) == digits.CLASSES
+    assert tuple(map(tuple, scenes.metainfo.palette)) == digits.PALETTE
+    assert scenes.num_classes == len(digits.CLASSES)
+    assert Config.fromfile(CONFIGS / '_base_/datasets/digits_cued.py').num_classes == 10
+
+
+@pytest.mark.parametrize('path', JOBS, ids=name)
+def test_jobs_train_on_digits(path, data):
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.arch.update(embed_dims=DIM, num_heads=2, feedforward_channels=DIM)
+    cfg.model.backbone.init_cfg = None
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        root = Path(loader.dataset.data_root).relative_to('data/digits')
+        loader.dataset.data_root = str(data / root)
+    if 'neck' in cfg.model:
+        cfg.model.neck.in_channels = [DIM] * 4
+        cfg.model.decode_head.norm_cfg.type = cfg.model.auxiliary_head.norm_cfg.type = 'BN'
+    else:
+        cfg.model.head.in_channels = DIM
+
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        torch.manual_seed(0)
+        model = build(cfg)
+        model.train()
+        batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+        inputs = model.data_preprocessor(batch, training=True)
+        assert inputs['inputs'].shape == (cfg.train_dataloader.batch_size, 3, 64, 64)
+        total = sum(value for key, value in model.loss(**inputs).items() if 'loss' in key)
+        assert total.isfinite() and total > 0
+        total.backward()
+        model.eval()
+        sizes = []
+        for loader in (cfg.val_dataloader, cfg.test_dataloader):
+            results = model.test_step(next(iter(Runner.build_dataloader(loader, seed=0))))
+            sizes.append(len(results))
+    assert sizes == ([2, 2] if 'neck' in cfg.model else [10, 10])
+    tuned = {n.split('.')[0] for n, p in model.named_parameters() if p.grad is not None}
+    steered = path.name.startswith('toast-')
+    heads = {'neck', 'decode_head', 'auxiliary_head'} if 'neck' in cfg.model else {'head'}
+    assert tuned == heads | ({'backbone'} if steered else set())

@@ -1,0 +1,103 @@
+"""Sweeps on a classifier of two tiny classes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toast_mm.evaluation import Run, run_all
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(folders, tmp_path) -> str:
+    path = tmp_path / 'job.py'
+    path.write_text(f"""
+_base_ = '{ROOT}/configs/_base_/classification_runtime.py'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='toast_mm.TOASTViT',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+        img_size=32,
+        patch_size=8,
+    ),
+    head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=16),
+    data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
+)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
+    dataset=dict(type='CustomDataset', data_root='{folders}/train', pipeline=pipeline),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root='{folders}/val', pipeline=pipeline),
+)
+val_evaluator = dict(type='Accuracy')
+train_cfg = dict(by_epoch=True, max_epochs=2)
+val_cfg = dict()
+optim_wrapper = dict(
+    constructor='toast_mm.TunedOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.05)
+)
+""")
+    return str(path)
+
+
+def sweep(config: str) -> list[Run]:
+    """Rates at which nothing is learned, and at which something is."""
+    return [
+        Run(f'rate/{rate}', config, {'optim_wrapper.optimizer.lr': rate}, seed=1)
+        for rate in (0.0, 0.5)
+    ]
+
+
+def records(folder: Path) -> list[dict]:
+    lines = (folder / 'runs.jsonl').read_text().splitlines()
+    return [json.loads(line) for line in lines if line]
+
+
+def test_metrics_and_records(config, tmp_path, capsys):
+    metrics = run_all(sweep(config), str(tmp_path / 'out'))
+    assert set(metrics) == {'rate/0.0', 'rate/0.5'}
+    assert metrics['rate/0.0']['accuracy/top1'] == 50  # one class for all
+    lines = records(tmp_path / 'out')
+    assert {line['name']: line['metrics'] for line in lines} == metrics
+    assert all(line['seconds'] > 0 for line in lines)
+    assert '2/2' in capsys.readouterr().out
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_finished_runs_are_not_repeated(config, tmp_path, monkeypatch):
+    out = str(tmp_path / 'out')
+    first = run_all(sweep(config)[:1], out)
+    (tmp_path / 'out' / 'runs.jsonl').open('a').write('{"name": "rate/0.5", "metr')  # interrupted
+    both = run_all(sweep(config), out)
+    assert both['rate/0.0'] == first['rate/0.0']
+
+    def fail(*args):
+        raise AssertionError('trained again')
+
+    monkeypatch.setattr('toast_mm.evaluation.sweep._train', fail)
+    assert run_all(sweep(config), out) == both
+    changed = Path(config).read_text().replace('max_epochs=2', 'max_epochs=3')
+    Path(config).write_text(changed)
+    with pytest.raises(AssertionError, match='trained again'):
+        run_all(sweep(config), out)
+
+
+def test_several_at_once_give_the_same(config, tmp_path):
+    alone = run_all(sweep(config), str(tmp_path / 'alone'))
+    assert run_all(sweep(config), str(tmp_path / 'together'), workers=2) == alone
+
+
+def test_a_run_that_fails_ends_the_sweep(config, tmp_path):
+    runs = [Run('broken', config, {'model.backbone.feedback_from': 9}), *sweep(config)]
+    with pytest.raises(ValueError, match='feedback_from=9'):
+        run_all(runs, str(tmp_path / 'out'))
+    assert not (tmp_path / 'out' / 'runs.jsonl').exists()

@@ -1,0 +1,177 @@
+import builtins
+import errno
+import json
+import os
+import stat
+import struct
+
+import pytest
+import torch
+
+from toast_mm.checkpoint import load_from_local
+from toast_mm.files import WriteError, save_safetensors, whole_file
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+TENSORS = {
+    'b': torch.arange(3.0),
+    'a': torch.tensor([[1, 2], [3, 4]]).t(),
+    'half': torch.ones(1).half(),
+}
+
+
+@pytest.fixture(params=[None, 'former content'])
+def target(request, tmp_path):
+    """A file to write, with or without a former one; nothing may be left beside it."""
+    path = tmp_path / 'weights.safetensors'
+    if request.param:
+        path.write_text(request.param)
+    yield path, request.param
+    assert set(tmp_path.iterdir()) <= {path}
+
+
+def content(path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+class TestWholeFile:
+    @pytest.mark.parametrize('name', ['a.pth', 'a.b.safetensors'])
+    def test_temporary_name_has_the_same_folder_and_suffix(self, tmp_path, name):
+        path = tmp_path / name
+        with whole_file(str(path)) as partial:
+            assert os.path.dirname(partial) == str(tmp_path)
+            assert partial != str(path)
+            assert os.path.splitext(partial)[1] == path.suffix
+            with open(partial, 'w') as file:
+                file.write('content')
+            assert not path.exists()
+        assert path.read_text() == 'content'
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_replaces_a_former_file_at_the_end(self, target):
+        path, former = target
+        with whole_file(str(path)) as partial:
+            with open(partial, 'w') as file:
+                file.write('new')
+            assert content(path) == former
+        assert content(path) == 'new'
+
+    @pytest.mark.parametrize('error', [FULL, RuntimeError('PytorchStreamWriter failed')])
+    def test_what_stops_the_writing(self, target, error):
+        path, former = target
+        with pytest.raises(WriteError) as info, whole_file(str(path)) as partial:
+            with open(partial, 'w') as file:
+                file.write('half')
+            raise error
+        assert str(info.value) == f'{path} cannot be written: {error}'
+        assert info.value.__cause__ is error
+        assert isinstance(info.value, OSError)
+        assert content(path) == former
+
+    @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, KeyError])
+    def test_what_has_another_reason_stays_what_it_is(self, target, error):
+        path, former = target
+        with pytest.raises(error), whole_file(str(path)) as partial:
+            with open(partial, 'w') as file:
+                file.write('half')
+            raise error
+        assert content(path) == former
+
+    def test_a_failure_while_renaming(self, target, monkeypatch):
+        path, former = target
+
+        def fail(*args):
+            raise FULL
+
+        monkeypatch.setattr(os, 'replace', fail)
+        with (
+            pytest.raises(WriteError, match='No space left'),
+            whole_file(str(path)) as partial,
+            open(partial, 'w') as file,
+        ):
+            file.write('whole')
+        assert content(path) == former
+
+    def test_no_such_folder(self, tmp_path):
+        path = tmp_path / 'none' / 'a.pth'
+        sentence = rf'^{path} cannot be written: .*No such file'
+        with (
+            pytest.raises(WriteError, match=sentence),
+            whole_file(str(path)) as partial,
+            open(partial, 'w'),
+        ):
+            pass
+
+    def test_nothing_was_written(self, target):
+        path, former = target
+        sentence = r'cannot be written: .*No such file'
+        with pytest.raises(WriteError, match=sentence), whole_file(str(path)):
+            pass
+        assert content(path) == former
+
+
+class TestSaveSafetensors:
+    def test_tensors_and_metadata_come_back(self, tmp_path):
+        path = str(tmp_path / 'a.safetensors')
+        scale = torch.nn.Parameter(torch.ones(2))
+        save_safetensors({**TENSORS, 'scale': scale}, path, {'route': '{}'})
+        loaded = load_from_local(path)
+        assert loaded['meta'] == {'route': '{}'}
+        assert loaded['state_dict'].keys() == {*TENSORS, 'scale'}
+        for name, tensor in {**TENSORS, 'scale': scale.detach()}.items():
+            assert loaded['state_dict'][name].dtype == tensor.dtype
+            assert torch.equal(loaded['state_dict'][name], tensor)
+
+    def test_the_format_is_that_of_safetensors(self, tmp_path):
+        """Length of a JSON header, the header, and numbers, little end first."""
+        path = tmp_path / 'a.safetensors'
+        save_safetensors({'a': torch.tensor([[1.0, 2.0]])}, str(path), {'key': 'value'})
+        raw = path.read_bytes()
+        (length,) = struct.unpack('<Q', raw[:8])
+        header = json.loads(raw[8 : 8 + length])
+        assert header == {
+            '__metadata__': {'key': 'value'},
+            'a': {'dtype': 'F32', 'shape': [1, 2], 'data_offsets': [0, 8]},
+        }
+        assert raw[8 + length :] == struct.pack('<2f', 1, 2)
+
+    def test_permissions_are_those_of_every_file(self, tmp_path):
+        (tmp_path / 'plain').touch()
+        save_safetensors(TENSORS, str(tmp_path / 'a.safetensors'), {})
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()]
+        assert modes[0] == modes[1]
+
+    @pytest.mark.parametrize('error', [FULL, KeyboardInterrupt()])
+    def test_interrupted_in_the_middle(self, target, monkeypatch, error):
+        path, former = target
+        real_open = builtins.open
+
+        def half_open(*args, **kwargs):
+            file = real_open(*args, **kwargs)
+            write = file.write
+
+            class Half:
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *_):
+                    file.close()
+
+                def write(self, content):
+                    write(content[: len(content) // 2])
+                    raise error
+
+            return Half()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(builtins, 'open', half_open)
+            with pytest.raises(WriteError if error is FULL else KeyboardInterrupt) as info:
+                save_safetensors(TENSORS, str(path), {})
+        assert content(path) == former
+        if error is FULL:
+            assert str(info.value).startswith(f'{path} cannot be written: ')
+            assert 'No space left on device' in str(info.value)
+
+    def test_no_such_folder(self, tmp_path):
+        path = tmp_path / 'none' / 'a.safetensors'
+        with pytest.raises(WriteError, match=rf'^{path} cannot be written: .*No such file'):
+            save_safetensors(TENSORS, str(path), {})

@@ -1,0 +1,139 @@
+"""tools/visualization/attention.py on the jobs of the quickstart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+
+from toast_mm.datasets.digits_files import make_digits
+
+ROOT = Path(__file__).parents[2]
+SIZES = dict(scenes=dict(train=1, val=2, test=8), cued=dict(train=10, val=10, test=20))
+
+
+def config(method: str, data: str) -> Path:
+    (path,) = (ROOT / 'configs/quickstart').glob(f'{method}-*_digits-{data}-*.py')
+    return path
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits(root, SIZES)
+    return root
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """Untrained models of the jobs, as training saves them."""
+    paths = {}
+    for method, kind, scope in (
+        ('toast', 'scenes', 'mmseg'),
+        ('toast', 'cued', 'mmpretrain'),
+        ('linear', 'cued', 'mmpretrain'),
+    ):
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope(scope):
+            model = MODELS.build(Config.fromfile(config(method, kind)).model)
+        paths[f'{method} {kind}'] = tmp_path_factory.mktemp('run') / f'{method}_{kind}.pth'
+        torch.save({'state_dict': model.state_dict(), 'meta': {}}, paths[f'{method} {kind}'])
+    return paths
+
+
+@pytest.fixture
+def attention(tool, data, checkpoints, monkeypatch, tmp_path):
+    """Draw with one of the jobs: ``attention('toast scenes', '--samples', 3)``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(job: str, *arguments: object, checkpoint: object = None) -> None:
+        method, kind = job.split()
+        sub = {'scenes': ('scenes', 'scenes'), 'cued': ('cued/val', 'cued/test')}[kind]
+        roots = [
+            f'{split}_dataloader.dataset.data_root={data / folder}'
+            for split, folder in zip(('val', 'test'), sub, strict=True)
+        ]
+        path = checkpoint or checkpoints[job]
+        tool(
+            *('visualization/attention', config(method, kind), path),
+            *(*arguments, '--cfg-options', *roots),
+        )
+
+    return run
+
+
+def height(path: str) -> int:
+    with Image.open(path) as picture:
+        return picture.height
+
+
+def test_classifier(attention, tmp_path, capsys):
+    attention('toast cued', '--samples', 3, '--out', 'three.png')
+    assert 'three.png shows 0, 10, 19 of the test set' in capsys.readouterr().out  # evenly spread
+    attention('toast cued', '--indices', 7, '--out', 'one.png')
+    assert 'one.png shows 7 of the test set' in capsys.readouterr().out
+    assert height('three.png') > 2 * height('one.png')
+
+
+def test_segmentor_draws_its_labels_beside_the_image(attention, data):
+    attention('toast scenes', '--indices', 0, '--out', 'picture.png')
+    with Image.open('picture.png') as picture:
+        pixels = {tuple(pixel) for pixel in np.array(picture.convert('RGB')).reshape(-1, 3)}
+    with Image.open(data / 'scenes/SegmentationClass/test_0000.png') as mask:
+        truth = np.array(mask)
+        colours = np.array(mask.getpalette()).reshape(-1, 3)
+    assert {tuple(colours[label]) for label in np.unique(truth)} <= pixels
+
+
+def test_default_is_six_samples_in_the_work_dir(attention, capsys):
+    attention('toast scenes', '--split', 'val')
+    path = f'work_dirs/{config("toast", "scenes").stem}/attention.png'
+    assert f'{path} shows 0, 1 of the val set' in capsys.readouterr().out
+    assert Path(path).is_file()
+
+
+@pytest.mark.parametrize(
+    ('job', 'arguments', 'sentence'),
+    [
+        (
+            'toast cued',
+            ['--indices', '3', '20'],
+            r'--indices 20: the test set has .* 0\.\.19',
+        ),
+        ('toast cued', ['--indices', '-1'], r'--indices -1: the test set has 20'),
+        ('linear cued', [], r'needs a toast_mm\.TOASTViT with a top-down module'),
+    ],
+)
+def test_wrong_samples_and_models(attention, job, arguments, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        attention(job, *arguments)
+
+
+def test_no_test_set(tool, checkpoints, tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(f"_base_ = '{config('toast', 'cued')}'\ntest_dataloader = None\n")
+    with pytest.raises(SystemExit, match=r'--split test: the config has no test_dataloader'):
+        tool('visualization/attention', path, checkpoints['toast cued'])
+
+
+def test_a_checkpoint_of_another_job(attention, checkpoints):
+    with pytest.raises(SystemExit, match=r'toast_cued\.pth does not fit the config: .*holds more'):
+        attention('toast scenes', checkpoint=checkpoints['toast cued'])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['nowhere.pth'], 'checkpoint nowhere.pth does not exist'),
+        ([__file__, '--out', 'picture.jpg'], '--out picture.jpg must end with .png'),
+        ([__file__, '--samples', '0'], '--samples 0 must be at least 1'),
+    ],
+)
+def test_arguments(tool, capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as exit_:
+        tool('visualization/attention', config('toast', 'cued'), *arguments)
+    assert exit_.value.code == 2
+    assert sentence in capsys.readouterr().err

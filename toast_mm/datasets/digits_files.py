@@ -1,0 +1,144 @@
+"""The two data sets of handwritten digits as files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from toast_mm.files import WriteError
+
+from . import digits
+from .digits import Drawings
+
+SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=4000, val=500, test=1000))
+RECORD = 'digits.json'  # what a finished folder was made of
+
+
+def make_digits(
+    root: str | os.PathLike[str],
+    sizes: dict[str, dict[str, int]] | None = None,
+    seed: int = 0,
+    track: Callable[..., Iterable[Path]] = lambda paths, total: paths,
+) -> bool:
+    """Make ``root/scenes`` and ``root/cued``, whole or not at all.
+
+    ``scenes`` is for segmentation, in PASCAL VOC's layout, and ``cued`` for classification, with a
+    folder per split and digit. All digits are equally frequent.
+
+    Args:
+        root: Folder to make. One that was made of other sizes, another seed or
+            by other code is replaced.
+        sizes: Number of images by data set and split. Defaults to ``SIZES``.
+        seed: Decides everything. Defaults to 0.
+        track: Takes the written files as an iterator, and their ``total``, and
+            yields them on; to show the progress.
+
+    Returns:
+        True if the folder was made, False if it was there.
+
+    Raises:
+        WriteError: The folder holds something else or cannot be written.
+    """
+    root, sizes = Path(root), sizes or SIZES
+    record = dict(sizes=sizes, seed=seed, code=_code())
+    if _is_made(root, record):
+        return False
+    with _whole_folder(root) as partial:
+        paths = []
+        for number, (split, drawings) in enumerate(digits.load_drawings(seed).items()):
+            rngs = [np.random.default_rng((seed, number, part)) for part in range(2)]
+            paths += [
+                _write_scenes(partial / 'scenes', split, sizes['scenes'][split], drawings, rngs[0]),
+                _write_cued(partial / 'cued' / split, sizes['cued'][split], drawings, rngs[1]),
+            ]
+        total = sum(sum(splits.values()) for splits in sizes.values())
+        for _ in track(chain(*paths), total=total):
+            pass
+        (partial / RECORD).write_text(json.dumps(record))
+    return True
+
+
+def _code() -> str:
+    """Digest of the code that the files follow from."""
+    modules = (Path(__file__), Path(digits.__file__))
+    return hashlib.sha256(b''.join(path.read_bytes() for path in modules)).hexdigest()
+
+
+def _is_made(root: Path, record: dict[str, Any]) -> bool:
+    try:
+        return json.loads((root / RECORD).read_text()) == record
+    except OSError:
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            return False
+        raise WriteError(
+            f'{root} is there and was not made by this command; remove it or name another folder'
+        ) from None
+
+
+@contextmanager
+def _whole_folder(root: Path) -> Iterator[Path]:
+    """A folder beside ``root`` that takes its place at the end."""
+    partial, former = (root.with_name(f'{root.name}.{suffix}') for suffix in ('partial', 'former'))
+
+    def clean() -> None:
+        for folder in (partial, former):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        clean()  # after a run that was killed
+        partial.mkdir(parents=True)
+        yield partial
+        if root.exists():
+            root.rename(former)
+        partial.rename(root)
+    except OSError as error:
+        raise WriteError(f'{root} cannot be made: {error}') from error
+    finally:
+        clean()
+
+
+def _write_scenes(
+    folder: Path, split: str, number: int, drawings: Drawings, rng: Generator
+) -> Iterator[Path]:
+    images, masks = folder / 'JPEGImages', folder / 'SegmentationClass'
+    lists = folder / 'ImageSets' / 'Segmentation'
+    for path in (images, masks, lists):
+        path.mkdir(parents=True, exist_ok=True)
+    palette = np.full((256, 3), 255, np.uint8)
+    palette[: len(digits.PALETTE)] = digits.PALETTE
+    shuffled = _shuffled_digits(rng)
+    names = [f'{split}_{index:04}' for index in range(number)]
+    for name in names:
+        shown = list(islice(shuffled, int(rng.integers(2, 5))))
+        image, mask = digits.draw_scene(rng, drawings, shown)
+        Image.fromarray(image).save(images / f'{name}.jpg', quality=95, subsampling=0)
+        paletted = Image.fromarray(mask)
+        paletted.putpalette(palette.tobytes())
+        paletted.save(masks / f'{name}.png')
+        yield masks / f'{name}.png'
+    (lists / f'{split}.txt').write_text('\n'.join(names) + '\n')
+
+
+def _write_cued(folder: Path, number: int, drawings: Drawings, rng: Generator) -> Iterator[Path]:
+    for index, digit in enumerate(islice(_shuffled_digits(rng), number)):
+        path = folder / str(digit) / f'{index:04}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.draw_cued(rng, drawings, digit)).save(path)
+        yield path
+
+
+def _shuffled_digits(rng: Generator) -> Iterator[int]:
+    """Digits without end, every ten of them different."""
+    while True:
+        yield from rng.permutation(10).tolist()

@@ -1,0 +1,56 @@
+"""A task embedding that selects from the first step on."""
+
+import torch
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from toast_mm.datasets import DefaultSampler, DrawnIndex, InfiniteSampler
+from toast_mm.engine.model import steered_backbone, unwrap
+from toast_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class MeanTokenInitHook(Hook):
+    """Set the task embedding to the mean of the tokens that it selects from.
+
+    A random embedding is nearly orthogonal to every token: its mask is 0 for
+    half of them, or for all where the tokens resemble each other, and a token
+    at mask 0 gives the embedding no gradient. The mean token has a positive
+    cosine with most tokens. A resumed training keeps what it has learned.
+
+    Args:
+        num_batches: Training batches to take the mean of. Defaults to 4.
+    """
+
+    def __init__(self, num_batches: int = 4) -> None:
+        if num_batches < 1:
+            raise ValueError(f'num_batches={num_batches} must be at least 1')
+        self.num_batches = num_batches
+
+    def before_train(self, runner: Runner) -> None:
+        """Run the first pass on samples spread over the training data."""
+        if runner.iter > 0:
+            return
+        backbone = steered_backbone(runner.model)
+        if backbone is None:
+            raise ValueError('MeanTokenInitHook: the backbone has no top-down module')
+        loader = runner.train_dataloader
+        number = min(self.num_batches * loader.batch_size, len(loader.dataset))
+        indices = torch.linspace(0, len(loader.dataset) - 1, number).long().tolist()
+        if isinstance(loader.sampler, (DefaultSampler, InfiniteSampler)):
+            # The sampler itself is left alone: its draws belong to the training.
+            indices = [DrawnIndex(index, (runner.seed, n)) for n, index in enumerate(indices)]
+        sums, count = [], 0
+        for start in range(0, number, loader.batch_size):
+            samples = [loader.dataset[index] for index in indices[start:][: loader.batch_size]]
+            batch = loader.collate_fn(samples)
+            images = unwrap(runner.model).data_preprocessor(batch, True)['inputs']
+            with torch.no_grad(), backbone.tracing() as trace:
+                backbone(images)
+            sums.append(trace.z.flatten(0, -2).sum(0))
+            count += trace.z[..., 0].numel()
+        embedding = backbone.topdown.selection.task_embedding
+        embedding.data.copy_(torch.stack(sums).sum(0) / count)
+        broadcast(embedding.data)
+        runner.logger.info(f'The task embedding is the mean of {count} tokens of {number} images')

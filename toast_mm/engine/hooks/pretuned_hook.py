@@ -1,0 +1,38 @@
+"""The product of pre-tuning."""
+
+import os.path as osp
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from toast_mm.engine.model import steered_backbone
+from toast_mm.models.backbones.pretuned import save_pretuned
+from toast_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PretunedHook(Hook):
+    """Write the top-down module at the end of a training, for the argument ``pretuned``.
+
+    Args:
+        filename: File in the run's ``work_dir``. Defaults to
+            ``'topdown.safetensors'``.
+    """
+
+    def __init__(self, filename: str = 'topdown.safetensors') -> None:
+        if not filename.endswith('.safetensors'):
+            raise ValueError(f'filename={filename!r} must end in .safetensors')
+        self.filename = filename
+
+    def before_train(self, runner: Runner) -> None:
+        """Find out now, and not after the training, whether there will be something to write."""
+        if steered_backbone(runner.model) is None:
+            raise ValueError('PretunedHook: the backbone has no top-down module to write')
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Write the file."""
+        path = osp.join(runner.work_dir, self.filename)
+        save_pretuned(steered_backbone(runner.model), path)
+        runner.logger.info(f'The top-down module is in {path}: pretuned={path!r}')

@@ -1,0 +1,84 @@
+"""Whether the top-down signal does anything."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from toast_mm.engine.model import steered_backbone
+from toast_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SteeringHealthHook(Hook):
+    """Log how much is selected and how strong the signal is; warn when steering is dead.
+
+    Logged of one training batch in ``interval``: the mean mask, the share of
+    tokens at mask 0, and for every receiving block the ratio of the signal's
+    norm to the norm of what it is added to (the values of a ViT).
+    Backbones without a top-down module are passed by.
+
+    Args:
+        interval: Iterations from one report to the next. Defaults to 100.
+        max_masked: Steering is dead if more than this share of the tokens is at
+            mask 0. Defaults to 0.99.
+        min_signal: Steering is dead if no block's signal is above this ratio.
+            Defaults to 1e-3.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(
+        self, interval: int = 100, max_masked: float = 0.99, min_signal: float = 1e-3
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval} must be at least 1')
+        self.interval = interval
+        self.max_masked = max_masked
+        self.min_signal = min_signal
+        self._tracing = ExitStack()
+        self._trace: Any = None
+        self._warned = False
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Have the step that follows recorded if it is its turn."""
+        self._trace = None  # of a step that failed
+        backbone = steered_backbone(runner.model)
+        if backbone is not None and runner.rank == 0 and runner.iter % self.interval == 0:
+            self._trace = self._tracing.enter_context(backbone.tracing())
+
+    @torch.no_grad()
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Report on a recorded step."""
+        if self._trace is None:
+            return
+        trace, self._trace = self._trace, None
+        self._tracing.close()
+        backbone = steered_backbone(runner.model)
+        mask = backbone.topdown.selection.mask(trace.z)
+        mean, masked = mask.mean().item(), (mask == 0).float().mean().item()
+        ratios = {
+            block: backbone.signal_ratio(block, stream, trace.signals[block])
+            for block, stream in trace.inputs.items()
+        }
+        by_block = ', '.join(f'{block}: {ratio:.2g}' for block, ratio in ratios.items())
+        runner.logger.info(
+            f'steering: mean mask {mean:.3f}, {masked:.1%} of the tokens at mask 0, '
+            f'signal to values by block {by_block}'
+        )
+        scalars = {'steering/mask': mean, 'steering/masked': masked}
+        scalars |= {f'steering/signal_{block}': ratio for block, ratio in ratios.items()}
+        runner.visualizer.add_scalars(scalars, step=runner.iter + 1)  # as LoggerHook counts
+        if not self._warned and (
+            masked > self.max_masked or max(ratios.values()) < self.min_signal
+        ):
+            self._warned = True
+            runner.logger.warning(
+                'steering is dead: the second pass is the first one over again. Start from a '
+                'pre-tuned module (pretuned=...), take the task embedding from the data '
+                '(toast_mm.MeanTokenInitHook), or raise feedback_gain'
+            )

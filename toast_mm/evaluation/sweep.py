@@ -1,0 +1,139 @@
+"""Many small trainings, each of them once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.utils import ProgressBar
+
+from toast_mm.checkpoint import WEIGHTS
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and what is changed in its config.
+
+    Attributes:
+        name: Name of the run, unique in its sweep; its folder is called so.
+        config: Config file.
+        options: Settings that replace those of the config, as ``--cfg-options``.
+        seed: Seed of the training.
+    """
+
+    name: str
+    config: str
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def load(self) -> Config:
+        """The config of the run."""
+        cfg = Config.fromfile(self.config)
+        cfg.merge_from_dict({**self.options, 'randomness.seed': self.seed})
+        return cfg
+
+
+def run_all(runs: Iterable[Run], out_dir: str, workers: int = 1) -> dict[str, dict[str, float]]:
+    """Train every run that has not been trained yet, and return the metrics of all.
+
+    ``out_dir/runs.jsonl`` gets one line per finished run. After an interruption
+    finished runs are read from there; a run whose config has changed since is
+    trained anew.
+
+    Args:
+        runs: The runs.
+        out_dir: Folder of the sweep.
+        workers: Runs at a time, each in a process with its share of the CPU's threads; a single one
+            runs in this process.
+
+    Returns:
+        Metrics of the last validation by name of the run.
+    """
+    file = Path(out_dir) / 'runs.jsonl'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    finished = {(record['name'], record['config']): record['metrics'] for record in _read(file)}
+    metrics: dict[str, dict[str, float]] = {}
+    waiting = []
+    for run in runs:
+        known = finished.get((run.name, _digest(run.load())))
+        if known is None:
+            waiting.append(run)
+        else:
+            metrics[run.name] = known
+    if not waiting:
+        return metrics
+    progress = ProgressBar(len(waiting), file=sys.stdout)
+    for run, values, seconds in _train_all(waiting, file.parent, workers):
+        metrics[run.name] = values
+        record = dict(name=run.name, config=_digest(run.load()), metrics=values, seconds=seconds)
+        with file.open('a') as stream:
+            stream.write('\n' + json.dumps(record))  # behind a line that was cut, if there is one
+        progress.update()
+    print()
+    return metrics
+
+
+def _train_all(
+    runs: list[Run], folder: Path, workers: int
+) -> Iterator[tuple[Run, dict[str, float], float]]:
+    """Every run, its metrics and its seconds, as they finish."""
+    if workers == 1:
+        for run in runs:
+            yield run, *_train(run, str(folder / run.name))
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    pool = ProcessPoolExecutor(workers, get_context('spawn'), torch.set_num_threads, (threads,))
+    try:
+        futures = {pool.submit(_train, run, str(folder / run.name)): run for run in runs}
+        for future in as_completed(futures):
+            yield futures[future], *future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(file: Path) -> Iterator[dict]:
+    """Records of a file, without those that an interruption cut."""
+    for line in file.read_text().splitlines() if file.exists() else []:
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def _digest(cfg: Config) -> str:
+    """What decides the outcome of a run: its config and the weights that come with the package."""
+    digest = hashlib.sha256(json.dumps(cfg.to_dict(), sort_keys=True, default=repr).encode())
+    for weights in sorted(WEIGHTS.glob('*.safetensors')):
+        digest.update(weights.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _train(run: Run, work_dir: str) -> tuple[dict[str, float], float]:
+    """Train without keeping checkpoints; metrics of the last validation, and seconds."""
+    from toast_mm.engine.cli import build_runner
+
+    start = time.time()
+    cfg = run.load()
+    cfg.work_dir = work_dir
+    cfg.experiment_name = run.name.replace('/', '_')
+    cfg.default_hooks.checkpoint = None
+    cfg.log_level = 'ERROR'
+    runner = build_runner(cfg)
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    values = {
+        name.removeprefix('val/'): float(buffer.current())
+        for name, buffer in scalars.items()
+        if name.startswith('val/') and not name.endswith('time')
+    }
+    return values, time.time() - start

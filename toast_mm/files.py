@@ -1,0 +1,52 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from safetensors.torch import save
+from torch import Tensor
+
+
+class WriteError(OSError):
+    """A file cannot be written; the message says which and why."""
+
+
+@contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """Give a temporary name beside ``path``, of the same suffix, and rename it at the end.
+
+    Whatever interrupts the writing, nothing stays behind and a former file stays as it was.
+
+    Raises:
+        WriteError: No space, no permission, no such folder.
+
+    Example:
+        >>> with whole_file('weights.pth') as partial:
+        ...     torch.save(weights, partial)
+    """
+    root, suffix = osp.splitext(path)
+    partial = f'{root}.partial{suffix}'
+    try:
+        yield partial
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # PyTorch has an error of its own for a full disk
+        raise WriteError(f'{path} cannot be written: {error}') from error
+    finally:
+        if osp.exists(partial):
+            os.remove(partial)
+
+
+def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: dict[str, str]) -> None:
+    """Write tensors and metadata as a ``.safetensors`` file.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    content = save({name: t.detach().contiguous() for name, t in tensors.items()}, metadata)
+    # Written here: safetensors' own writer makes files that nobody but their owner can read.
+    with whole_file(path) as partial, open(partial, 'wb') as file:
+        file.write(content)

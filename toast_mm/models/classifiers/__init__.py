@@ -1,0 +1,3 @@
+from .pretune import PretuneClassifier
+
+__all__ = ['PretuneClassifier']

@@ -1,0 +1,35 @@
+"""What regularises the feedback path while it is pre-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .feedback import LinearFeedback
+
+
+def variational_loss(
+    feedback: LinearFeedback, inputs: Mapping[int, Tensor], outputs: Mapping[int, Tensor]
+) -> Tensor:
+    """``sum_l MSE(W1_l sg(out_l), sg(in_l))``: the feedback path reconstructs inputs from outputs.
+
+    Paper sec. 3.2 and A.2, after AbSViT (Shi et al., `Top-Down Visual Attention
+    from Analysis by Synthesis <https://arxiv.org/abs/2303.13043>`_). ``sg`` stops
+    gradients, so that only the first feedback matrices W1 get any.
+
+    Args:
+        feedback: Feedback path whose W1 learn.
+        inputs: What entered receiving block l in the second pass, before the
+            signal was added, ``(B, N, C)``.
+        outputs: What left it.
+
+    Returns:
+        The unweighted loss, a scalar.
+    """
+    losses = [
+        F.mse_loss(feedback.reconstruct(block, output.detach()), inputs[block].detach())
+        for block, output in outputs.items()
+    ]
+    return sum(losses[1:], start=losses[0])

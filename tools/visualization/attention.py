@@ -1,0 +1,118 @@
+"""Draw what a TOAST model selects and where it looks in both passes.
+
+Example:
+    python tools/visualization/attention.py configs/ade20k_toast_upernet.py \
+        work_dirs/ade20k_toast_upernet/iter_160000.pth --samples 4 --out attention.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+import sys
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
+from torch.utils.data import Dataset
+
+from toast_mm.engine import Runner
+from toast_mm.engine.cli import argument_parser, is_file, load_config
+from toast_mm.visualization import Row, attention_maps, draw_picture
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument('checkpoint', help='checkpoint file of the whole model')
+    parser.add_argument('--split', choices=['val', 'test'], default='test', help='default: test')
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        '--samples', type=int, default=6, metavar='N', help='so many, evenly spread; default: 6'
+    )
+    which.add_argument('--indices', type=int, nargs='+', metavar='INDEX', help='these samples')
+    parser.add_argument(
+        '--out', metavar='FILE', help='picture, a .png; work_dirs/<config name>/attention.png'
+    )
+    args = parser.parse_args()
+    if not is_file(args.checkpoint):
+        parser.error(f'checkpoint {args.checkpoint} does not exist')
+    if args.samples < 1:
+        parser.error(f'--samples {args.samples} must be at least 1')
+    if args.out and not args.out.endswith('.png'):
+        parser.error(f'--out {args.out} must end with .png')
+    return args
+
+
+def build_dataset(cfg: Config, split: str) -> Dataset:
+    loader = cfg.get(f'{split}_dataloader')
+    if loader is None:
+        sys.exit(f'--split {split}: the config has no {split}_dataloader')
+    loader.update(num_workers=0, persistent_workers=False)
+    return Runner.build_dataloader(loader, seed=0).dataset
+
+
+def choose_samples(args: argparse.Namespace, number: int) -> list[int]:
+    if args.indices is None:
+        return np.linspace(0, number - 1, min(args.samples, number)).round().astype(int).tolist()
+    if outside := [index for index in args.indices if not 0 <= index < number]:
+        sys.exit(
+            f'--indices {outside[0]}: the {args.split} set has {number} samples, 0..{number - 1}'
+        )
+    return args.indices
+
+
+def build_model(cfg: Config, checkpoint: str) -> nn.Module:
+    model = MODELS.build(cfg.model)
+    try:
+        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    except RuntimeError as error:
+        sys.exit(f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}')
+    return model.eval()
+
+
+@torch.no_grad()
+def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
+    """What the model sees, says and looks at."""
+    batch = pseudo_collate([sample])
+    preprocessor = model.data_preprocessor
+    maps = attention_maps(model.backbone, preprocessor(batch, False)['inputs'])
+    image = batch['inputs'][0]
+    # Both preprocessors turn BGR into RGB if they are told to; their attributes differ.
+    if getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, 'channel_conversion', False):
+        image = image.flip(0)
+    panels = (panel[0].numpy() for panel in (maps.mask, maps.first, maps.second))
+    row = Row(image.permute(1, 2, 0).numpy(), *panels)
+    result = model.test_step(batch)[0]
+    if 'pred_sem_seg' in result:
+        row.labels = tuple(s.data[0].numpy() for s in (result.gt_sem_seg, result.pred_sem_seg))
+    else:
+        truth, predicted = (classes[n.item()] for n in (result.gt_label, result.pred_label))
+        row.caption = f'{truth}, predicted {predicted} ({result.pred_score.max():.0%})'
+    return row
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    dataset = build_dataset(cfg, args.split)
+    indices = choose_samples(args, len(dataset))
+    model = build_model(cfg, args.checkpoint)
+    classes, palette = (dataset.metainfo.get(key) or () for key in ('classes', 'palette'))
+    out = args.out or osp.join(cfg.work_dir, 'attention.png')
+    try:
+        rows = [look(model, dataset[index], classes) for index in indices]
+        os.makedirs(osp.dirname(osp.abspath(out)), exist_ok=True)
+        draw_picture(rows, out, classes, palette)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(f'{out} shows {", ".join(map(str, indices))} of the {args.split} set')
+
+
+if __name__ == '__main__':
+    main()
