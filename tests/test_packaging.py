@@ -109,10 +109,15 @@ def test_no_openmmlab_package_is_required(distribution):
 
 
 def test_configs_inherit_by_package_name(tmp_path):
-    base = min((ROOT / 'configs/_base_').rglob('*.py'))
+    base = ROOT / 'configs/_base_/default_runtime.py'
     job = tmp_path / 'job.py'
     job.write_text(f"_base_ = ['toast_mm::{base.relative_to(ROOT / 'configs')}']\n")
-    assert Config.fromfile(job).to_dict() == Config.fromfile(base).to_dict()
+    inherited, expected = (Config.fromfile(path).to_dict() for path in (job, base))
+    for hook in inherited['custom_hooks']:
+        hook.pop('_scope_', None)  # mmengine's note of where a type is to be found
+    for backend in inherited['vis_backends']:
+        backend.pop('_scope_', None)
+    assert inherited == expected
 
 
 # The environment

@@ -12,9 +12,10 @@ import toast_mm  # noqa: F401  registers the parts
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PIECES = sorted(CONFIGS.glob('_base_/**/*.py'))
 JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(PIECES))
-SCOPES = {path: Config.fromfile(path).default_scope for path in JOBS}
-SEGMENTATION = [path for path in JOBS if SCOPES[path] == 'mmseg']
-CLASSIFICATION = [path for path in JOBS if SCOPES[path] == 'mmpretrain']
+QUICKSTART = sorted(CONFIGS.glob('quickstart/*.py'))
+SCOPES = {path: Config.fromfile(path).default_scope for path in JOBS if path not in QUICKSTART}
+SEGMENTATION = [path for path, scope in SCOPES.items() if scope == 'mmseg']
+CLASSIFICATION = [path for path, scope in SCOPES.items() if scope == 'mmpretrain']
 DIM = 16
 
 

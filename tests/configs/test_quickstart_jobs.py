@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_files import CONFIGS, DIM, build, name
+from job_files import CONFIGS, DIM, QUICKSTART, build, name
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -13,10 +13,9 @@ from mmengine.runner import Runner
 from toast_mm.datasets import digits
 from toast_mm.datasets.digits_files import make_digits
 
-JOBS = sorted(CONFIGS.glob('quickstart/*.py'))
 PAIRS = [
     (path, path.with_name(path.name.replace('toast-', 'linear-', 1)))
-    for path in JOBS
+    for path in QUICKSTART
     if path.name.startswith('toast-')
 ]
 SIZES = dict(scenes=dict(train=8, val=2, test=2), cued=dict(train=40, val=10, test=10))
@@ -30,7 +29,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def test_every_job_has_its_counterpart():
-    assert len(PAIRS) == 2 and sorted(path for pair in PAIRS for path in pair) == JOBS
+    assert len(PAIRS) == 2 and sorted(path for pair in PAIRS for path in pair) == QUICKSTART
 
 
 @pytest.mark.parametrize(('toast', 'linear'), PAIRS, ids=lambda path: name(path))
@@ -42,7 +41,7 @@ def test_the_head_alone_differs_in_the_method_only(toast, linear):
     assert ours == theirs
 
 
-@pytest.mark.parametrize('path', JOBS, ids=name)
+@pytest.mark.parametrize('path', QUICKSTART, ids=name)
 def test_names_say_the_schedule(path):
     cfg = Config.fromfile(path)
     batch_size, length, unit = re.search(r'_1xb(\d+)-(\d+)(e?)_', path.name).groups()
@@ -59,7 +58,7 @@ def test_classes_are_those_that_are_drawn():
     assert Config.fromfile(CONFIGS / '_base_/datasets/digits_cued.py').num_classes == 10
 
 
-@pytest.mark.parametrize('path', JOBS, ids=name)
+@pytest.mark.parametrize('path', QUICKSTART, ids=name)
 def test_jobs_train_on_digits(path, data):
     cfg = Config.fromfile(path)
     cfg.model.backbone.arch.update(embed_dims=DIM, num_heads=2, feedforward_channels=DIM)
@@ -69,8 +68,11 @@ def test_jobs_train_on_digits(path, data):
         root = Path(loader.dataset.data_root).relative_to('data/digits')
         loader.dataset.data_root = str(data / root)
     if 'neck' in cfg.model:
-        cfg.model.neck.in_channels = [DIM] * 4
-        cfg.model.decode_head.norm_cfg.type = cfg.model.auxiliary_head.norm_cfg.type = 'BN'
+        cfg.model.neck.embed_dim = DIM
+        cfg.model.decode_head.in_channels = [DIM] * 4
+        cfg.model.auxiliary_head.in_channels = DIM
+        for part in ('neck', 'decode_head', 'auxiliary_head'):
+            cfg.model[part].norm_cfg.type = 'BN'
     else:
         cfg.model.head.in_channels = DIM
 

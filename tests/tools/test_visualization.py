@@ -120,7 +120,9 @@ def test_no_test_set(tool, checkpoints, tmp_path):
 
 
 def test_a_checkpoint_of_another_job(attention, checkpoints):
-    with pytest.raises(SystemExit, match=r'toast_cued\.pth does not fit the config: .*holds more'):
+    with pytest.raises(
+        SystemExit, match=r'toast_cued\.pth does not fit the config: .*unexpected key'
+    ):
         attention('toast scenes', checkpoint=checkpoints['toast cued'])
 
 

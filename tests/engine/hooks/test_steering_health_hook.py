@@ -20,8 +20,8 @@ def hook(**kwargs) -> dict:
 
 def reported(work_dir) -> list[dict]:
     """What the hook put beside the losses."""
-    (file,) = work_dir.glob('*/vis_data/scalars.json')
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    files = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return [line for line in lines if any(key.startswith('steering/') for key in line)]
 
 
@@ -80,14 +80,18 @@ class Embed(Hook):
 
 @pytest.fixture
 def warned(monkeypatch):
-    """Warnings of runs."""
+    """Warnings of steering."""
     messages = []
     build = Runner.build_logger
 
     def build_logger(self, *args, **kwargs):
         logger = build(self, *args, **kwargs)
-        monkeypatch.setattr(logger, 'warning', lambda text, *_: messages.append(text))
+        monkeypatch.setattr(logger, 'warning', warn)
         return logger
+
+    def warn(text, *args):
+        if 'steering' in text:
+            messages.append(text)
 
     monkeypatch.setattr(Runner, 'build_logger', build_logger)
     return messages

@@ -45,6 +45,14 @@ def test_every_form_of_init_cfg_loads_every_weight(base, type_, as_list):
     assert is_loaded(backbone, weights)
 
 
+def test_init_cfg_of_a_config_that_is_inherited_by_package_name(base):
+    file, weights = base
+    init_cfg = dict(type='Pretrained', checkpoint=file, prefix='backbone.', _scope_='toast_mm')
+    backbone = TOASTViT(**SIZES, init_cfg=init_cfg)
+    backbone.init_weights()
+    assert is_loaded(backbone, weights)
+
+
 def test_other_initialisers_still_work(base):
     file, weights = base
     init_cfg = [

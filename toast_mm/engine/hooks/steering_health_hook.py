@@ -46,7 +46,8 @@ class SteeringHealthHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Have the step that follows recorded if it is its turn."""
-        self._trace = None  # of a step that failed
+        self._trace = None
+        self._tracing.close()  # a step that failed left it open
         backbone = steered_backbone(runner.model)
         if backbone is not None and runner.rank == 0 and runner.iter % self.interval == 0:
             self._trace = self._tracing.enter_context(backbone.tracing())

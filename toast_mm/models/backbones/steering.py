@@ -152,11 +152,12 @@ class SteeredBackbone(BaseBackbone):
             ...     backbone(image)
             >>> trace.z.shape  # (B, N, C)
         """
-        trace = self._trace = self._trace or Trace()
+        outer = self._trace
+        trace = self._trace = outer or Trace()
         try:
             yield trace
         finally:
-            self._trace = None
+            self._trace = outer
 
     def finish_first_pass(self, trace: Trace) -> tuple[Tensor, ...]:
         """Outputs of the plain backbone: the traced first pass, run on to its end."""

@@ -20,7 +20,9 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
     """Split an ``init_cfg`` into ordinary initialisers and pre-trained weights."""
     cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
     pretrained = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
-    return [cfg for cfg in cfgs if cfg not in pretrained], pretrained
+    others = [cfg for cfg in cfgs if cfg not in pretrained]
+    # mmengine notes the scope of a config that is inherited by package name.
+    return others, [{k: v for k, v in cfg.items() if k != '_scope_'} for cfg in pretrained]
 
 
 def load_base(
