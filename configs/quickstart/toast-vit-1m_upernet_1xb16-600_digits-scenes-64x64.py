@@ -12,7 +12,7 @@ _base_ = [
 _channels = 32
 # Four pixels in five are ground, and a digit is recognised late: equal weights would learn to
 # call everything ground.
-_loss = dict(avg_non_ignore=True, class_weight=[0.3] + [1.0] * (_base_.num_classes - 1))
+_loss = dict(class_weight=[0.3] + [1.0] * (_base_.num_classes - 1))
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
     backbone=dict(**_base_.backbone, **_base_.method, out_indices=_base_.stages),
