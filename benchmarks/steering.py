@@ -43,7 +43,7 @@ TASKS = {
         test={},
     ),
     'cued': Task(
-        'configs/quickstart/toast-vit-1m_1xb32-4e_digits-cued-64x64.py',
+        'configs/quickstart/toast-vit-1m_1xb32-2e_digits-cued-64x64.py',
         selection={},
         test={'val_dataloader.dataset.data_root': 'data/digits/cued/test'},
     ),

@@ -14,7 +14,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(**_base_.backbone, **_base_.method, out_indices=_base_.stages),
-    decode_head=dict(in_channels=[_base_.embed_dims] * 4, num_classes=_base_.num_classes),
-    auxiliary_head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
+    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense),
+    decode_head=dict(in_channels=_base_.dense_channels, num_classes=_base_.num_classes),
+    auxiliary_head=dict(in_channels=_base_.dense_channels[-1], num_classes=_base_.num_classes),
 )

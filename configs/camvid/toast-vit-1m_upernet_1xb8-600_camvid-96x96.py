@@ -11,11 +11,13 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(**_base_.backbone, **_base_.method, out_indices=_base_.stages),
+    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense),
     decode_head=dict(
-        in_channels=[_base_.embed_dims] * 4, channels=64, num_classes=_base_.num_classes
+        in_channels=_base_.dense_channels, channels=64, num_classes=_base_.num_classes
     ),
-    auxiliary_head=dict(in_channels=_base_.embed_dims, channels=64, num_classes=_base_.num_classes),
+    auxiliary_head=dict(
+        in_channels=_base_.dense_channels[-1], channels=64, num_classes=_base_.num_classes
+    ),
 )
 
 _max_iters = 600

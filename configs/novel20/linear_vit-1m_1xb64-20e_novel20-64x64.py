@@ -11,7 +11,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(**_base_.backbone, **_base_.method),
+    backbone=dict(_base_.backbone, **_base_.method),
     head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-2))

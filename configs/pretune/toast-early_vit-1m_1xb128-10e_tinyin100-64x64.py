@@ -14,7 +14,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(**_base_.backbone, **_base_.method),
+    backbone=dict(_base_.backbone, **_base_.method),
     head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

@@ -15,7 +15,7 @@ _channels = 32
 _loss = dict(class_weight=[0.3] + [1.0] * (_base_.num_classes - 1))
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(**_base_.backbone, **_base_.method, out_indices=_base_.stages),
+    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense),
     # Strokes are narrower than a patch: the head needs a finer map than the backbone gives.
     neck=dict(
         type='Feature2Pyramid',
@@ -24,13 +24,13 @@ model = dict(
         norm_cfg=_base_.norm_cfg,
     ),
     decode_head=dict(
-        in_channels=[_base_.embed_dims] * 4,
+        in_channels=_base_.dense_channels,
         channels=_channels,
         num_classes=_base_.num_classes,
         loss_decode=_loss,
     ),
     auxiliary_head=dict(
-        in_channels=_base_.embed_dims,
+        in_channels=_base_.dense_channels[-1],
         channels=_channels,
         num_classes=_base_.num_classes,
         loss_decode=_loss,

@@ -27,6 +27,20 @@ def depth(arch: str) -> int:
     return VisionTransformer.arch_zoo[arch]['num_layers']
 
 
+def narrow(cfg: Config) -> list[int]:
+    """Give a model a narrow backbone without weights; channels of its blocks or stages."""
+    backbone = cfg.model.backbone
+    arch = backbone.arch
+    backbone.init_cfg = None
+    if 'ConvNeXt' in backbone.type:
+        channels = [DIM // 8, DIM // 4, DIM // 2, DIM]
+        backbone.arch = dict(depths=[1, 1, 1, 1], channels=channels)
+        return channels
+    layers = arch.num_layers if isinstance(arch, dict) else depth(arch)
+    backbone.arch = dict(embed_dims=DIM, num_layers=layers, num_heads=2, feedforward_channels=DIM)
+    return [DIM] * 4
+
+
 def build(cfg: Config) -> torch.nn.Module:
     model = MODELS.build(cfg.model)
     model.init_weights()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_files import CONFIGS, DIM, SEGMENTATION, build, depth, name
+from job_files import CONFIGS, SEGMENTATION, build, name, narrow
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -13,14 +13,10 @@ from mmengine.runner import Runner
 
 def shrink(cfg: Config, data_root: Path) -> Config:
     """The same job with narrow layers, without pre-trained weights, on data of a test."""
-    arch = cfg.model.backbone.arch
-    layers = arch.num_layers if isinstance(arch, dict) else depth(arch)
-    cfg.model.backbone.arch = dict(
-        embed_dims=DIM, num_layers=layers, num_heads=2, feedforward_channels=DIM
-    )
-    cfg.model.backbone.init_cfg = None
-    cfg.model.decode_head.update(in_channels=[DIM] * 4, channels=8)
-    cfg.model.auxiliary_head.update(in_channels=DIM, channels=8)
+    channels = narrow(cfg)
+    auxiliary = cfg.model.auxiliary_head
+    cfg.model.decode_head.update(in_channels=channels, channels=8)
+    auxiliary.update(in_channels=channels[auxiliary.in_index], channels=8)
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         head.norm_cfg.type = 'BN'
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -69,7 +65,10 @@ def test_jobs_train_and_predict(path, data_root):
     assert total.isfinite() and total > 0
     total.backward()
     for parameter_name, parameter in model.named_parameters():
-        trains = not parameter_name.startswith('backbone.') or 'topdown' in parameter_name
+        # A ConvNeXt's norms of dense outputs below the last are new.
+        tuned = ('topdown.', 'norm0.', 'norm1.', 'norm2.')
+        inner = parameter_name.removeprefix('backbone.')
+        trains = inner == parameter_name or inner.startswith(tuned)
         assert parameter.requires_grad == trains, parameter_name
         assert (parameter.grad is not None) == trains, parameter_name
 
@@ -90,7 +89,7 @@ def test_jobs_train_and_predict(path, data_root):
         ('voc12aug_toast-last_upernet.py', 12),
     ],
 )
-def test_full_size_jobs_follow_the_recipe(path, source):
+def test_full_size_vit_jobs_follow_the_recipe(path, source):
     """REFERENCE: AbSViT's UPerNet with the paper's route (sec. 4.4), on 8 x 2 images."""
     cfg = Config.fromfile(CONFIGS / path)
     cfg.model.backbone.init_cfg = None
@@ -114,14 +113,28 @@ def test_full_size_jobs_follow_the_recipe(path, source):
     assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3
 
 
-@pytest.mark.parametrize(
-    'backbone', sorted((CONFIGS / '_base_/backbones').glob('vit-*.py')), ids=name
-)
+@pytest.mark.parametrize('path', ['ade20k', 'voc12aug'])
+def test_full_size_convnext_jobs(path):
+    cfg = Config.fromfile(CONFIGS / f'{path}_toast-convnext_upernet.py')
+    vit = Config.fromfile(CONFIGS / f'{path}_toast-last_upernet.py')
+    for part in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader'):
+        assert cfg[part] == vit[part]
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    route = model.backbone.route
+    assert (route.depth, route.feedback_from, route.feedback_to) == (4, 4, 0)
+    assert model.backbone.depths == [3, 3, 27, 3]
+    assert model.decode_head.in_channels == model.backbone.channels == [128, 256, 512, 1024]
+    assert (model.auxiliary_head.in_index, model.auxiliary_head.in_channels) == (2, 512)
+    assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+
+
+@pytest.mark.parametrize('backbone', sorted((CONFIGS / '_base_/backbones').iterdir()), ids=name)
 def test_size_changes_by_one_line(backbone, tmp_path, ade20k):
     cfg = exchange(tmp_path, 'backbones/vit-b16_in21k.py', f'backbones/{backbone.name}')
     model = build(shrink(cfg, ade20k))
-    blocks = {'vit-b16': 12, 'vit-l16': 24, 'vit-1m': 6}
-    assert model.backbone.num_layers == blocks[backbone.stem.split('_')[0]]
+    blocks = {'vit-b16': 12, 'vit-l16': 24, 'vit-1m': 6, 'convnext-b': 4, 'convnext-1m': 4}
+    assert model.backbone.depth == blocks[backbone.stem.split('_')[0]]
     assert cfg.model.data_preprocessor.mean == Config.fromfile(backbone).preprocessing.mean
     out = model(torch.rand(2, 3, 64, 64))
     assert out.shape == (2, 150, *out.shape[2:])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from toast_mm.topdown import LinearFeedback
+from toast_mm.topdown import DeconvFeedback, LinearFeedback
 
 DIM = 5
 
@@ -101,4 +101,68 @@ def test_reconstruction_is_a_product_with_the_first_matrix_of_its_block():
     for block in (8, 9):
         weight = feedback.state_dict()[f'layers.{block}.descend.weight']
         expected = torch.einsum('oi,bni->bno', weight, output)
-        torch.testing.assert_close(feedback.reconstruct(block, output), expected)
+        torch.testing.assert_close(feedback.descend(block, output), expected)
+
+
+CHANNELS, STRIDES = (3, 4, 6, 5), (4, 2, 2)
+
+
+def make_deconv(receivers=range(3)):
+    torch.manual_seed(0)
+    feedback = DeconvFeedback(CHANNELS, STRIDES, receivers).double()
+    for parameter in feedback.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return feedback
+
+
+def deconvolve(feedback, stage, hidden, size):
+    """Every pixel becomes a square; pixels beyond all squares are as the last ones within."""
+    state = feedback.state_dict()
+    side, weight = STRIDES[stage], state[f'layers.{stage}.descend.weight']
+    out = torch.zeros(len(hidden), CHANNELS[stage], *size, dtype=torch.double)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            row = min(y, side * hidden.shape[2] - 1)
+            column = min(x, side * hidden.shape[3] - 1)
+            pixel = hidden[:, :, row // side, column // side]
+            out[:, :, y, x] = pixel @ weight[:, :, row % side, column % side]
+    return out + state[f'layers.{stage}.descend.bias'].view(-1, 1, 1)
+
+
+@pytest.mark.parametrize('size', [(16, 32), (17, 19), (23, 31)])
+def test_deconvolutions(size):
+    """Maps of sizes that the stages halve, and that they cut off."""
+    feedback = make_deconv()
+    sizes = {0: size, 1: tuple(n // 4 for n in size), 2: tuple(n // 8 for n in size)}
+    selected = torch.randn(2, *(n // 16 for n in size), CHANNELS[-1], dtype=torch.double)
+    signals = feedback(selected, sizes)
+    hidden = selected.permute(0, 3, 1, 2)
+    for stage in (2, 1, 0):
+        hidden = deconvolve(feedback, stage, hidden, sizes[stage])
+        emit = feedback.state_dict()[f'layers.{stage}.emit.weight'].flatten(1)
+        expected = torch.einsum('oi,bihw->bohw', emit, hidden)
+        torch.testing.assert_close(signals[stage], expected)
+    assert sorted(signals) == [0, 1, 2]
+
+
+def test_deconvolutions_make_the_size_where_none_is_wanted():
+    signals = make_deconv((1, 2))(torch.randn(1, 2, 3, CHANNELS[-1], dtype=torch.double))
+    assert {stage: signal.shape[1:] for stage, signal in signals.items()} == {
+        1: (4, 8, 12),
+        2: (6, 4, 6),
+    }
+
+
+def test_initial_values_of_deconvolutions():
+    torch.manual_seed(0)
+    feedback = DeconvFeedback((64, 128, 256), (2, 2), range(2), gain=0.8)
+    for stage, above, below in ((0, 128, 64), (1, 256, 128)):
+        layer = feedback.layers[str(stage)]
+        assert layer.descend.weight.shape == (above, below, 2, 2)
+        assert layer.descend.weight.std().item() == pytest.approx(0.8 / above**0.5, rel=0.02)
+        assert layer.emit.weight.std().item() == pytest.approx(0.8 / below**0.5, rel=0.05)
+        assert not layer.descend.bias.any() and layer.emit.bias is None
+    selected = torch.randn(2, 4, 4, 256)
+    signals = feedback(selected)
+    strength = {stage: (signal.std() / selected.std()).item() for stage, signal in signals.items()}
+    assert strength == pytest.approx({1: 0.8**2, 0: 0.8**3}, rel=0.1)  # whatever the width

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from toast_mm.topdown import LinearFeedback, variational_loss
+from toast_mm.topdown import DeconvFeedback, LinearFeedback, variational_loss
 
 DIM = 5
 BLOCKS = (8, 9, 10)
@@ -82,3 +82,27 @@ def test_float32_under_autocast():
     assert loss.dtype == torch.float
     assert loss.item() != expected.item()  # the product is in bfloat16
     torch.testing.assert_close(loss, expected, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize('size', [(8, 8), (9, 11)])
+def test_of_maps(size):
+    """Inputs are reconstructed in their own size; the image is the input of stage 0."""
+    torch.manual_seed(0)
+    feedback = DeconvFeedback((3, 4, DIM), (2, 2), range(2)).double()
+    shapes = {0: (3, *size), 1: (4, size[0] // 2, size[1] // 2)}
+    inputs = {n: torch.randn(2, *shape, dtype=torch.double) for n, shape in shapes.items()}
+    outputs = {0: inputs[1] + 1, 1: torch.randn(2, DIM, *(n // 4 for n in size)).double()}
+    expected = 0.0
+    for stage, wanted in inputs.items():
+        layer = feedback.layers[str(stage)]
+        made = layer.descend(outputs[stage])
+        while made.shape[2] < wanted.shape[2]:
+            made = torch.cat([made, made[:, :, -1:]], dim=2)
+        while made.shape[3] < wanted.shape[3]:
+            made = torch.cat([made, made[..., -1:]], dim=3)
+        expected += (made - wanted).square().mean()
+    loss = variational_loss(feedback, inputs, outputs)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    tuned = {name for name, value in feedback.named_parameters() if value.grad is not None}
+    assert tuned == {f'layers.{n}.descend.{kind}' for n in (0, 1) for kind in ('weight', 'bias')}

@@ -21,7 +21,7 @@ from toast_mm.files import WriteError
 from . import digits
 from .digits import Drawings
 
-SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=4000, val=500, test=1000))
+SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=8000, val=500, test=1000))
 RECORD = 'digits.json'  # what a finished folder was made of
 
 

@@ -1,5 +1,5 @@
-from .backbones import TOASTViT
+from .backbones import TOASTConvNeXt, TOASTViT
 from .classifiers import PretuneClassifier
 from .stems import ConvStem
 
-__all__ = ['ConvStem', 'PretuneClassifier', 'TOASTViT']
+__all__ = ['ConvStem', 'PretuneClassifier', 'TOASTConvNeXt', 'TOASTViT']

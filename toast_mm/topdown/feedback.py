@@ -1,40 +1,87 @@
 """Feedback paths: from the selected features to one signal per receiving block."""
 
-from collections.abc import Iterable
+from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # What a matrix of standard deviation 0.02 does to the norm of a random vector of 768 channels.
 PUBLISHED_GAIN = 0.02 * 768**0.5
 
+Size = Sequence[int]
 
-class LinearFeedbackLayer(nn.Module):
-    """One layer of the linear feedback path: ``h_l = W1_l h_{l+1}``, ``td_l = W2_l h_l``.
+
+class FeedbackLayer(nn.Module):
+    """One layer of a feedback path: ``h_l = W1_l h_{l+1}``, ``td_l = W2_l h_l``.
 
     Args:
-        dim: Number C of channels.
-        gain: Standard deviation of the weights times ``sqrt(C)``.
+        descend: W1, from the hidden state of the layer above to this one's.
+        emit: W2, from the hidden state to the signal.
+        gain: Factor by which each of them scales the norm of a random vector at
+            the start.
     """
 
-    def __init__(self, dim: int, gain: float = PUBLISHED_GAIN) -> None:
+    def __init__(
+        self, descend: nn.Linear | nn.ConvTranspose2d, emit: nn.Linear | nn.Conv2d, gain: float
+    ) -> None:
         super().__init__()
-        self.descend = nn.Linear(dim, dim, bias=False)
-        self.emit = nn.Linear(dim, dim, bias=False)
-        for linear in (self.descend, self.emit):
-            nn.init.trunc_normal_(linear.weight, std=gain / dim**0.5)
-
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden state of the layer above to this layer's hidden state and signal."""
-        hidden = self.descend(hidden)
-        return hidden, self.emit(hidden)
+        self.descend = descend
+        self.emit = emit
+        for module in (descend, emit):
+            channels = module.in_features if isinstance(module, nn.Linear) else module.in_channels
+            nn.init.trunc_normal_(module.weight, std=gain / channels**0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
-class LinearFeedback(nn.Module):
-    """Feedback path of a transformer (paper sec. 3.1, step iii).
+class FeedbackPath(nn.Module):
+    """Layers from the deepest receiving block to the shallowest (paper sec. 3.1, step iii).
 
-    A stack of linear layers without bias, activation or norm, from the deepest
-    receiving block to the shallowest. The hidden state, not the signal, goes on
-    to the next layer.
+    The hidden state, not the signal, goes on to the next layer.
+
+    Args:
+        layers: Layer by number of the receiving block, counted from the input
+            side.
+    """
+
+    def __init__(self, layers: Mapping[int, FeedbackLayer]) -> None:
+        super().__init__()
+        # Keyed by the number of the block, so that weights of another route never fit by accident.
+        self.layers = nn.ModuleDict({str(block): layer for block, layer in layers.items()})
+
+    def forward(
+        self, selected: Tensor, sizes: Mapping[int, Size] | None = None
+    ) -> dict[int, Tensor]:
+        """Selected features to one signal per receiving block.
+
+        Args:
+            selected: Features, channels last: ``(B, N, C)`` or ``(B, H, W, C)``.
+            sizes: Height and width of what each signal is added to; maps need it.
+        """
+        signals = {}
+        hidden = self.enter(selected)
+        for block in sorted(map(int, self.layers), reverse=True):
+            hidden = self.descend(block, hidden, None if sizes is None else sizes[block])
+            signals[block] = self.layers.get_submodule(f'{block}.emit')(hidden)
+        return signals
+
+    def enter(self, selected: Tensor) -> Tensor:
+        """Selected features to the layout of the path."""
+        return selected
+
+    def descend(self, block: int, hidden: Tensor, size: Size | None = None) -> Tensor:
+        """``W1_l h``, the hidden state of a block from the one above.
+
+        Of the output of a block it makes what this says of the block's input
+        (variational loss).
+        """
+        return self.layers.get_submodule(f'{block}.descend')(hidden)
+
+
+class LinearFeedback(FeedbackPath):
+    """Feedback path of a transformer: linear layers without bias, activation or norm.
 
     Args:
         dim: Number C of channels.
@@ -44,23 +91,72 @@ class LinearFeedback(nn.Module):
             with the published standard deviation of 0.02 whatever the width,
             narrow networks would get almost none. Defaults to the gain of
             0.02 at 768 channels.
+
+    Example:
+        >>> signals = LinearFeedback(192, range(12))(torch.rand(2, 197, 192))
+        >>> signals[0].shape
+        torch.Size([2, 197, 192])
     """
 
     def __init__(self, dim: int, receivers: Iterable[int], gain: float = PUBLISHED_GAIN) -> None:
-        super().__init__()
-        # Keyed by the number of the block, so that weights of another route never fit by accident.
-        self.layers = nn.ModuleDict(
-            {str(block): LinearFeedbackLayer(dim, gain) for block in receivers}
+        super().__init__(
+            {
+                block: FeedbackLayer(
+                    nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False), gain
+                )
+                for block in receivers
+            }
         )
 
-    def forward(self, selected: Tensor) -> dict[int, Tensor]:
-        """Selected features ``(B, N, C)`` to ``{block: signal (B, N, C)}``."""
-        signals = {}
-        hidden = selected
-        for block in sorted(map(int, self.layers), reverse=True):
-            hidden, signals[block] = self.layers[str(block)](hidden)
-        return signals
 
-    def reconstruct(self, block: int, output: Tensor) -> Tensor:
-        """``W1_l out_l``, what the output ``(B, N, C)`` of a block says of its input."""
-        return self.layers.get_submodule(f'{block}.descend')(output)
+class DeconvFeedback(FeedbackPath):
+    """Feedback path of a convolutional network (paper sec. 4.4).
+
+    Every layer is a transposed convolution, which undoes the downsampling of
+    its stage, and a 1 x 1 convolution without bias.
+
+    Args:
+        channels: Channels of the input of every stage and of the output of the
+            last: ``(3, C_0, ..., C_L-1)``.
+        strides: Downsampling of every stage.
+        receivers: Numbers of the receiving stages, counted from the input side.
+        gain: As in :class:`LinearFeedback`; the published initialisation of
+            these layers is not known.
+
+    Example:
+        >>> feedback = DeconvFeedback((3, 96, 192), (4, 2), range(2))
+        >>> feedback(torch.rand(1, 8, 8, 192), {0: (65, 64), 1: (16, 16)})[0].shape
+        torch.Size([1, 3, 65, 64])
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        receivers: Iterable[int],
+        gain: float = PUBLISHED_GAIN,
+    ) -> None:
+        super().__init__(
+            {
+                stage: FeedbackLayer(
+                    nn.ConvTranspose2d(
+                        channels[stage + 1], channels[stage], strides[stage], strides[stage]
+                    ),
+                    nn.Conv2d(channels[stage], channels[stage], 1, bias=False),
+                    gain,
+                )
+                for stage in receivers
+            }
+        )
+
+    def enter(self, selected: Tensor) -> Tensor:
+        """``(B, H, W, C)`` to ``(B, C, H, W)``."""
+        return selected.permute(0, 3, 1, 2)
+
+    def descend(self, block: int, hidden: Tensor, size: Size | None = None) -> Tensor:
+        """Deconvolve ``(B, C, H, W)``; what downsampling cut off is like the nearest."""
+        hidden = super().descend(block, hidden)
+        if size is None or tuple(size) == tuple(hidden.shape[-2:]):
+            return hidden
+        below, beside = (there - here for there, here in zip(size, hidden.shape[-2:], strict=True))
+        return F.pad(hidden, (0, beside, 0, below), mode='replicate')

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
-from .feedback import LinearFeedback
+from .feedback import FeedbackPath
 
 
 def variational_loss(
-    feedback: LinearFeedback, inputs: Mapping[int, Tensor], outputs: Mapping[int, Tensor]
+    feedback: FeedbackPath, inputs: Mapping[int, Tensor], outputs: Mapping[int, Tensor]
 ) -> Tensor:
     """``sum_l MSE(W1_l sg(out_l), sg(in_l))``: the feedback path reconstructs inputs from outputs.
 
@@ -21,15 +21,18 @@ def variational_loss(
 
     Args:
         feedback: Feedback path whose W1 learn.
-        inputs: What entered receiving block l in the second pass, before the
-            signal was added, ``(B, N, C)``.
+        inputs: What entered receiving block (stage) l in the second pass,
+            before the signal was added: tokens ``(B, N, C)`` or maps
+            ``(B, C, H, W)``.
         outputs: What left it.
 
     Returns:
         The unweighted loss, a scalar.
     """
-    losses = [
-        F.mse_loss(feedback.reconstruct(block, output.detach()), inputs[block].detach())
-        for block, output in outputs.items()
-    ]
+    losses = []
+    for block, output in outputs.items():
+        wanted = inputs[block].detach()
+        losses.append(
+            F.mse_loss(feedback.descend(block, output.detach(), wanted.shape[-2:]), wanted)
+        )
     return sum(losses[1:], start=losses[0])

@@ -1,5 +1,7 @@
 """Feature selection: which tokens and which channels of the output matter to the task."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,6 @@ class FeatureSelection(nn.Module):
             return z.new_ones(*z.shape[:-1], 1)
         return F.cosine_similarity(z, self.task_embedding, dim=-1).clamp(0, 1).unsqueeze(-1)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Select from the read-out, ``(B, N, C) -> (B, N, C)``."""
-        return (self.mask(z) * z) @ self.channel_transform
+    def forward(self, z: Tensor, features: Tensor | None = None) -> Tensor:
+        """Select from the read-out ``(..., C)``, or by its mask from features of its shape."""
+        return (self.mask(z) * (z if features is None else features)) @ self.channel_transform

@@ -1,7 +1,12 @@
 """The top-down module: everything that TOAST adds to a backbone and tunes."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
+from .feedback import FeedbackPath, Size
 from .selection import FeatureSelection
 
 
@@ -18,7 +23,7 @@ class TopDown(nn.Module):
     """
 
     def __init__(
-        self, selection: FeatureSelection, feedback: nn.Module, channel_selection: bool = True
+        self, selection: FeatureSelection, feedback: FeedbackPath, channel_selection: bool = True
     ) -> None:
         super().__init__()
         self.selection = selection
@@ -27,6 +32,19 @@ class TopDown(nn.Module):
             self.selection.channel_transform.requires_grad_(False)
             self.feedback.requires_grad_(False)
 
-    def forward(self, z: Tensor) -> dict[int, Tensor]:
-        """Read-out ``(B, N, C)`` to ``{block: signal}``."""
-        return self.feedback(self.selection(z))
+    def forward(
+        self,
+        z: Tensor,
+        features: Tensor | None = None,
+        sizes: Mapping[int, Size] | None = None,
+    ) -> dict[int, Tensor]:
+        """Read-out to one signal per receiving block.
+
+        Args:
+            z: Read-out that the mask is made of, channels last: ``(B, N, C)``
+                or ``(B, H, W, C)``.
+            features: What is selected from, if that is not the read-out itself.
+            sizes: Height and width of what each signal is added to; see
+                :class:`FeedbackPath`.
+        """
+        return self.feedback(self.selection(z, features), sizes)

@@ -1,6 +1,7 @@
 """ConvNeXt of 1.3M parameters, trained by a config of `configs/pretrain`."""
 
 backbone = dict(
+    type='toast_mm.TOASTConvNeXt',
     arch=dict(depths=[2, 2, 4, 1], channels=[32, 64, 128, 256]),
     stem_patch_size=2,  # images are small
     layer_scale_init_value=1e-6,
@@ -11,6 +12,8 @@ backbone = dict(
     ),
 )
 embed_dims = 256
+dense = dict(gap_before_final_norm=False, out_indices=[0, 1, 2, 3])  # for dense heads
+dense_channels = [32, 64, 128, 256]
 
 preprocessing = dict(
     mean=[123.675, 116.28, 103.53],

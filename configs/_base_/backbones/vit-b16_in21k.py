@@ -1,6 +1,7 @@
 """ViT-B/16 pre-trained on ImageNet-21k; the README says where its weights come from."""
 
 backbone = dict(
+    type='toast_mm.TOASTViT',
     arch='base',
     img_size=224,
     patch_size=16,
@@ -9,7 +10,8 @@ backbone = dict(
     ),
 )
 embed_dims = 768
-stages = [2, 5, 8, 11]  # blocks whose outputs dense heads use
+dense = dict(out_type='featmap', out_indices=[2, 5, 8, 11])  # for dense heads
+dense_channels = [embed_dims] * 4
 
 # Preprocessing belongs to the weights: these were trained on images in [-1, 1].
 preprocessing = dict(

@@ -1,6 +1,7 @@
 """ViT-L/16 pre-trained on ImageNet-21k; the README says where its weights come from."""
 
 backbone = dict(
+    type='toast_mm.TOASTViT',
     arch='large',
     img_size=224,
     patch_size=16,
@@ -9,7 +10,8 @@ backbone = dict(
     ),
 )
 embed_dims = 1024
-stages = [5, 11, 17, 23]  # blocks whose outputs dense heads use
+dense = dict(out_type='featmap', out_indices=[5, 11, 17, 23])  # for dense heads
+dense_channels = [embed_dims] * 4
 
 # Preprocessing belongs to the weights: these were trained on images in [-1, 1].
 preprocessing = dict(

@@ -1,3 +1,3 @@
 """Everything is tuned, without a top-down module."""
 
-method = dict(type='toast_mm.TOASTViT', feedback_from=None, frozen=False)
+method = dict(feedback_from=None, frozen=False)

@@ -1,4 +1,4 @@
-"""UPerNet on plain feature maps of a ViT, without a neck.
+"""UPerNet on plain feature maps, without a neck.
 
 A job adds the backbone, the channels of its maps, the preprocessing and the
 number of classes.
@@ -8,7 +8,7 @@ norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(type='SegDataPreProcessor', bgr_to_rgb=True, pad_val=0, seg_pad_val=255),
-    backbone=dict(out_type='featmap', drop_path_rate=0.1),
+    backbone=dict(drop_path_rate=0.1),
     decode_head=dict(
         type='UPerHead',
         in_index=[0, 1, 2, 3],

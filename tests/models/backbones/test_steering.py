@@ -57,6 +57,7 @@ class Steered(SteeredBackbone, Plain):
     def __init__(self, source='last', target='first', pretuned=None, frozen=True, **kwargs):
         super().__init__(**kwargs)
         self.events = []
+        self.depth = len(self.blocks)
         topdown = None
         if source is not None:
             self.route = FeedbackRoute(len(self.blocks), source, target)
@@ -76,12 +77,15 @@ class Steered(SteeredBackbone, Plain):
     def read_out(self, stream):
         self.events.append(('read', self.modes()))
         self.z = 2 * stream
-        return self.z
+        return self.z, 3 * stream
 
     def format_output(self, block, stream, context):
         assert context == 'context'
         self.events.append((f'format {block}', self.modes()))
         return self.out_norm(stream)
+
+    def block_modules(self, block):
+        return [self.blocks[block]]
 
     def signal_ratio(self, block, stream, signal):
         return (signal.norm() / stream.norm()).item()
@@ -117,7 +121,8 @@ def reference(backbone, x):
             streams.append(streams[-1] + torch.tanh(inner))
         return streams
 
-    signals = backbone.topdown(2 * run({})[backbone.route.feedback_from])
+    read = run({})[backbone.route.feedback_from]
+    signals = backbone.topdown(2 * read, 3 * read)
     streams = run(signals)
     return tuple(backbone.out_norm(streams[block + 1]) for block in backbone.out_indices)
 

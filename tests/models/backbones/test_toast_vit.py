@@ -240,7 +240,7 @@ def test_selection_and_feedback_matter():
     backbone = make()
     seen = {}
     selection, feedback = backbone.topdown.selection, backbone.topdown.feedback
-    selection.register_forward_hook(lambda module, z, _: seen.update(mask=module.mask(*z)))
+    selection.register_forward_hook(lambda module, z, _: seen.update(mask=module.mask(z[0])))
     feedback.register_forward_hook(lambda *args: seen.update(signals=args[-1]))
     steered = backbone(image())[0]
     assert (seen['mask'] == 0).any() and (seen['mask'] > 0.1).any()

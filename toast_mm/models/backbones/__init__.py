@@ -1,3 +1,4 @@
+from .toast_convnext import TOASTConvNeXt
 from .toast_vit import TOASTViT
 
-__all__ = ['TOASTViT']
+__all__ = ['TOASTConvNeXt', 'TOASTViT']

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,21 @@ def set_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
             module.training = not module.training
 
 
+def resolve_out_indices(out_indices: Sequence[int] | int, depth: int) -> list[int]:
+    """Indices from 0 in ascending order.
+
+    Raises:
+        ValueError: There is none, or one is out of range.
+    """
+    indices = [out_indices] if isinstance(out_indices, int) else out_indices
+    if not indices or not all(-depth <= index < depth for index in indices):
+        raise ValueError(
+            f'out_indices={out_indices} must name blocks of this backbone: 0..{depth - 1}, or '
+            f'-{depth}..-1 counted from the end'
+        )
+    return sorted({index % depth for index in indices})
+
+
 class SteeredBackbone(BaseBackbone):
     """Goes before an mmpretrain backbone: embed, first pass, select, feed back, second pass.
 
@@ -42,6 +57,7 @@ class SteeredBackbone(BaseBackbone):
     something in it trains, and autograd then records none.
     """
 
+    depth: int  # number of blocks, or stages
     topdown: TopDown | None
     route: FeedbackRoute
     frozen: bool
@@ -66,8 +82,12 @@ class SteeredBackbone(BaseBackbone):
         """Run one block, with the top-down signal if it receives one."""
 
     @abstractmethod
-    def read_out(self, stream: Tensor) -> Tensor:
-        """Stream after ``route.feedback_from`` blocks to what the selection selects from."""
+    def read_out(self, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Stream after ``route.feedback_from`` blocks to what the selection needs, channels last.
+
+        Returns:
+            What the mask is made of, and what it selects from.
+        """
 
     @abstractmethod
     def format_output(self, block: int, stream: Tensor, context: Any) -> Tensor:
@@ -76,6 +96,10 @@ class SteeredBackbone(BaseBackbone):
     @abstractmethod
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """How strong the signal is beside what it is added to: ratio of their norms."""
+
+    @abstractmethod
+    def block_modules(self, block: int) -> list[nn.Module]:
+        """The modules that nothing but this block and what follows it needs."""
 
     def steer(self, topdown: TopDown | None, pretuned: str | None, frozen: bool) -> None:
         """Add the top-down module and freeze the rest; called at the end of ``__init__``.
@@ -86,7 +110,16 @@ class SteeredBackbone(BaseBackbone):
             pretuned: Checkpoint of the pre-tuned module that
                 :meth:`init_weights` loads.
             frozen: Whether the backbone is frozen.
+
+        Raises:
+            ValueError: No output comes after the first receiver, or there is
+                no module for ``pretuned``.
         """
+        if topdown is not None and self.out_indices[-1] < self.route.feedback_to:
+            raise ValueError(
+                f'out_indices={self.out_indices} end below the first block that receives a signal, '
+                f'{self.route.feedback_to}: no output would be steered'
+            )
         if pretuned and topdown is None:
             raise ValueError(
                 f'pretuned={pretuned!r} needs a top-down module, but feedback_from is None'
@@ -101,6 +134,7 @@ class SteeredBackbone(BaseBackbone):
             for name, parameter in self.named_parameters():
                 if name.split('.')[0] not in ('topdown', *self.new_modules):
                     parameter.requires_grad_(False)
+        self._freeze_unused()
         self.train(self.training)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -108,7 +142,7 @@ class SteeredBackbone(BaseBackbone):
         if self.topdown is None:
             return super().forward(image)
 
-        route, streams, bottom_up = self.route, {}, self._bottom_up()
+        route, streams, sizes, bottom_up = self.route, {}, {}, self._bottom_up()
         trace, self._trace = self._trace, None  # now: no record goes on if this forward fails
         with set_modes(dict.fromkeys(bottom_up, False)):
             shared, context = self.embed(image)
@@ -120,12 +154,13 @@ class SteeredBackbone(BaseBackbone):
             if trace:
                 trace.context, trace.first_streams = context, dict(streams)
             for block in route.receivers:
+                sizes[block] = stream.shape[-2:]
                 stream = self.run_block(block, stream)
                 if trace:
                     trace.first_streams[block] = stream
-            z = self.read_out(stream)
+            z, features = self.read_out(stream)
 
-        signals = self.topdown(z)
+        signals = self.topdown(z, features, sizes)
         if trace:
             trace.z, trace.signals = z, signals
 
@@ -190,6 +225,21 @@ class SteeredBackbone(BaseBackbone):
             load_base(self, **pretrained)
         if self.pretuned:
             load_pretuned(self, self.pretuned)
+
+    def _freeze_unused(self) -> None:
+        """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""
+        last = self.out_indices[-1]
+        first_pass = self.route.feedback_from if self.topdown else 0
+        unused = [
+            module
+            for block in range(max(last + 1, first_pass), self.depth)
+            for module in self.block_modules(block)
+        ]
+        if self.topdown:
+            unsent = range(last + 1, self.route.feedback_from)
+            unused += [self.topdown.get_submodule(f'feedback.layers.{n}.emit') for n in unsent]
+        for module in unused:
+            module.requires_grad_(False)
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""

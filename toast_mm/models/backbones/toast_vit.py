@@ -25,7 +25,7 @@ from toast_mm.topdown import (
     TopDown,
 )
 
-from .steering import SteeredBackbone, set_modes
+from .steering import SteeredBackbone, resolve_out_indices, set_modes
 
 
 class SteeredAttention(MultiheadAttention):
@@ -161,7 +161,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.out_indices = self._resolve_out_indices(out_indices)
+        self.depth = self.num_layers
+        self.out_indices = resolve_out_indices(out_indices, self.depth)
         for layer in self.layers:  # subclasses without state: keys and weights stay as they are
             layer.__class__ = SteeredEncoderLayer
             layer.attn.__class__ = SteeredAttention
@@ -172,17 +173,11 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         )
         topdown = None
         if feedback_from is not None:
-            self.route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
-            if self.out_indices[-1] < self.route.feedback_to:
-                raise ValueError(
-                    f'out_indices={out_indices} end below the first block that receives a signal, '
-                    f'{self.route.feedback_to}: no output would be steered'
-                )
+            self.route = FeedbackRoute(self.depth, feedback_from, feedback_to)
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
             feedback = LinearFeedback(self.embed_dims, self.route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection)
         self.steer(topdown, pretuned, frozen)
-        self._freeze_unused()
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid."""
@@ -203,13 +198,14 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         layer = self.layers[block]
         return layer(stream, signal, {module: module.training for module in layer.modules()})
 
-    def read_out(self, stream: Tensor) -> Tensor:
+    def read_out(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         """The output passes the final norm; the stream in the middle is taken as it is."""
-        return self.ln1(stream) if self.route.reads_output and self.final_norm else stream
+        z = self.ln1(stream) if self.route.reads_output and self.final_norm else stream
+        return z, z
 
     def format_output(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
         """Output of a block as ``out_type`` says, the last one through the final norm."""
-        if block == self.num_layers - 1 and self.final_norm:
+        if block == self.depth - 1 and self.final_norm:
             stream = self.ln1(stream)
         return self._format_output(stream, context)
 
@@ -220,32 +216,14 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         value = F.linear(layer.ln1(stream.to(weight.dtype)), weight, bias)
         return (F.linear(signal.to(weight.dtype), weight).norm() / value.norm()).item()
 
+    def block_modules(self, block: int) -> list[nn.Module]:
+        """The encoder layer; the final norm comes with the last one."""
+        norms = [self.ln1] if self.final_norm and block == self.depth - 1 else []
+        return [self.layers[block], *norms]
+
     def train(self, mode: bool = True) -> TOASTViT:
         """Set the mode; what is frozen stays in eval mode."""
         super().train(mode)
         if self.frozen_stages > 0:
             self._freeze_stages()
         return self
-
-    def _resolve_out_indices(self, out_indices: Sequence[int] | int) -> list[int]:
-        depth = self.num_layers
-        indices = [out_indices] if isinstance(out_indices, int) else out_indices
-        if not indices or not all(-depth <= index < depth for index in indices):
-            raise ValueError(
-                f'out_indices={out_indices} must name blocks of this backbone: 0..{depth - 1}, or '
-                f'-{depth}..-1 counted from the end'
-            )
-        return sorted({index % depth for index in indices})
-
-    def _freeze_unused(self) -> None:
-        """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""
-        last = self.out_indices[-1]
-        first_pass = self.route.feedback_from if self.topdown else 0
-        unused = list(self.layers[max(last + 1, first_pass) :])
-        if self.final_norm and max(last + 1, first_pass) < self.num_layers:
-            unused.append(self.ln1)
-        if self.topdown:
-            unsent = range(last + 1, self.route.feedback_from)
-            unused += [self.topdown.get_submodule(f'feedback.layers.{n}.emit') for n in unsent]
-        for module in unused:
-            module.requires_grad_(False)

@@ -12,12 +12,13 @@ from torch import Tensor
 class Trace:
     """Record of one forward of a steered backbone; see ``SteeredBackbone.tracing``.
 
-    Blocks are those that receive a signal, streams are ``(B, N, C)``.
+    Blocks are those that receive a signal, streams are tokens ``(B, N, C)`` or maps
+    ``(B, C, H, W)``.
 
     Attributes:
         context: What ``format_output`` needs besides a stream.
         first_streams: Streams that left the blocks of the first pass.
-        z: Read-out of the first pass.
+        z: Read-out of the first pass that the mask is made of, channels last.
         signals: Top-down signal of every block.
         inputs: Streams that entered the blocks of the second pass, before the
             signal was added.

@@ -11,7 +11,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(**_base_.backbone, **_base_.method),
+    backbone=dict(_base_.backbone, **_base_.method),
     head=dict(
         in_channels=_base_.embed_dims,
         num_classes=_base_.num_classes,
@@ -19,12 +19,10 @@ model = dict(
     ),
 )
 
-_epochs = 4
-optim_wrapper = dict(
-    optimizer=dict(lr=3e-3), paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=3.0)))
-)
+_epochs = 2
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, end=0.2, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1e-2, end=0.1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', end=_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=_epochs, val_interval=_epochs)
