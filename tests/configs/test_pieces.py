@@ -15,7 +15,7 @@ def test_all_jobs_are_tested():
 
 
 def test_all_methods_are_tested():
-    tested = {'toast', 'toast_early', 'toast_late', 'linear', 'finetune'}
+    tested = {'toast', 'toast_early', 'toast_late', 'toast_lite', 'linear', 'finetune'}
     assert {path.stem for path in (CONFIGS / '_base_/methods').glob('*.py')} == tested
 
 

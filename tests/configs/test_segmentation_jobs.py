@@ -146,6 +146,7 @@ def test_size_changes_by_one_line(backbone, tmp_path, ade20k):
         ('toast', {'topdown': 12}),
         ('toast_early', {'topdown': 6}),
         ('toast_late', {'topdown': 6}),
+        ('toast_lite', {'topdown': 12}),
         ('linear', {}),
         ('finetune', {'layers': 12}),
     ],
@@ -156,7 +157,10 @@ def test_method_changes_by_one_line(method, parts, tmp_path, ade20k):
     tuned = [name for name, p in backbone.named_parameters() if p.requires_grad]
     assert {name.split('.')[0] for name in tuned} >= set(parts)
     if 'topdown' in parts:
-        assert sum('descend' in name for name in tuned) == parts['topdown']
+        assert len({name.split('.')[3] for name in tuned if 'descend' in name}) == parts['topdown']
+        assert all(
+            ('.updates.' in name) == (method == 'toast_lite') for name in tuned if 'descend' in name
+        )
         assert all(name.startswith('topdown.') for name in tuned)
     elif not parts:
         assert tuned == []

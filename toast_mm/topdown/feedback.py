@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .low_rank import LowRankUpdate
 
 # What a matrix of standard deviation 0.02 does to the norm of a random vector of 768 channels.
 PUBLISHED_GAIN = 0.02 * 768**0.5
@@ -34,6 +37,18 @@ class FeedbackLayer(nn.Module):
             nn.init.trunc_normal_(module.weight, std=gain / channels**0.5)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        self.updates = nn.ModuleDict()  # of the weights of W1 and W2, if they have low-rank ones
+
+    def run(self, part: str, x: Tensor) -> Tensor:
+        """Apply ``'descend'`` or ``'emit'``, with the update of its weight."""
+        module = self.get_submodule(part)
+        return cast(LowRankUpdate, self.updates[part]).run(module, x) if self.updates else module(x)
+
+    def merge(self) -> None:
+        """Write the updates into the weights and drop them."""
+        for part, update in self.updates.items():
+            cast(LowRankUpdate, update).merge_into(self.get_submodule(part))
+        self.updates.clear()
 
 
 class FeedbackPath(nn.Module):
@@ -64,7 +79,7 @@ class FeedbackPath(nn.Module):
         hidden = self.enter(selected)
         for block in sorted(map(int, self.layers), reverse=True):
             hidden = self.descend(block, hidden, None if sizes is None else sizes[block])
-            signals[block] = self.layers.get_submodule(f'{block}.emit')(hidden)
+            signals[block] = self._layer(block).run('emit', hidden)
         return signals
 
     def enter(self, selected: Tensor) -> Tensor:
@@ -77,7 +92,37 @@ class FeedbackPath(nn.Module):
         Of the output of a block it makes what this says of the block's input
         (variational loss).
         """
-        return self.layers.get_submodule(f'{block}.descend')(hidden)
+        return self._layer(block).run('descend', hidden)
+
+    def add_low_rank(self, rank: int = 4, alpha: float = 1.0) -> None:
+        """Freeze all weights, and tune a low-rank update of each instead (TOAST-Lite, sec. 3.2).
+
+        Args:
+            rank: Rank of the updates.
+            alpha: Their scale is ``alpha / rank``.
+        """
+        self.requires_grad_(False)
+        for layer in self._layers():
+            for part in ('descend', 'emit'):
+                layer.updates[part] = LowRankUpdate(layer.get_submodule(part), rank, alpha)
+
+    def merge(self) -> None:
+        """Write low-rank updates into the weights and drop them; without any, do nothing."""
+        for layer in self._layers():
+            layer.merge()
+
+    def freeze_signal(self, block: int) -> None:
+        """Freeze what nothing but the signal of a block depends on."""
+        layer = self._layer(block)
+        for module in (layer.emit, layer.updates['emit'] if layer.updates else None):
+            if module is not None:
+                module.requires_grad_(False)
+
+    def _layer(self, block: int) -> FeedbackLayer:
+        return cast(FeedbackLayer, self.layers[str(block)])
+
+    def _layers(self) -> list[FeedbackLayer]:
+        return [self._layer(int(block)) for block in self.layers]
 
 
 class LinearFeedback(FeedbackPath):

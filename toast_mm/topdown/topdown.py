@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,12 +21,29 @@ class TopDown(nn.Module):
             feedback path, which selects channels as well, stay frozen at their
             loaded values and only the task embedding is tuned (ablation "w/o
             channel att" of table 7). Defaults to True.
+        lite: Rank and alpha of the low-rank updates that are tuned in place of
+            the weights of the feedback path (TOAST-Lite); see
+            :meth:`FeedbackPath.add_low_rank`. None tunes the weights.
+
+    Raises:
+        ValueError: Low-rank updates of a feedback path that is not tuned.
     """
 
     def __init__(
-        self, selection: FeatureSelection, feedback: FeedbackPath, channel_selection: bool = True
+        self,
+        selection: FeatureSelection,
+        feedback: FeedbackPath,
+        channel_selection: bool = True,
+        lite: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if lite is not None:
+            if not channel_selection:
+                raise ValueError(
+                    f'lite={dict(lite)} tunes the feedback path, which channel_selection=False '
+                    'freezes: leave one of them out'
+                )
+            feedback.add_low_rank(**lite)
         self.selection = selection
         self.feedback = feedback
         if not channel_selection:

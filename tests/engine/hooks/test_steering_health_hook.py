@@ -116,7 +116,7 @@ def test_numbers(steered_config, run, tmp_path, capsys, source, target, receiver
     ratios = ', '.join(f'{block}: {first[f"steering/signal_{block}"]:.2g}' for block in receivers)
     assert (
         f'steering: mean mask {first["steering/mask"]:.3f}, {first["steering/masked"]:.1%} of the '
-        f'tokens at mask 0, signal to values by block {ratios}\n'
+        f'tokens at mask 0, strength of the signal by block {ratios}\n'
     ) in capsys.readouterr().out
 
 

@@ -69,7 +69,7 @@ class SteeringHealthHook(Hook):
         by_block = ', '.join(f'{block}: {ratio:.2g}' for block, ratio in ratios.items())
         runner.logger.info(
             f'steering: mean mask {mean:.3f}, {masked:.1%} of the tokens at mask 0, '
-            f'signal to values by block {by_block}'
+            f'strength of the signal by block {by_block}'
         )
         scalars = {'steering/mask': mean, 'steering/masked': masked}
         scalars |= {f'steering/signal_{block}': ratio for block, ratio in ratios.items()}

@@ -72,7 +72,7 @@ def load_pretuned(backbone: SteeredBackbone, checkpoint: str) -> None:
     for name, value in selection.items():
         if value != backbone.selection_form.get(name):
             print_log(f'{checkpoint} was tuned with {name}={value}', 'current', logging.WARNING)
-    backbone.topdown.load_state_dict(given)
+    backbone.topdown.load_state_dict(given, strict=False)  # it fits, but for updates of zero
     print_log(f'The top-down module is that of {checkpoint}', logger='current')
 
 
@@ -96,8 +96,12 @@ def _topdown_weights(
         for name, tensor in state_dict.items()
         if 'topdown.' in name
     }
+    if not any('.updates.' in name for name in given):  # TOAST-Lite starts with updates of zero
+        expected = {name: tensor for name, tensor in expected.items() if '.updates.' not in name}
     check_fit(expected, given, f'top-down module for {route}')
     if surplus := [name for name in given if name not in expected]:
+        if any('.updates.' in name for name in surplus):
+            raise CheckpointError('it is of TOAST-Lite, but this backbone has no low-rank updates')
         raise CheckpointError(
             f'it was tuned for another route than {route}: it also holds {", ".join(surplus)}'
         )

@@ -235,11 +235,11 @@ class SteeredBackbone(BaseBackbone):
             for block in range(max(last + 1, first_pass), self.depth)
             for module in self.block_modules(block)
         ]
-        if self.topdown:
-            unsent = range(last + 1, self.route.feedback_from)
-            unused += [self.topdown.get_submodule(f'feedback.layers.{n}.emit') for n in unsent]
         for module in unused:
             module.requires_grad_(False)
+        if self.topdown:
+            for block in range(last + 1, self.route.feedback_from):
+                self.topdown.feedback.freeze_signal(block)
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""

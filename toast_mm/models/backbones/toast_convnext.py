@@ -80,6 +80,10 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         feedback_gain: Standard deviation of the feedback matrices at the start,
             times the square root of their input channels. Defaults to that of
             :class:`TOASTViT`.
+        lite: TOAST-Lite (paper sec. 3.2): ``dict(rank=4, alpha=1.0)`` freezes
+            the feedback path at its loaded values and tunes low-rank updates of
+            its weights, scaled by ``alpha / rank``, with the task embedding and
+            the channel transform. Defaults to None, all is tuned.
         pretuned: Pre-tuned top-down module (path or URL) that
             :meth:`init_weights` loads. It must have been tuned on this base,
             for this route. Defaults to None.
@@ -116,6 +120,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         channel_selection: bool = True,
         tune_channel_transform: bool = True,
         feedback_gain: float = PUBLISHED_GAIN,
+        lite: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
         out_indices: Sequence[int] | int = -1,
@@ -158,7 +163,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 self.route.receivers,
                 feedback_gain,
             )
-            topdown = TopDown(selection, feedback, channel_selection)
+            topdown = TopDown(selection, feedback, channel_selection, lite)
         self.steer(topdown, pretuned, frozen)
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:

@@ -117,6 +117,10 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             times ``sqrt(C)``: the factor by which one of them scales a random
             signal. Defaults to 0.02 * sqrt(768), the published initialisation
             of ViT-B, whatever the width.
+        lite: TOAST-Lite (paper sec. 3.2): ``dict(rank=4, alpha=1.0)`` freezes
+            the feedback path at its loaded values and tunes low-rank updates of
+            its weights, scaled by ``alpha / rank``, with the task embedding and
+            the channel transform. Defaults to None, all is tuned.
         pretuned: Pre-tuned top-down module (path or URL) that
             :meth:`init_weights` loads: a file that :class:`PretunedHook` wrote,
             or a checkpoint of a whole model. It must have been tuned on this
@@ -155,6 +159,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         tune_channel_transform: bool = True,
         value_bias_twice: bool = True,
         feedback_gain: float = PUBLISHED_GAIN,
+        lite: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
         out_indices: Sequence[int] | int = -1,
@@ -176,7 +181,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             self.route = FeedbackRoute(self.depth, feedback_from, feedback_to)
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
             feedback = LinearFeedback(self.embed_dims, self.route.receivers, feedback_gain)
-            topdown = TopDown(selection, feedback, channel_selection)
+            topdown = TopDown(selection, feedback, channel_selection, lite)
         self.steer(topdown, pretuned, frozen)
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:

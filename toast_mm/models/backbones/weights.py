@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -69,7 +69,10 @@ def demand_coverage(
     for another width or route is not. Nor is a deeper one, which would be cut short in silence.
     """
     optional = set(backbone.new_modules)
-    if not any(name.startswith(f'{prefix}topdown.') for name in state_dict):
+    topdown = [name for name in state_dict if name.startswith(f'{prefix}topdown.')]
+    if topdown:
+        demand_same_tuning(backbone, topdown)
+    else:
         optional.add('topdown')
     own = {prefix + name: tensor for name, tensor in backbone.state_dict().items()}
     expected = {name: own[name] for name in own if _part(name, prefix) not in optional}
@@ -84,6 +87,22 @@ def demand_coverage(
         raise CheckpointError(
             f'the checkpoint holds more than this backbone has: {", ".join(surplus)}'
         )
+
+
+def demand_same_tuning(backbone: BaseBackbone, given: Iterable[str]) -> None:
+    """Refuse a top-down module of TOAST for one of TOAST-Lite, and the other way round."""
+    lite = any('.updates.' in name for name in backbone.state_dict())
+    if lite == any('.updates.' in name for name in given):
+        return
+    if lite:
+        raise CheckpointError(
+            'the checkpoint is of TOAST, without low-rank updates, but this backbone has some: '
+            'leave out lite, or name the checkpoint by pretuned to tune updates of it'
+        )
+    raise CheckpointError(
+        'the checkpoint is of TOAST-Lite, with low-rank updates of the feedback path, which this '
+        'backbone has not: build it with lite=dict(rank=...) of that training'
+    )
 
 
 def _read(checkpoint: str, map_location: Any) -> Mapping[str, Tensor]:

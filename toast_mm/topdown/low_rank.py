@@ -1,0 +1,62 @@
+"""Low-rank updates of frozen weights: what TOAST-Lite tunes of the feedback path."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class LowRankUpdate(nn.Module):
+    """Update of one weight, ``alpha / rank * up @ down``, zero at the start (LoRA).
+
+    Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_. The weight itself stays as it is: nothing
+    is merged unless it is asked for, so nothing is ever merged twice.
+
+    Args:
+        module: The layer whose weight is updated: a linear layer, a convolution
+            or a transposed convolution.
+        rank: Inner width r of the update.
+        alpha: Its scale is ``alpha / rank``.
+
+    Raises:
+        ValueError: The rank is below 1.
+    """
+
+    scale: Tensor
+
+    def __init__(self, module: nn.Module, rank: int = 4, alpha: float = 1.0) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f'rank={rank} of a low-rank update must be at least 1')
+        # With the weights in the checkpoint, since an update of another scale is another update.
+        self.register_buffer('scale', torch.tensor(alpha / rank))
+        self.transposed = isinstance(module, nn.ConvTranspose2d)
+        matrix = self._as_matrix(module.get_parameter('weight'))
+        self.down = nn.Parameter(torch.empty(rank, matrix.shape[1]))
+        self.up = nn.Parameter(torch.zeros(matrix.shape[0], rank))
+        nn.init.kaiming_uniform_(self.down, a=sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight with its update."""
+        delta = (self.scale * (self.up @ self.down)).to(weight.dtype)
+        if self.transposed:
+            delta = delta.T
+        return weight + delta.reshape(weight.shape)
+
+    def run(self, module: nn.Module, x: Tensor) -> Tensor:
+        """What the layer makes of an input with the updated weight."""
+        return functional_call(module, {'weight': self(module.get_parameter('weight'))}, (x,))
+
+    @torch.no_grad()
+    def merge_into(self, module: nn.Module) -> None:
+        """Write the updated weight into the layer."""
+        weight = module.get_parameter('weight')
+        weight.copy_(self(weight))
+
+    def _as_matrix(self, weight: Tensor) -> Tensor:
+        """Outputs x inputs; a transposed convolution has its inputs first."""
+        matrix = weight.detach().flatten(1)
+        return matrix.T if self.transposed else matrix
