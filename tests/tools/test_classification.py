@@ -110,3 +110,30 @@ def test_resumed_training_ends_as_an_undisturbed_one(tool, config, tmp_path, mon
     whole, parts = (load_from_local(f'{name}/epoch_4.pth')['state_dict'] for name in 'ab')
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name
+
+
+def results(tool, config, checkpoint, out):
+    tool('test', config, checkpoint, '--out', out)
+    return pickle.loads(Path(out).read_bytes())
+
+
+@pytest.mark.parametrize('target', ['folded.pth', 'folded.safetensors'])
+def test_folded_checkpoint_is_tested_by_the_same_config(
+    tool, config, tmp_path, monkeypatch, target, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    tool('train', config, '--cfg-options', 'train_cfg.max_epochs=1')
+    checkpoint = tmp_path / 'work_dirs' / 'classifier' / 'epoch_1.pth'
+    plain = results(tool, config, checkpoint, 'plain.pkl')
+    tool('model_converters/fold', checkpoint, target)
+    folded = results(tool, config, target, 'folded.pkl')
+    assert len(plain) == len(folded) == 8
+    for one, other in zip(plain, folded, strict=True):
+        assert one['img_path'] == other['img_path']
+        assert one['pred_score'].tolist() == pytest.approx(other['pred_score'].tolist(), abs=1e-6)
+
+    with pytest.raises(SystemExit, match=f'{target}: it is folded already'):
+        tool('model_converters/fold', target, 'twice.pth')
+    assert not Path('twice.pth').exists()
+    with pytest.raises(RuntimeError, match='folded for inference and cannot be trained'):
+        tool('train', config, '--cfg-options', f'load_from={target}')

@@ -26,6 +26,9 @@ class FeedbackLayer(nn.Module):
             the start.
     """
 
+    descend: nn.Linear | nn.ConvTranspose2d
+    emit: nn.Linear | nn.Conv2d | nn.Identity
+
     def __init__(
         self, descend: nn.Linear | nn.ConvTranspose2d, emit: nn.Linear | nn.Conv2d, gain: float
     ) -> None:
@@ -79,7 +82,7 @@ class FeedbackPath(nn.Module):
         hidden = self.enter(selected)
         for block in sorted(map(int, self.layers), reverse=True):
             hidden = self.descend(block, hidden, None if sizes is None else sizes[block])
-            signals[block] = self._layer(block).run('emit', hidden)
+            signals[block] = self.layer(block).run('emit', hidden)
         return signals
 
     def enter(self, selected: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ class FeedbackPath(nn.Module):
         Of the output of a block it makes what this says of the block's input
         (variational loss).
         """
-        return self._layer(block).run('descend', hidden)
+        return self.layer(block).run('descend', hidden)
 
     def add_low_rank(self, rank: int = 4, alpha: float = 1.0) -> None:
         """Freeze all weights, and tune a low-rank update of each instead (TOAST-Lite, sec. 3.2).
@@ -113,16 +116,17 @@ class FeedbackPath(nn.Module):
 
     def freeze_signal(self, block: int) -> None:
         """Freeze what nothing but the signal of a block depends on."""
-        layer = self._layer(block)
+        layer = self.layer(block)
         for module in (layer.emit, layer.updates['emit'] if layer.updates else None):
             if module is not None:
                 module.requires_grad_(False)
 
-    def _layer(self, block: int) -> FeedbackLayer:
+    def layer(self, block: int) -> FeedbackLayer:
+        """Layer of a receiving block."""
         return cast(FeedbackLayer, self.layers[str(block)])
 
     def _layers(self) -> list[FeedbackLayer]:
-        return [self._layer(int(block)) for block in self.layers]
+        return [self.layer(int(block)) for block in self.layers]
 
 
 class LinearFeedback(FeedbackPath):

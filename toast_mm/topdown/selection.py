@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ class FeatureSelection(nn.Module):
         tune_channel_transform: Whether P is tuned. Defaults to True.
     """
 
+    channel_transform: Any  # a parameter, or None when it is folded into what follows
+
     def __init__(self, dim: int, token: bool = True, tune_channel_transform: bool = True) -> None:
         super().__init__()
         self.token = token
@@ -35,4 +39,11 @@ class FeatureSelection(nn.Module):
 
     def forward(self, z: Tensor, features: Tensor | None = None) -> Tensor:
         """Select from the read-out ``(..., C)``, or by its mask from features of its shape."""
-        return (self.mask(z) * (z if features is None else features)) @ self.channel_transform
+        selected = self.mask(z) * (z if features is None else features)
+        return selected if self.channel_transform is None else selected @ self.channel_transform
+
+    def drop_channel_transform(self) -> Tensor:
+        """Take the channel transform out, for whoever folds it into what follows."""
+        transform = self.channel_transform
+        self.channel_transform = None
+        return transform.detach()

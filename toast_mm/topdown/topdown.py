@@ -29,6 +29,8 @@ class TopDown(nn.Module):
         ValueError: Low-rank updates of a feedback path that is not tuned.
     """
 
+    feedback: Any  # a FeedbackPath, or what it was folded into
+
     def __init__(
         self,
         selection: FeatureSelection,
@@ -47,8 +49,8 @@ class TopDown(nn.Module):
         self.selection = selection
         self.feedback = feedback
         if not channel_selection:
-            self.selection.channel_transform.requires_grad_(False)
-            self.feedback.requires_grad_(False)
+            selection.channel_transform.requires_grad_(False)
+            feedback.requires_grad_(False)
 
     def forward(
         self,

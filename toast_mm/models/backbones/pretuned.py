@@ -96,6 +96,8 @@ def _topdown_weights(
         for name, tensor in state_dict.items()
         if 'topdown.' in name
     }
+    if given and 'selection.channel_transform' not in given:
+        raise CheckpointError('it is folded for inference: name the file before folding')
     if not any('.updates.' in name for name in given):  # TOAST-Lite starts with updates of zero
         expected = {name: tensor for name, tensor in expected.items() if '.updates.' not in name}
     check_fit(expected, given, f'top-down module for {route}')

@@ -11,7 +11,7 @@ from mmcv.cnn.bricks import DropPath
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
-from toast_mm.topdown import FeedbackRoute, TopDown
+from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
 from .pretuned import load_pretuned
 from .trace import Trace
@@ -101,6 +101,10 @@ class SteeredBackbone(BaseBackbone):
     def block_modules(self, block: int) -> list[nn.Module]:
         """The modules that nothing but this block and what follows it needs."""
 
+    @abstractmethod
+    def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
+        """Fold the channel transform, and what follows linearly, into the feedback path."""
+
     def steer(self, topdown: TopDown | None, pretuned: str | None, frozen: bool) -> None:
         """Add the top-down module and freeze the rest; called at the end of ``__init__``.
 
@@ -178,6 +182,33 @@ class SteeredBackbone(BaseBackbone):
             self.format_output(block, streams[block], context) for block in self.out_indices
         )
 
+    @property
+    def folded(self) -> bool:
+        """Whether the top-down module is folded for inference."""
+        return self.topdown is not None and self.topdown.selection.channel_transform is None
+
+    def fold(self) -> SteeredBackbone:
+        """Fold the trained top-down module for inference: fewer products, the same outputs.
+
+        Low-rank updates are merged, and nothing trains any more. Folded once, it stays as it is. A
+        checkpoint of a folded model is loaded by the config of the training: the backbone folds
+        itself.
+
+        Returns:
+            The backbone itself, in eval mode.
+
+        Raises:
+            ValueError: There is no top-down module.
+        """
+        if self.topdown is None:
+            raise ValueError('there is no top-down module to fold: feedback_from is None')
+        if not self.folded:
+            transform = self.topdown.selection.drop_channel_transform()
+            self.topdown.feedback = self.fold_feedback(self.topdown.feedback, transform)
+            self.requires_grad_(False)
+            self.eval()
+        return self
+
     @contextmanager
     def tracing(self) -> Iterator[Trace]:
         """Record what the passes of the next forward compute; nested, it is the same record.
@@ -206,7 +237,16 @@ class SteeredBackbone(BaseBackbone):
             )
 
     def train(self, mode: bool = True) -> SteeredBackbone:
-        """Set the mode; a frozen backbone stays in eval mode."""
+        """Set the mode; a frozen backbone stays in eval mode.
+
+        Raises:
+            RuntimeError: A folded backbone cannot be trained.
+        """
+        if mode and self.folded:
+            raise RuntimeError(
+                'the top-down module is folded for inference and cannot be trained: train from the '
+                'checkpoint before folding'
+            )
         super().train(mode)
         if self.frozen:
             for module in self._bottom_up():

@@ -20,9 +20,11 @@ from toast_mm.topdown import (
     PUBLISHED_GAIN,
     DeconvFeedback,
     FeatureSelection,
+    FeedbackPath,
     FeedbackRoute,
     TopDown,
 )
+from toast_mm.topdown.folding import fold_deconv
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
 
@@ -196,6 +198,10 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """Norm of the signal over the norm of the map that it is added to."""
         return (signal.norm() / stream.norm()).item()
+
+    def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
+        """The transform in the deepest deconvolution, the last 1 x 1 convolution in its own."""
+        return fold_deconv(feedback, transform)
 
     def block_modules(self, block: int) -> list[nn.Module]:
         """Downsampling and layers of a stage."""

@@ -20,10 +20,12 @@ from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     PUBLISHED_GAIN,
     FeatureSelection,
+    FeedbackPath,
     FeedbackRoute,
     LinearFeedback,
     TopDown,
 )
+from toast_mm.topdown.folding import fold_linear
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
 
@@ -36,6 +38,7 @@ class SteeredAttention(MultiheadAttention):
     """
 
     value_bias_twice: bool
+    signal_is_value: bool = False  # folded, the value projection is in the signal
 
     def forward(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
         """Attend from normed tokens, signal and result all ``(B, N, C)``."""
@@ -55,7 +58,10 @@ class SteeredAttention(MultiheadAttention):
     def project_value(self, signal: Tensor) -> Tensor:
         """``W_V td``, and the value bias once more where it enters twice."""
         weight, bias = self.value_projection()
-        return F.linear(signal, weight, bias if self.value_bias_twice else None)
+        bias = bias if self.value_bias_twice else None
+        if self.signal_is_value:
+            return signal if bias is None else signal + bias
+        return F.linear(signal, weight, bias)
 
     def value_projection(self) -> tuple[Tensor, Tensor | None]:
         """Weight ``W_V`` ``(C, C)`` and bias ``(C,)`` of the value part of the projection."""
@@ -219,7 +225,17 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         layer = self.layers[block]
         weight, bias = layer.attn.value_projection()
         value = F.linear(layer.ln1(stream.to(weight.dtype)), weight, bias)
-        return (F.linear(signal.to(weight.dtype), weight).norm() / value.norm()).item()
+        if not self.folded:
+            signal = F.linear(signal.to(weight.dtype), weight)
+        return (signal.norm() / value.norm()).item()
+
+    def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
+        """One matrix per receiving block, the value projection included."""
+        attentions = {block: self.layers[block].attn for block in self.route.receivers}
+        values = {block: attn.value_projection()[0] for block, attn in attentions.items()}
+        for attn in attentions.values():
+            attn.signal_is_value = True
+        return fold_linear(feedback, transform, values)
 
     def block_modules(self, block: int) -> list[nn.Module]:
         """The encoder layer; the final norm comes with the last one."""

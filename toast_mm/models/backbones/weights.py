@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
@@ -12,6 +12,9 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor
 
 from toast_mm.checkpoint import CheckpointError, check_fit
+
+if TYPE_CHECKING:
+    from .steering import SteeredBackbone
 
 InitCfg = dict | Sequence[dict] | None
 
@@ -61,7 +64,7 @@ def load_base(
 
 
 def demand_coverage(
-    backbone: BaseBackbone, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    backbone: SteeredBackbone, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
     """Hook before any loading: less of the backbone than expected is an error, not a warning.
 
@@ -71,7 +74,7 @@ def demand_coverage(
     optional = set(backbone.new_modules)
     topdown = [name for name in state_dict if name.startswith(f'{prefix}topdown.')]
     if topdown:
-        demand_same_tuning(backbone, topdown)
+        _demand_same_form(backbone, topdown)
     else:
         optional.add('topdown')
     own = {prefix + name: tensor for name, tensor in backbone.state_dict().items()}
@@ -89,8 +92,15 @@ def demand_coverage(
         )
 
 
-def demand_same_tuning(backbone: BaseBackbone, given: Iterable[str]) -> None:
-    """Refuse a top-down module of TOAST for one of TOAST-Lite, and the other way round."""
+def _demand_same_form(backbone: SteeredBackbone, given: Iterable[str]) -> None:
+    """Fold the backbone for a folded checkpoint; refuse TOAST for TOAST-Lite, and such."""
+    if not any(name.endswith('selection.channel_transform') for name in given):
+        backbone.fold()
+    elif backbone.folded:
+        raise CheckpointError(
+            'this backbone is folded for inference, but the checkpoint is not: load it into a '
+            'backbone that is not, and fold that'
+        )
     lite = any('.updates.' in name for name in backbone.state_dict())
     if lite == any('.updates.' in name for name in given):
         return

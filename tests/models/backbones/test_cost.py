@@ -1,0 +1,66 @@
+"""Work of ViT-B/16 at 224 x 224 beside the plain backbone and full fine-tuning."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from toast_mm.models import TOASTViT
+
+
+def make(**kwargs):
+    with torch.device('meta'):
+        return nn.Sequential(TOASTViT(arch='base', **kwargs), Last(), nn.Linear(768, 200))
+
+
+class Last(nn.Module):
+    def forward(self, outputs):
+        return outputs[-1]
+
+
+def flops(model, backward):
+    image = torch.rand(1, 3, 224, 224, device='meta')
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        output = model.train(backward)(image)
+        if backward:
+            output.sum().backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ('source', 'target', 'passes', 'bound'),
+    [('last', 'first', 2, 2.09), ('middle', 'first', 1.5, 1.56), ('last', 'middle', 1.5, 1.56)],
+)
+def test_folded_forward(source, target, passes, bound):
+    """Published, without folding: 2.40."""
+    plain = flops(make(feedback_from=None), backward=False)
+    assert plain == pytest.approx(35.13e9, rel=0.01)
+    model = make(feedback_from=source, feedback_to=target)
+    model[0].fold()
+    assert passes < flops(model, backward=False) / plain <= bound
+
+
+@pytest.mark.parametrize(
+    ('source', 'target', 'bound'),
+    [('last', 'first', 1.23), ('middle', 'first', 0.96), ('last', 'middle', 0.79)],
+)
+def test_step(source, target, bound):
+    """Published, from the last layer: 1.33."""
+    full = flops(make(feedback_from=None, frozen=False), backward=True)
+    assert full == pytest.approx(105.15e9, rel=0.01)
+    model = make(feedback_from=source, feedback_to=target)
+    assert bound - 0.03 < flops(model, backward=True) / full <= bound
+
+
+def test_step_of_toast_lite():
+    full = flops(make(feedback_from=None, frozen=False), backward=True)
+    assert flops(make(lite=dict(rank=4)), backward=True) / full <= 1.23
+
+
+def test_nothing_below_the_first_receiver_is_differentiated():
+    backbone = make(feedback_to='middle').train()[0]
+    needed = []
+    for layer in backbone.layers:
+        layer.register_forward_hook(lambda *args: needed.append(args[-1].requires_grad))
+    backbone(torch.rand(1, 3, 224, 224, device='meta'))
+    assert needed == [False] * 12 + [True] * 6
