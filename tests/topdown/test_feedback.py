@@ -126,7 +126,7 @@ def deconvolve(feedback, stage, hidden, size):
             column = min(x, side * hidden.shape[3] - 1)
             pixel = hidden[:, :, row // side, column // side]
             out[:, :, y, x] = pixel @ weight[:, :, row % side, column % side]
-    return out + state[f'layers.{stage}.descend.bias'].view(-1, 1, 1)
+    return out
 
 
 @pytest.mark.parametrize('size', [(16, 32), (17, 19), (23, 31)])
@@ -154,15 +154,30 @@ def test_deconvolutions_make_the_size_where_none_is_wanted():
 
 
 def test_initial_values_of_deconvolutions():
+    """Published: PyTorch's for transposed convolutions, 0.02 for the others, of ConvNeXt-B."""
     torch.manual_seed(0)
-    feedback = DeconvFeedback((64, 128, 256), (2, 2), range(2), gain=0.8)
-    for stage, above, below in ((0, 128, 64), (1, 256, 128)):
-        layer = feedback.layers[str(stage)]
-        assert layer.descend.weight.shape == (above, below, 2, 2)
-        assert layer.descend.weight.std().item() == pytest.approx(0.8 / above**0.5, rel=0.02)
-        assert layer.emit.weight.std().item() == pytest.approx(0.8 / below**0.5, rel=0.05)
-        assert not layer.descend.bias.any() and layer.emit.bias is None
-    selected = torch.randn(2, 4, 4, 256)
-    signals = feedback(selected)
-    strength = {stage: (signal.std() / selected.std()).item() for stage, signal in signals.items()}
-    assert strength == pytest.approx({1: 0.8**2, 0: 0.8**3}, rel=0.1)  # whatever the width
+    for factor in (1, 0.25):
+        channels = (3, *(int(factor * width) for width in (128, 256, 512)))
+        feedback = DeconvFeedback(channels, (4, 2, 2), range(3))
+        for stage in range(3):
+            layer = feedback.layers[str(stage)]
+            bound = 1 / (channels[stage] * (16 if stage == 0 else 4)) ** 0.5
+            assert layer.descend.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+            std = 0.02 if stage == 0 else 0.02 / factor**0.5
+            rel = 0.5 if stage == 0 else 0.05  # of the image there are nine
+            assert layer.emit.weight.std().item() == pytest.approx(std, rel=rel)
+            assert layer.emit.bias is None and layer.descend.bias is None
+    assert DeconvFeedback((3, 128, 256), (4, 2), [1], std=0.1).layers[
+        '1'
+    ].emit.weight.std().item() == pytest.approx(0.1, rel=0.05)
+
+
+def test_deconvolutions_keep_the_strength_of_a_signal_at_any_width():
+    torch.manual_seed(0)
+    strength = []
+    for factor in (1, 0.25):
+        widths = [int(factor * width) for width in (128, 256, 512)]
+        selected = torch.randn(2, 4, 4, widths[-1])
+        signals = DeconvFeedback((3, *widths), (4, 2, 2), (1, 2))(selected)
+        strength.append({stage: signal.std().item() for stage, signal in signals.items()})
+    assert strength[1] == pytest.approx(strength[0], rel=0.1)

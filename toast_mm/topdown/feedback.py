@@ -13,6 +13,8 @@ from .low_rank import LowRankUpdate
 # What a matrix of standard deviation 0.02 does to the norm of a random vector of 768 channels.
 PUBLISHED_GAIN = 0.02 * 768**0.5
 
+CONVNEXT_B_STEM = 128  # channels; they double from stage to stage
+
 Size = Sequence[int]
 
 
@@ -22,24 +24,17 @@ class FeedbackLayer(nn.Module):
     Args:
         descend: W1, from the hidden state of the layer above to this one's.
         emit: W2, from the hidden state to the signal.
-        gain: Factor by which each of them scales the norm of a random vector at
-            the start.
     """
 
     descend: nn.Linear | nn.ConvTranspose2d
     emit: nn.Linear | nn.Conv2d | nn.Identity
 
     def __init__(
-        self, descend: nn.Linear | nn.ConvTranspose2d, emit: nn.Linear | nn.Conv2d, gain: float
+        self, descend: nn.Linear | nn.ConvTranspose2d, emit: nn.Linear | nn.Conv2d
     ) -> None:
         super().__init__()
         self.descend = descend
         self.emit = emit
-        for module in (descend, emit):
-            channels = module.in_features if isinstance(module, nn.Linear) else module.in_channels
-            nn.init.trunc_normal_(module.weight, std=gain / channels**0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
         self.updates = nn.ModuleDict()  # of the weights of W1 and W2, if they have low-rank ones
 
     def run(self, part: str, x: Tensor) -> Tensor:
@@ -151,26 +146,31 @@ class LinearFeedback(FeedbackPath):
         super().__init__(
             {
                 block: FeedbackLayer(
-                    nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False), gain
+                    nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
                 )
                 for block in receivers
             }
         )
+        for weight in self.parameters():
+            nn.init.trunc_normal_(weight, std=gain / dim**0.5)
 
 
 class DeconvFeedback(FeedbackPath):
     """Feedback path of a convolutional network (paper sec. 4.4).
 
     Every layer is a transposed convolution, which undoes the downsampling of
-    its stage, and a 1 x 1 convolution without bias.
+    its stage, and a 1 x 1 convolution, both without bias.
 
     Args:
         channels: Channels of the input of every stage and of the output of the
             last: ``(3, C_0, ..., C_L-1)``.
         strides: Downsampling of every stage.
         receivers: Numbers of the receiving stages, counted from the input side.
-        gain: As in :class:`LinearFeedback`; the published initialisation of
-            these layers is not known.
+        std: Standard deviation of the 1 x 1 convolutions at the start, where
+            the widths are those of ConvNeXt-B; at other widths the factor is
+            kept by which one scales a random map, but for that of the image.
+            Transposed convolutions start as PyTorch's, which keep theirs at
+            any width. Defaults to 0.02, the published value.
 
     Example:
         >>> feedback = DeconvFeedback((3, 96, 192), (4, 2), range(2))
@@ -183,20 +183,17 @@ class DeconvFeedback(FeedbackPath):
         channels: Sequence[int],
         strides: Sequence[int],
         receivers: Iterable[int],
-        gain: float = PUBLISHED_GAIN,
+        std: float = 0.02,
     ) -> None:
-        super().__init__(
-            {
-                stage: FeedbackLayer(
-                    nn.ConvTranspose2d(
-                        channels[stage + 1], channels[stage], strides[stage], strides[stage]
-                    ),
-                    nn.Conv2d(channels[stage], channels[stage], 1, bias=False),
-                    gain,
-                )
-                for stage in receivers
-            }
-        )
+        layers = {}
+        for stage in receivers:
+            above, here, stride = channels[stage + 1], channels[stage], strides[stage]
+            emit = nn.Conv2d(here, here, 1, bias=False)
+            width = 1 if stage == 0 else here / (CONVNEXT_B_STEM << (stage - 1))
+            nn.init.trunc_normal_(emit.weight, std=std / width**0.5)
+            descend = nn.ConvTranspose2d(above, here, stride, stride, bias=False)
+            layers[stage] = FeedbackLayer(descend, emit)
+        super().__init__(layers)
 
     def enter(self, selected: Tensor) -> Tensor:
         """``(B, H, W, C)`` to ``(B, C, H, W)``."""

@@ -65,8 +65,7 @@ def fold_deconv(feedback: FeedbackPath, transform: Tensor) -> FeedbackPath:
     weight = deepest.descend.get_parameter('weight')
     weight.copy_(torch.einsum('ij,jo...->io...', transform.double(), weight.double()))
     emit = shallowest.emit.get_parameter('weight').flatten(1).double()
-    weight, bias = map(shallowest.descend.get_parameter, ('weight', 'bias'))
+    weight = shallowest.descend.get_parameter('weight')
     weight.copy_(torch.einsum('ij...,oj->io...', weight.double(), emit))
-    bias.copy_(emit @ bias.double())
     shallowest.emit = nn.Identity()
     return feedback

@@ -97,9 +97,9 @@ def stage(x, p, index, keep=None):
     return x
 
 
-def deconvolve(x, weight, bias, size):
+def deconvolve(x, weight, size):
     """Every pixel becomes a patch; pixels that no patch reaches are as the last ones reached."""
-    spread = torch.einsum('bihw,ioyx->bohywx', x, weight) + bias.view(-1, 1, 1, 1, 1)
+    spread = torch.einsum('bihw,ioyx->bohywx', x, weight)
     spread = spread.flatten(4, 5).flatten(2, 3)
     rows, columns = (
         torch.arange(wanted).clamp(max=given - 1)
@@ -124,8 +124,8 @@ def reference(backbone, x, k, j, keep=None, mask=True):
     signals = {}
     for index in range(k - 1, j - 1, -1):
         name = f'topdown.feedback.layers.{index}'
-        weight, bias = p[f'{name}.descend.weight'], p[f'{name}.descend.bias']
-        hidden = deconvolve(hidden, weight, bias, streams[index].shape[-2:])
+        weight = p[f'{name}.descend.weight']
+        hidden = deconvolve(hidden, weight, streams[index].shape[-2:])
         emit = p[f'{name}.emit.weight'].flatten(1)
         signals[index] = torch.einsum('oi,bihw->bohw', emit, hidden)
     outputs = []
@@ -228,7 +228,7 @@ def test_without_pixel_selection_every_pixel_passes():
 def test_ablations_choose_what_trains():
     every = set(trained(make()))
     embedding, transform = 'topdown.selection.task_embedding', 'topdown.selection.channel_transform'
-    assert len(every) == 2 + 3 * L
+    assert len(every) == 2 + 2 * L
     assert {name.split('.')[0] for name in every} == {'topdown'}
     assert set(trained(make(channel_selection=False))) == {embedding}
     assert set(trained(make(tune_channel_transform=False))) == every - {transform}
@@ -277,7 +277,7 @@ def test_arches_of_the_parent():
     assert kept == parent.state_dict().keys()
     shapes = [p.shape for p in backbone.topdown.feedback.layers['3'].parameters()]
     top, below = backbone.channels[3], backbone.channels[2]
-    assert shapes == [(top, below, 2, 2), (below,), (below, below, 1, 1)]
+    assert shapes == [(top, below, 2, 2), (below, below, 1, 1)]
 
 
 def test_a_classification_checkpoint_is_complete_for_dense_outputs(tmp_path):

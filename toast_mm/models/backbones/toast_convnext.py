@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 
 from toast_mm.registry import MODELS
 from toast_mm.topdown import (
-    PUBLISHED_GAIN,
     DeconvFeedback,
     FeatureSelection,
     FeedbackPath,
@@ -79,9 +78,10 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             and only the task embedding is tuned. Defaults to True.
         tune_channel_transform: Whether the channel transform is tuned. Defaults
             to True.
-        feedback_gain: Standard deviation of the feedback matrices at the start,
-            times the square root of their input channels. Defaults to that of
-            :class:`TOASTViT`.
+        feedback_std: Standard deviation of the 1 x 1 convolutions of the
+            feedback path at the start, at the widths of ConvNeXt-B; other
+            widths keep the strength of the signal. Defaults to 0.02, the
+            published value.
         lite: TOAST-Lite (paper sec. 3.2): ``dict(rank=4, alpha=1.0)`` freezes
             the feedback path at its loaded values and tunes low-rank updates of
             its weights, scaled by ``alpha / rank``, with the task embedding and
@@ -121,7 +121,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         token_selection: bool = True,
         channel_selection: bool = True,
         tune_channel_transform: bool = True,
-        feedback_gain: float = PUBLISHED_GAIN,
+        feedback_std: float = 0.02,
         lite: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
@@ -163,7 +163,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 (in_channels, *self.channels),
                 (stem_patch_size, *[2] * (depth - 1)),
                 self.route.receivers,
-                feedback_gain,
+                feedback_std,
             )
             topdown = TopDown(selection, feedback, channel_selection, lite)
         self.steer(topdown, pretuned, frozen)
