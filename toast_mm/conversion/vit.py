@@ -1,0 +1,209 @@
+"""Vision Transformers of timm, DeiT, JAX and Hugging Face as mmpretrain's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isqrt
+
+import torch
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor
+
+from toast_mm.checkpoint import CheckpointError
+
+from .report import Converted, rename, without_prefix
+
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+HALF = dict(mean=[127.5] * 3, std=[127.5] * 3)
+
+_N, _W = r'(\d+)', r'(weight|bias)'
+
+# timm, DeiT, and what follows them.
+TIMM = [
+    (r'(cls_token|pos_embed)', r'backbone.\1'),
+    (rf'patch_embed\.proj\.{_W}', r'backbone.patch_embed.projection.\1'),
+    (rf'norm_pre\.{_W}', r'backbone.pre_norm.\1'),
+    (rf'blocks\.{_N}\.norm([12])\.{_W}', r'backbone.layers.\1.ln\2.\3'),
+    (rf'blocks\.{_N}\.attn\.(qkv|proj)\.{_W}', r'backbone.layers.\1.attn.\2.\3'),
+    (rf'blocks\.{_N}\.(?:ls1\.gamma|gamma_1)', r'backbone.layers.\1.attn.gamma1.weight'),
+    (rf'blocks\.{_N}\.(?:ls2\.gamma|gamma_2)', r'backbone.layers.\1.ffn.gamma2.weight'),
+    (rf'blocks\.{_N}\.mlp\.fc1\.{_W}', r'backbone.layers.\1.ffn.layers.0.0.\2'),
+    (rf'blocks\.{_N}\.mlp\.fc2\.{_W}', r'backbone.layers.\1.ffn.layers.1.\2'),
+    (rf'norm\.{_W}', r'backbone.ln1.\1'),
+    (rf'head\.{_W}', r'head.layers.head.\1'),
+]
+
+# To the names of timm.
+HUGGING_FACE = [
+    (r'embeddings\.cls_token', 'cls_token'),
+    (r'embeddings\.position_embeddings', 'pos_embed'),
+    (rf'embeddings\.patch_embeddings\.projection\.{_W}', r'patch_embed.proj.\1'),
+    (rf'encoder\.layer\.{_N}\.layernorm_before\.{_W}', r'blocks.\1.norm1.\2'),
+    (rf'encoder\.layer\.{_N}\.layernorm_after\.{_W}', r'blocks.\1.norm2.\2'),
+    (
+        rf'encoder\.layer\.{_N}\.attention\.attention\.(query|key|value)\.{_W}',
+        r'blocks.\1.attn.\2.\3',
+    ),
+    (rf'encoder\.layer\.{_N}\.attention\.output\.dense\.{_W}', r'blocks.\1.attn.proj.\2'),
+    (rf'encoder\.layer\.{_N}\.intermediate\.dense\.{_W}', r'blocks.\1.mlp.fc1.\2'),
+    (rf'encoder\.layer\.{_N}\.output\.dense\.{_W}', r'blocks.\1.mlp.fc2.\2'),
+    (rf'layernorm\.{_W}', r'norm.\1'),
+    (rf'classifier\.{_W}', r'head.\1'),
+]
+_LAYER, _P = rf'Transformer/encoderblock_{_N}', r'(kernel|scale|bias)'
+JAX = [
+    (r'cls', 'cls_token'),
+    (r'Transformer/posembed_input/pos_embedding|pos_embedding', 'pos_embed'),
+    (rf'embedding/{_P}', r'patch_embed.proj.\1'),
+    (rf'{_LAYER}/LayerNorm_0/{_P}', r'blocks.\1.norm1.\2'),
+    (rf'{_LAYER}/LayerNorm_[12]/{_P}', r'blocks.\1.norm2.\2'),
+    (
+        rf'{_LAYER}/MultiHeadDotProductAttention_[01]/(query|key|value)/{_P}',
+        r'blocks.\1.attn.\2.\3',
+    ),
+    (rf'{_LAYER}/MultiHeadDotProductAttention_[01]/out/{_P}', r'blocks.\1.attn.proj.\2'),
+    (rf'{_LAYER}/MlpBlock_[03]/Dense_0/{_P}', r'blocks.\1.mlp.fc1.\2'),
+    (rf'{_LAYER}/MlpBlock_[03]/Dense_1/{_P}', r'blocks.\1.mlp.fc2.\2'),
+    (rf'Transformer/encoder_norm/{_P}', r'norm.\1'),
+    (rf'head/{_P}', r'head.\1'),
+]
+
+
+def convert_vit(
+    weights: Mapping[str, Tensor], container: str | None = None, img_size: int | None = None
+) -> Converted:
+    """Weights of a ViT under the names of mmpretrain's ``VisionTransformer``.
+
+    Args:
+        weights: Weights of timm or DeiT (also in a ``model``), of a JAX ``.npz``
+            (ImageNet-21k, AugReg, Big Vision) or of Hugging Face.
+        container: Name of the entry in which they were.
+        img_size: Side of the images that position embeddings are resized to.
+            Defaults to that of the weights.
+
+    Raises:
+        CheckpointError: It is no such file, or the weights do not fit together.
+    """
+    converted = Converted(*_recognise(weights, container))
+    named, origin = _as_timm(weights, converted)
+    rename(named, TIMM, converted)
+    converted.sources = {
+        new: [name for old in olds for name in origin.get(old, [old])]
+        for new, olds in converted.sources.items()
+    }
+    converted.unused = [n for old in converted.unused for n in origin.get(old, [old])]
+    settings = _settings(converted.weights)
+    _resize_positions(converted, settings, img_size)
+    arch = dict(settings, arch=dict(settings['arch'], num_heads=1))
+    with torch.device('meta'):
+        converted.compare(VisionTransformer(**arch, out_type='raw'))
+    converted.settings = settings
+    return converted
+
+
+def _recognise(weights: Mapping[str, Tensor], container: str | None) -> tuple[str, dict]:
+    if any(name.endswith('embedding/kernel') for name in weights):
+        return 'ViT of JAX', dict(HALF, why='weights of JAX expect images in [-1, 1]')
+    if any(name.endswith('embeddings.patch_embeddings.projection.weight') for name in weights):
+        why = 'of google/vit; others say it in preprocessor_config.json'
+        return 'ViT of Hugging Face', dict(HALF, why=why)
+    if not any(name.endswith('patch_embed.proj.weight') for name in weights):
+        raise CheckpointError(
+            'it is no ViT of timm, DeiT, JAX or Hugging Face: it has no patch embedding'
+        )
+    if 'dist_token' in weights or 'reg_token' in weights:
+        raise CheckpointError('mmpretrain has no ViT with a distillation or register token')
+    if container == 'model':
+        return 'ViT of DeiT', dict(IMAGENET, why='ImageNet statistics, as all of DeiT')
+    why = "DeiT's; timm's AugReg weights expect 127.5 for all: see its pretrained_cfg"
+    return 'ViT of timm', dict(IMAGENET, why=why)
+
+
+def _as_timm(
+    weights: Mapping[str, Tensor], converted: Converted
+) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """Weights under the names of timm, and the names that each comes from."""
+    first = Converted(converted.kind)
+    if 'JAX' in converted.kind:
+        weights = without_prefix(weights, ('opt/target/', 'params/img/', 'params/'))
+        rename(weights, JAX, first)
+        first.weights = {_torch_name(n): _from_jax(n, t) for n, t in first.weights.items()}
+        first.sources = {_torch_name(n): s for n, s in first.sources.items()}
+    elif 'Hugging Face' in converted.kind:
+        rename(without_prefix(weights, ('vit.',)), HUGGING_FACE, first)
+    else:
+        weights = without_prefix(weights, ('module.',))
+        positions, patches = weights.get('pos_embed'), weights.get('cls_token') is not None
+        if (
+            patches
+            and positions is not None
+            and isqrt(positions.shape[1]) ** 2 == positions.shape[1]
+        ):
+            # The class token has no position: the same as one of zero.
+            zero = torch.zeros_like(positions[:, :1])
+            weights = dict(weights, pos_embed=torch.cat([zero, positions], dim=1))
+            converted.resized['backbone.pos_embed'] = 'with a position of zero for the class token'
+        return dict(weights), {}
+    converted.unused += first.unused
+    for name in [name for name in first.weights if '.attn.query.' in name]:
+        parts = [name.replace('query', part) for part in ('query', 'key', 'value')]
+        joined = name.replace('query', 'qkv')
+        if all(part in first.weights for part in parts):
+            first.weights[joined] = torch.cat([first.weights.pop(part) for part in parts])
+            first.sources[joined] = [s for part in parts for s in first.sources.pop(part)]
+    return first.weights, first.sources
+
+
+def _torch_name(name: str) -> str:
+    return re.sub(r'\.(kernel|scale)$', '.weight', name)
+
+
+def _from_jax(name: str, tensor: Tensor) -> Tensor:
+    """Kernels have their inputs first, and attention has an axis of heads."""
+    if name.endswith('.proj.kernel') and name.startswith('patch_embed'):
+        return tensor.permute(3, 2, 0, 1)
+    if name.endswith('attn.proj.kernel'):
+        return tensor.flatten(0, 1).T  # heads, channels of a head, outputs
+    if re.search(r'attn\.(query|key|value)\.kernel', name):
+        return tensor.flatten(1).T
+    if re.search(r'attn\.(query|key|value)\.bias', name):
+        return tensor.flatten()
+    return tensor.T if name.endswith('.kernel') else tensor
+
+
+def _settings(weights: Mapping[str, Tensor]) -> dict:
+    """Arguments of the ViT that weights are of, all but the number of heads."""
+    layers = {int(m[1]) for n in weights if (m := re.match(r'backbone\.layers\.(\d+)\.', n))}
+    try:
+        dim, _, patch, _ = weights['backbone.patch_embed.projection.weight'].shape
+        tokens = weights['backbone.pos_embed'].shape[1]
+        hidden = len(weights['backbone.layers.0.ffn.layers.0.0.weight'])
+    except KeyError as error:
+        raise CheckpointError(f'it is no whole ViT: {error.args[0]} is missing') from None
+    with_cls_token = 'backbone.cls_token' in weights
+    arch = dict(embed_dims=dim, num_layers=max(layers) + 1, feedforward_channels=hidden)
+    settings = dict(arch=arch, img_size=isqrt(tokens - with_cls_token) * patch, patch_size=patch)
+    if not with_cls_token:
+        settings['with_cls_token'] = False
+    if 'backbone.layers.0.attn.qkv.bias' not in weights:
+        settings['qkv_bias'] = False
+    if 'backbone.layers.0.attn.gamma1.weight' in weights:
+        settings['layer_scale_init_value'] = 1e-4
+    if 'backbone.pre_norm.weight' in weights:
+        settings['pre_norm'] = True
+    return settings
+
+
+def _resize_positions(converted: Converted, settings: dict, img_size: int | None) -> None:
+    if img_size is None or img_size == settings['img_size']:
+        return
+    sides = (settings['img_size'] // settings['patch_size'], img_size // settings['patch_size'])
+    converted.weights['backbone.pos_embed'] = resize_pos_embed(
+        converted.weights['backbone.pos_embed'],
+        *((side, side) for side in sides),
+        num_extra_tokens=int(settings.get('with_cls_token', True)),
+    )
+    converted.resized['backbone.pos_embed'] = f'{sides[0]} x {sides[0]} to {sides[1]} x {sides[1]}'
+    settings['img_size'] = img_size

@@ -1,0 +1,20 @@
+"""ViT of timm, DeiT, JAX (.npz) or Hugging Face as a checkpoint of mmpretrain's ViT.
+
+python tools/model_converters/vit2mm.py B_16.npz checkpoints/vit-b16_in21k.pth
+"""
+
+import argparse
+
+from toast_mm.conversion import convert_vit
+from toast_mm.conversion.cli import add_files, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_files(parser)
+    parser.add_argument('--img-size', type=int, help='resize position embeddings to these images')
+    run(parser, lambda weights, container, args: convert_vit(weights, container, args.img_size))
+
+
+if __name__ == '__main__':
+    main()
