@@ -49,3 +49,29 @@ def test_resumed_training_ends_as_an_undisturbed_one(tool, classifier_job, tmp_p
     whole, parts = (load_from_local(f'{name}/epoch_4.pth')['state_dict'] for name in 'ab')
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name
+
+
+def test_compiled_backbone_trains_as_a_plain_one(tool, classifier_job, tmp_path, monkeypatch):
+    """Captured whole, with drop path, and run by the compiler's simplest backend."""
+    import torch
+
+    from toast_mm.checkpoint import load_from_local
+
+    monkeypatch.chdir(tmp_path)
+    options = ('--cfg-options', 'train_cfg.max_epochs=2', 'model.backbone.drop_path_rate=0.3')
+    captured = []
+
+    def backend(graph, inputs):
+        captured.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    torch._dynamo.register_backend(backend, name='counting')
+    tool('train', classifier_job, '--work-dir', 'a', *options)
+    assert not captured
+    tool('train', classifier_job, '--work-dir', 'b', *options, 'compile.backend=counting')
+    assert captured
+    plain, compiled = (load_from_local(f'{name}/epoch_2.pth')['state_dict'] for name in 'ab')
+    assert plain.keys() == compiled.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(tensor, compiled[name])

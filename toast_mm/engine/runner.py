@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.engine.model import unwrap
 from toast_mm.files import whole_file
 from toast_mm.registry import RUNNERS
 
@@ -37,6 +38,7 @@ class Runner(mmengine.runner.Runner):
     - Testing and resuming demand every key of the model. Starting from another
       model's weights (``load_from``) demands the backbone's, and warns of others.
     - A resumed run takes its seed from the checkpoint where the config has none.
+    - ``compile=True`` compiles the backbone alone.
     - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
       process then keeps statistics of its own, and process 0 saves).
     """
@@ -150,6 +152,17 @@ class Runner(mmengine.runner.Runner):
                 f'{filename} is of a training that tuned other parameters; resume it with its own '
                 f'config, or start from its weights: --cfg-options load_from={filename}'
             ) from error
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the backbone alone: ``compile=True``, or a dict of ``torch.compile``'s arguments.
+
+        mmengine would compile whole steps, in which logging, mixed images and mmseg's losses fail.
+        Names of weights stay as they are.
+        """
+        options = self.cfg.get('compile')
+        if options:
+            unwrap(self.model).backbone.compile(**({} if options is True else options))
+            self.logger.info('The backbone is compiled; the first iterations take longer')
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

@@ -139,6 +139,9 @@ class SteeredBackbone(BaseBackbone):
                 if name.split('.')[0] not in ('topdown', *self.new_modules):
                     parameter.requires_grad_(False)
         self._freeze_unused()
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = float(module.drop_prob)  # numpy's, in which no graph can be
         self.train(self.training)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
