@@ -9,7 +9,9 @@ import sys
 
 import mmengine.runner
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
 
 from .runner import Runner
 
@@ -52,6 +54,17 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     return cfg
+
+
+def load_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """The model of a config with all its weights, on the CPU and in eval mode."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = MODELS.build(cfg.model)
+    try:
+        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    except RuntimeError as error:
+        sys.exit(f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}')
+    return model.eval()
 
 
 def build_runner(cfg: Config) -> mmengine.runner.Runner:

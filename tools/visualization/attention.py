@@ -16,13 +16,11 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 from torch.utils.data import Dataset
 
 from toast_mm.engine import Runner
-from toast_mm.engine.cli import argument_parser, is_file, load_config
+from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
 from toast_mm.visualization import Row, attention_maps, draw_picture
 
 
@@ -66,15 +64,6 @@ def choose_samples(args: argparse.Namespace, number: int) -> list[int]:
     return args.indices
 
 
-def build_model(cfg: Config, checkpoint: str) -> nn.Module:
-    model = MODELS.build(cfg.model)
-    try:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    except RuntimeError as error:
-        sys.exit(f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}')
-    return model.eval()
-
-
 @torch.no_grad()
 def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
     """What the model sees, says and looks at."""
@@ -99,10 +88,9 @@ def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = load_model(cfg, args.checkpoint)  # and with it, the scope of the data
     dataset = build_dataset(cfg, args.split)
     indices = choose_samples(args, len(dataset))
-    model = build_model(cfg, args.checkpoint)
     classes, palette = (dataset.metainfo.get(key) or () for key in ('classes', 'palette'))
     out = args.out or osp.join(cfg.work_dir, 'attention.png')
     try:

@@ -194,7 +194,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid."""
         x, grid = self.patch_embed(image)
         if self.cls_token is not None:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = x + resize_pos_embed(
             self.pos_embed,
             self.patch_resolution,

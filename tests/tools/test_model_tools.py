@@ -1,4 +1,4 @@
-"""tools/model_converters: published checkpoint, test, fold, test."""
+"""tools/model_converters and tools/deployment: published checkpoint, test, fold, test, export."""
 
 import pickle
 import re
@@ -147,3 +147,21 @@ def test_other_converters(tool, tmp_path, monkeypatch, capsys):
         tool('model_converters/vit2mm', 'convnext.pth', 'out.pth')
     with pytest.raises(SystemExit, match='no ConvNeXt'):
         tool('model_converters/convnext2mm', 'vit.pth', 'out.pth')
+
+
+def test_onnx(tool, classifier_job, tmp_path, monkeypatch, capsys):
+    import numpy as np
+    import onnxruntime
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(published(), 'published.pth')
+    tool('model_converters/toast2mm', 'published.pth', 'toast.pth')
+    capsys.readouterr()
+    tool('deployment/export_onnx', classifier_job, 'toast.pth', 'toast.onnx', '--size', '32', '32')
+    assert 'toast.onnx: ' in capsys.readouterr().out
+    session = onnxruntime.InferenceSession('toast.onnx')
+    scores = session.run(None, {'images': np.zeros((5, 3, 32, 32), np.float32)})[0]
+    assert scores.shape == (5, 2)
+    for wrong in (['absent.pth', 'out.onnx'], ['toast.pth', 'out.txt']):
+        with pytest.raises(SystemExit):
+            tool('deployment/export_onnx', classifier_job, *wrong, '--size', '32', '32')

@@ -1,0 +1,140 @@
+"""Exported models in onnxruntime, against the models that they were made of."""
+
+import copy
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.structures import DataSample
+
+from toast_mm.deployment import export_onnx
+from toast_mm.deployment import onnx as module
+from toast_mm.files import WriteError
+
+MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
+VIT = dict(
+    type='toast_mm.TOASTViT',
+    arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32),
+    img_size=32,
+    patch_size=8,
+)
+CONVNEXT = dict(
+    type='toast_mm.TOASTConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 6, 8, 10])
+)
+
+
+def build(scope, cfg):
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(ConfigDict(cfg))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def classifier(kind):
+    backbone, head, dim = {
+        'vit': (VIT, 'VisionTransformerClsHead', 16),
+        'convnext': (CONVNEXT, 'LinearClsHead', 10),
+        'plain': (dict(VIT, feedback_from=None), 'VisionTransformerClsHead', 16),
+    }[kind]
+    return build(
+        'mmpretrain',
+        dict(
+            type='ImageClassifier',
+            data_preprocessor=dict(type='ClsDataPreprocessor', mean=MEAN, std=STD, to_rgb=True),
+            backbone=backbone,
+            head=dict(type=head, num_classes=5, in_channels=dim),
+        ),
+    )
+
+
+def segmentor():
+    norm = dict(type='SyncBN')
+    return build(
+        'mmseg',
+        dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor', mean=MEAN, std=STD, bgr_to_rgb=True, size=(32, 32)
+            ),
+            backbone=dict(VIT, out_type='featmap', out_indices=[0, 1, 2, 3]),
+            decode_head=dict(
+                type='UPerHead',
+                in_channels=[16] * 4,
+                in_index=[0, 1, 2, 3],
+                pool_scales=(1, 2, 3),
+                channels=8,
+                num_classes=4,
+                norm_cfg=norm,
+                align_corners=False,
+            ),
+            test_cfg=dict(mode='whole'),
+        ),
+    )
+
+
+def images(batch=3, size=(32, 32)):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (batch, 3, *size)).astype(np.float32)
+
+
+def run(path, batch):
+    return onnxruntime.InferenceSession(str(path)).run(['scores'], {'images': batch})[0]
+
+
+def normed(batch):
+    return (torch.from_numpy(batch) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
+        3, 1, 1
+    )
+
+
+def close(given, expected):
+    assert np.abs(given - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize('kind', ['vit', 'convnext', 'plain'])
+def test_classifier(kind, tmp_path):
+    model = classifier(kind)
+    unfolded = copy.deepcopy(model)
+    assert export_onnx(model, str(tmp_path / 'model.onnx'), (32, 32)) <= 1e-4
+    for number in (1, 2, 3):
+        scores = run(tmp_path / 'model.onnx', images(number))
+        assert scores.shape == (number, 5)
+        with torch.no_grad():
+            predicted = unfolded.predict(
+                normed(images(number)), [DataSample() for _ in range(number)]
+            )
+        close(
+            F.softmax(torch.from_numpy(scores), dim=1).numpy(),
+            torch.stack([sample.pred_score for sample in predicted]).numpy(),
+        )
+    assert model.backbone.folded == (kind != 'plain')
+
+
+@pytest.mark.parametrize('size', [(32, 32), (40, 56)])
+def test_segmentor(size, tmp_path):
+    model = segmentor()
+    unfolded = copy.deepcopy(model)
+    export_onnx(model, str(tmp_path / 'model.onnx'), size)
+    for number in (1, 3):
+        scores = run(tmp_path / 'model.onnx', images(number, size))
+        assert scores.shape == (number, 4, *size)
+        with torch.no_grad():
+            result = unfolded.predict(normed(images(number, size)))
+        close(scores, torch.stack([sample.seg_logits.data for sample in result]).numpy())
+
+
+def test_what_differs_is_not_kept(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r'model\.onnx is not written: its scores differ by'):
+        export_onnx(classifier('vit'), str(tmp_path / 'model.onnx'), (32, 32), tolerance=0)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(WriteError, match='cannot be written'):
+        export_onnx(classifier('vit'), str(tmp_path / 'absent' / 'model.onnx'), (32, 32))
+    monkeypatch.setitem(module.__dict__['os'].sys.modules, 'onnxscript', None)
+    with pytest.raises(ImportError, match=r'pip install "toast_mm\[onnx\]"'):
+        export_onnx(classifier('vit'), str(tmp_path / 'model.onnx'), (32, 32))

@@ -1,0 +1,5 @@
+"""Models for other runtimes."""
+
+from .onnx import Deployable, export_onnx
+
+__all__ = ['Deployable', 'export_onnx']

@@ -1,0 +1,105 @@
+"""Export to ONNX."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import revert_sync_batchnorm
+from torch import Tensor, nn
+
+from toast_mm.engine.model import steered_backbone
+from toast_mm.files import whole_file
+
+
+class Deployable(nn.Module):
+    """A classifier or segmentor as a function of images alone, folded and in eval mode.
+
+    Args:
+        model: mmpretrain's ``ImageClassifier`` or mmseg's ``EncoderDecoder``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        if steered_backbone(model) is not None:
+            model.backbone.fold()
+        self.model = revert_sync_batchnorm(model)
+        preprocessor = model.data_preprocessor
+        self.register_buffer('mean', preprocessor.mean, persistent=False)
+        self.register_buffer('std', preprocessor.std, persistent=False)
+        self.is_segmentor = hasattr(model, 'decode_head')
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)``, RGB from 0 to 255, to scores before softmax.
+
+        Returns:
+            ``(B, classes)``, or of a segmentor ``(B, classes, H, W)``.
+        """
+        x = (images - self.mean) / self.std
+        if not self.is_segmentor:
+            return self.model.head(self.model.extract_feat(x))
+        scores = self.model._forward(x)
+        align = self.model.align_corners
+        return F.interpolate(scores, images.shape[-2:], mode='bilinear', align_corners=align)
+
+
+def export_onnx(
+    model: nn.Module, path: str, size: tuple[int, int], tolerance: float = 1e-4
+) -> float:
+    """Write a model as ONNX for images of one size, in batches of any.
+
+    The file is run by onnxruntime beside PyTorch, and only kept if both agree.
+
+    Args:
+        model: A whole classifier or segmentor; it is folded.
+        path: File to write, ending in ``.onnx``.
+        size: Height and width of the images.
+        tolerance: Largest difference of scores, as a share of the largest
+            score. Defaults to 1e-4.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        ImportError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is missing.
+        ValueError: The exported model says something else.
+        WriteError: The file cannot be written.
+    """
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+        import onnxscript  # noqa: F401  what torch.onnx writes with
+    except ImportError as error:
+        raise ImportError(f'{error}; pip install "toast_mm[onnx]"') from error
+    deployable = Deployable(model)
+    images = 255 * torch.rand(3, 3, *size)
+    with torch.no_grad(), whole_file(path) as partial:
+        torch.onnx.export(
+            deployable,
+            (images[:2],),
+            partial,
+            input_names=['images'],
+            output_names=['scores'],
+            dynamic_shapes=({0: torch.export.Dim('batch', min=1)},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(os.fspath(partial))
+        difference = 0.0
+        for batch in (images, images[:1]):
+            expected = deployable(batch)
+            given = torch.from_numpy(session.run(None, {'images': batch.numpy()})[0])
+            off = (given - expected).abs().max() / expected.abs().max()
+            difference = max(difference, off.item())
+        if not difference <= tolerance:
+            raise ValueError(
+                f'{path} is not written: its scores differ by {difference:.1e} of the largest, '
+                f'more than {tolerance:g}'
+            )
+    return difference

@@ -1,0 +1,46 @@
+"""Write a tuned classifier or segmentor as ONNX, its top-down module folded.
+
+python tools/deployment/export_onnx.py configs/ade20k_toast_upernet.py CKPT out.onnx --size 512 512
+"""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+import sys
+
+from toast_mm.deployment import export_onnx
+from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
+from toast_mm.files import WriteError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument('checkpoint', help='checkpoint file of the whole model')
+    parser.add_argument('out', help='file to write, ending in .onnx')
+    parser.add_argument(
+        '--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the images'
+    )
+    args = parser.parse_args()
+    if not is_file(args.checkpoint):
+        parser.error(f'checkpoint {args.checkpoint} does not exist')
+    if not args.out.endswith('.onnx'):
+        parser.error(f'{args.out} must end in .onnx')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    try:
+        difference = export_onnx(load_model(cfg, args.checkpoint), args.out, tuple(args.size))
+    except (ImportError, WriteError, ValueError) as error:
+        sys.exit(str(error))
+    print(
+        f'{args.out}: {osp.getsize(args.out) / 2**20:.2f} MiB; images (batch, 3, {args.size[0]}, '
+        f'{args.size[1]}), RGB from 0 to 255, to scores; onnxruntime differs by {difference:.0e}'
+    )
+
+
+if __name__ == '__main__':
+    main()
