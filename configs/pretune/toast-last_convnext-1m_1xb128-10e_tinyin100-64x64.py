@@ -15,6 +15,10 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
     backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
+    head=dict(
+        in_channels=_base_.embed_dims,
+        num_classes=_base_.num_classes,
+        init_cfg=dict(_base_.backbone.init_cfg, prefix='head.'),  # as the base's training left it
+    ),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

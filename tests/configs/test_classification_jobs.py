@@ -40,6 +40,7 @@ def cub(tmp_path_factory):
 def shrink(cfg: Config, folders, cub) -> Config:
     """The same job with narrow layers, without weights, on data of a test."""
     cfg.model.head.in_channels = narrow(cfg)[-1]
+    cfg.model.head.pop('init_cfg', None)
     if 'pretuned' in cfg.model.backbone:
         cfg.model.backbone.pretuned = None
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):

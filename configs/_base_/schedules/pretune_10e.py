@@ -4,7 +4,7 @@ _base_ = './pretune_30e.py'
 
 _epochs, _warmup = 10, 1
 
-optim_wrapper = dict(type='toast_mm.BFloat16OptimWrapper', optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type='toast_mm.BFloat16OptimWrapper', optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=_warmup, convert_to_iter_based=True),
     dict(

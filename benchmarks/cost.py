@@ -1,0 +1,286 @@
+"""What tuning and running a ViT costs with TOAST and with what it is compared with.
+
+One table in Markdown: tuned parameters, FLOPs of a forward pass and of a training step, time per
+image and step beside the plain backbone in the same process, bytes saved for the backward pass, and
+peak memory. Everything random; nothing is read or written.
+
+    python benchmarks/cost.py --arch base --img-size 224
+    python benchmarks/cost.py --check
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from statistics import median
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.peft import LoRAModel
+from rich.progress import track
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from toast_mm.models import TOASTViT
+from toast_mm.models.backbones.toast_vit import SteeredAttention
+
+CLASSES, PROMPTS, RANK = 200, 100, 4
+ROUTES = {
+    'last': dict(feedback_from='last', feedback_to='first'),
+    'early': dict(feedback_from='middle', feedback_to='first'),
+    'late': dict(feedback_from='last', feedback_to='middle'),
+}
+
+
+class PublishedAttention(SteeredAttention):
+    """The published formulation: queries and keys of the signal are computed and thrown away."""
+
+    def project_value(self, signal: Tensor) -> Tensor:
+        return self.qkv(signal).chunk(3, dim=-1)[2]
+
+
+class PromptedViT(VisionTransformer):
+    """VPT-deep: every layer gets prompts of its own after the class token."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.requires_grad_(False)
+        self.prompts = nn.Parameter(torch.randn(self.num_layers, PROMPTS, self.embed_dims))
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        x, _ = self.patch_embed(image)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
+        token, patches = x[:, :1], x[:, 1:]
+        for layer, prompts in zip(self.layers, self.prompts, strict=True):
+            x = layer(torch.cat([token, prompts.expand(x.shape[0], -1, -1), patches], dim=1))
+            token, patches = x[:, :1], x[:, 1 + PROMPTS :]
+        return (self.ln1(x)[:, 0],)
+
+
+def published(**kwargs: Any) -> nn.Module:
+    backbone = TOASTViT(**kwargs)
+    for layer in backbone.layers:
+        layer.attn.__class__ = PublishedAttention
+    return backbone
+
+
+def lora(**kwargs: Any) -> nn.Module:
+    module = dict(type='VisionTransformer', **kwargs)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return LoRAModel(module, alpha=1, rank=RANK, targets=[dict(type='.*qkv')])
+
+
+def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
+    """Backbones by name, plain first."""
+    way, lite = ROUTES[route], dict(rank=RANK)
+    rows: dict[str, Callable[..., nn.Module]] = {
+        'plain': lambda **kw: TOASTViT(feedback_from=None, **kw),
+        'linear': lambda **kw: TOASTViT(feedback_from=None, **kw),
+        'full fine-tuning': lambda **kw: TOASTViT(feedback_from=None, frozen=False, **kw),
+        f'LoRA, rank {RANK}': lora,
+        f'VPT-deep, {PROMPTS} prompts': PromptedViT,
+        f'TOAST as published, {route}': lambda **kw: published(**way, **kw),
+    }
+    for name, other in ROUTES.items():
+        rows[f'TOAST, {name}'] = lambda other=other, **kw: TOASTViT(**other, **kw)
+    rows[f'TOAST-Lite, {route}'] = lambda **kw: TOASTViT(lite=lite, **way, **kw)
+    rows[f'TOAST folded, {route}'] = lambda **kw: TOASTViT(**way, **kw).eval().fold()
+    return rows
+
+
+class Classifier(nn.Module):
+    """A backbone and a linear head."""
+
+    def __init__(self, backbone: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Linear(dim, CLASSES)
+        self.tunable = not getattr(backbone, 'folded', False)
+        self.head.requires_grad_(self.tunable)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.backbone(image)[-1])
+
+
+@dataclass
+class Cost:
+    """A row of the table; what does not apply is None."""
+
+    tuned: int
+    forward_flops: float
+    step_flops: float | None = None
+    forward_ratio: float | None = None
+    forward_ms: float | None = None
+    step_ratio: float | None = None
+    step_ms: float | None = None
+    saved_mib: float | None = None
+    peak_mib: float | None = None
+
+
+def build(row: str, args: argparse.Namespace) -> Classifier:
+    backbone = methods(args.route)[row](arch=args.arch, img_size=args.img_size)
+    dim = VisionTransformer.arch_zoo[args.arch]['embed_dims']
+    return Classifier(backbone, dim)
+
+
+def forward(model: nn.Module, images: Tensor) -> None:
+    with torch.no_grad():
+        model.eval()(images)
+
+
+def step(model: Classifier, images: Tensor) -> None:
+    model.train()
+    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    nn.functional.cross_entropy(model(images), labels).backward()
+    model.zero_grad()
+
+
+def flops(run: Callable, model: nn.Module, size: int) -> float:
+    with FlopCounterMode(display=False) as counter:
+        run(model, torch.rand(1, 3, size, size, device='meta'))
+    return counter.get_total_flops()
+
+
+def counts(row: str, args: argparse.Namespace) -> Cost:
+    """What can be counted without running anything."""
+    model = build(row, args).to('meta')
+    tuned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    cost = Cost(tuned, flops(forward, model, args.img_size))
+    if model.tunable and row != 'plain':
+        cost.step_flops = flops(step, model, args.img_size)
+    return cost
+
+
+def saved_for_backward(model: Classifier, images: Tensor) -> float:
+    """MiB of activations that a step keeps; parameters are there anyhow."""
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step(model, images)
+    return sum(sizes.values()) / 2**20
+
+
+def paired(one: Callable[[], None], other: Callable[[], None], repeats: int) -> tuple[float, float]:
+    """Median ratio of the times of two runs that take turns, and median seconds of the second."""
+    one(), other()
+    pairs = []
+    for _ in range(repeats):
+        times = []
+        for run in (one, other):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        pairs.append(times)
+    return median(b / a for a, b in pairs), median(b for _, b in pairs)
+
+
+def measure(row: str, args: argparse.Namespace) -> Cost:
+    """A row, in a process of its own: its peak memory is that of this row."""
+    cost = counts(row, args)
+    torch.manual_seed(0)
+    model = build(row, args)
+    images = torch.rand(args.batch, 3, args.img_size, args.img_size)
+    if model.tunable and row != 'plain':
+        cost.saved_mib = saved_for_backward(model, images)
+    else:
+        forward(model, images)
+    cost.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if row != 'plain':
+        plain = build('plain', args)
+        per_image = 1000 / args.batch
+        cost.forward_ratio, seconds = paired(
+            lambda: forward(plain, images), lambda: forward(model, images), args.repeats
+        )
+        cost.forward_ms = per_image * seconds
+        if model.tunable:
+            cost.step_ratio, seconds = paired(
+                lambda: forward(plain, images), lambda: step(model, images), args.repeats
+            )
+            cost.step_ms = per_image * seconds
+    return cost
+
+
+def table(costs: dict[str, Cost]) -> str:
+    plain, full = costs['plain'].forward_flops, costs['full fine-tuning'].step_flops
+    lines = [
+        '| | tuned parameters | forward GFLOPs | x plain | ms per image | x plain | '
+        'step GFLOPs | x full | ms per image | x plain forward | saved MiB | peak MiB |',
+        '|---|' + '---:|' * 11,
+    ]
+    for row, cost in costs.items():
+        cells = [
+            '' if row == 'plain' else f'{cost.tuned / 1e6:.2f}M',
+            f'{cost.forward_flops / 1e9:.2f}',
+            f'{cost.forward_flops / plain:.2f}',
+            *(show(value) for value in (cost.forward_ms, cost.forward_ratio)),
+            show(cost.step_flops and cost.step_flops / 1e9),
+            show(cost.step_flops and cost.step_flops / full),
+            *(show(value) for value in (cost.step_ms, cost.step_ratio)),
+            *(show(value, 0) for value in (cost.saved_mib, cost.peak_mib)),
+        ]
+        lines.append(f'| {row} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def show(value: float | None, digits: int = 2) -> str:
+    return '' if value is None else f'{value:.{digits}f}'
+
+
+def check() -> list[str]:
+    """Bounds of ViT-B/16 at 224 that are broken."""
+    complaints = []
+
+    def demand(what: str, ratio: float, bound: float) -> None:
+        print(f'{what}: {ratio:.3f}, at most {bound}')
+        if ratio > bound:
+            complaints.append(what)
+
+    for route, bound in (('last', 2.09), ('early', 1.56), ('late', 1.56)):
+        args = argparse.Namespace(arch='base', img_size=224, route=route)
+        plain, folded = (counts(row, args) for row in ('plain', f'TOAST folded, {route}'))
+        ratio = folded.forward_flops / plain.forward_flops
+        demand(f'forward of {route}, folded, to the plain backbone', ratio, bound)
+    args = argparse.Namespace(arch='base', img_size=224, route='last')
+    full, toast = (counts(row, args).step_flops for row in ('full fine-tuning', 'TOAST, last'))
+    demand('step of last to full fine-tuning', toast / full, 1.23)
+    return complaints
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--arch', default='base', choices=VisionTransformer.arch_zoo)
+    parser.add_argument('--img-size', type=int, default=224, help='default: 224')
+    parser.add_argument(
+        '--route', default='last', choices=ROUTES, help='of the rows that have one route'
+    )
+    parser.add_argument('--batch', type=int, default=8, help='images of a step; default: 8')
+    parser.add_argument('--repeats', type=int, default=5, help='of every measurement; default: 5')
+    parser.add_argument('--check', action='store_true', help='only whether the FLOPs keep bounds')
+    args = parser.parse_args()
+    if args.check:
+        sys.exit(bool(check()))
+    costs = {}
+    for row in track(methods(args.route), description='measuring', transient=True):
+        with ProcessPoolExecutor(1, get_context('spawn')) as process:
+            costs[row] = process.submit(measure, row, args).result()
+    print(f'ViT {args.arch}, {args.img_size} x {args.img_size}, batches of {args.batch}, float32, ')
+    print(f'{torch.get_num_threads()} threads, torch {torch.__version__}\n')
+    print(table(costs))
+
+
+if __name__ == '__main__':
+    main()
