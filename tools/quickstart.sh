@@ -5,7 +5,7 @@
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
-scenes=vit-1m_upernet_1xb16-400_digits-scenes-64x64
+scenes=vit-1m_upernet_1xb16-500_digits-scenes-64x64
 cued=vit-1m_1xb32-2e_digits-cued-64x64
 python=.venv/bin/python
 

@@ -37,7 +37,7 @@ model = dict(
     ),
 )
 
-_max_iters = 400
+_max_iters = 500
 optim_wrapper = dict(
     type='toast_mm.BFloat16OptimWrapper',
     optimizer=dict(lr=1e-2),
