@@ -87,6 +87,9 @@ class Steered(SteeredBackbone, Plain):
     def block_modules(self, block):
         return [self.blocks[block]]
 
+    def fold_feedback(self, feedback, transform):
+        raise NotImplementedError
+
     def signal_ratio(self, block, stream, signal):
         return (signal.norm() / stream.norm()).item()
 
