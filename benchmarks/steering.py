@@ -1,4 +1,4 @@
-"""What initialisation and mask do for TOAST on small tasks.
+"""What pre-tuning, initialisation and mask do for TOAST on small tasks.
 
 Every condition gets the same search: the learning rate is chosen on data held out from training,
 then three other seeds are trained and tested. Prints tables in Markdown. Finished runs
@@ -17,17 +17,18 @@ from typing import Any
 import toast_mm  # noqa: F401  registers the parts
 from toast_mm.evaluation import Run, run_all
 
-LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 SEEDS = (1, 2, 3)
 METRIC = 'accuracy/top1'
 PUBLISHED_STD, DIM = 0.02, 128
+PRETUNED = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 
 
 @dataclass(frozen=True)
 class Task:
-    """A TOAST job, and on what its learning rate is chosen and its result is measured."""
+    """A TOAST job, its learning rates, and on what these are chosen and the result is measured."""
 
     config: str
+    learning_rates: tuple[float, ...]
     selection: dict[str, Any]
     test: dict[str, Any]
 
@@ -35,6 +36,7 @@ class Task:
 TASKS = {
     'cub25': Task(
         'configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py',
+        (1e-3, 3e-3, 1e-2),
         selection={
             'train_dataloader.dataset.indices': [i for i in range(750) if i % 5],
             'val_dataloader.dataset.split': 'train',
@@ -44,17 +46,19 @@ TASKS = {
     ),
     'cued': Task(
         'configs/quickstart/toast-vit-1m_1xb32-2e_digits-cued-64x64.py',
+        (3e-4, 1e-3, 3e-3),
         selection={},
         test={'val_dataloader.dataset.data_root': 'data/digits/cued/test'},
     ),
 }
 
 
-def toast(mean_token: bool = False, **arguments: Any) -> dict[str, Any]:
+def toast(mean_token: bool = False, pretuned: bool = False, **arguments: Any) -> dict[str, Any]:
     """Settings of a condition: where the task embedding starts, and arguments of the backbone."""
     hooks = [dict(type='toast_mm.StepSeedHook')]
     if mean_token:
         hooks.append(dict(type='toast_mm.MeanTokenInitHook'))
+    arguments['pretuned'] = PRETUNED if pretuned else None
     return {
         'custom_hooks': hooks,
         **{f'model.backbone.{name}': value for name, value in arguments.items()},
@@ -67,8 +71,10 @@ CONDITIONS = {
     'published gain': toast(),
     'published gain, xi = mean token': toast(mean_token=True),
     'published gain, mask 1': toast(token_selection=False),
-    'gain 1, xi = mean token': toast(mean_token=True, feedback_gain=1.0),
     'random feedback, frozen': toast(mean_token=True, channel_selection=False),
+    'pre-tuned': toast(pretuned=True),
+    'pre-tuned, xi = mean token': toast(pretuned=True, mean_token=True),
+    'pre-tuned, mask 1': toast(pretuned=True, token_selection=False),
     'everything tuned, no top-down module': toast(feedback_from=None, frozen=False),
 }
 
@@ -87,12 +93,13 @@ def choose_rates(task: str, out_dir: str, workers: int) -> dict[str, float]:
             {**options, **TASKS[task].selection, 'optim_wrapper.optimizer.lr': rate},
         )
         for condition, options in CONDITIONS.items()
-        for rate in LEARNING_RATES
+        for rate in TASKS[task].learning_rates
     }
     metrics = run_all(runs.values(), out_dir, workers)
     return {
         condition: max(
-            LEARNING_RATES, key=lambda rate: (metrics[runs[condition, rate].name][METRIC], -rate)
+            TASKS[task].learning_rates,
+            key=lambda rate: (metrics[runs[condition, rate].name][METRIC], -rate),
         )
         for condition in CONDITIONS
     }

@@ -1,4 +1,4 @@
-"""A small base: ConvNeXt of 1.3M parameters, from scratch.
+"""A small base: ConvNeXt of 1.5M parameters, from scratch.
 
 python tools/train.py configs/pretrain/convnext-1m_1xb128-75e_tinyin100-64x64.py
 """
@@ -17,6 +17,7 @@ model = dict(
     head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
     train_cfg=_base_.batch_augments,
 )
+channels_last = True
 custom_hooks = [
     *_base_.custom_hooks,
     dict(

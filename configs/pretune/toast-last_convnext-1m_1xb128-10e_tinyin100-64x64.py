@@ -21,4 +21,5 @@ model = dict(
         init_cfg=dict(_base_.backbone.init_cfg, prefix='head.'),  # as the base's training left it
     ),
 )
+channels_last = True
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

@@ -353,6 +353,13 @@ class TestBuilding:
         model = Runner.from_cfg(toy_config(tmp_path)).model
         assert not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
 
+    @pytest.mark.parametrize('channels_last', [False, True])
+    def test_channels_last(self, toy_config, tmp_path, channels_last):
+        cfg = toy_config(tmp_path, channels_last=channels_last)
+        convolution = nn.Conv2d(2, 2, 3)
+        Runner.from_cfg(cfg).wrap_model(None, convolution)
+        assert convolution.weight.is_contiguous() is not channels_last
+
     @pytest.mark.parametrize('part', ['train', 'val', 'test'])
     @pytest.mark.parametrize('wrapped', [False, True])
     @pytest.mark.parametrize('serialize_data', [False, True])

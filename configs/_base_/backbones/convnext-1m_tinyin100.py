@@ -1,8 +1,8 @@
-"""ConvNeXt of 1.3M parameters, trained by a config of `configs/pretrain`."""
+"""ConvNeXt of 1.5M parameters, trained by a config of `configs/pretrain`."""
 
 backbone = dict(
     type='toast_mm.TOASTConvNeXt',
-    arch=dict(depths=[2, 2, 4, 1], channels=[32, 64, 128, 256]),
+    arch=dict(depths=[1, 2, 5, 1], channels=[32, 64, 128, 256]),
     stem_patch_size=2,  # images are small
     layer_scale_init_value=1e-6,
     init_cfg=dict(
