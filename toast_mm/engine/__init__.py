@@ -1,6 +1,7 @@
 from .dump import DumpPredictions
 from .hooks import (
     DataCheckHook,
+    FirstPassCacheHook,
     MeanTokenInitHook,
     PretunedHook,
     SteeringHealthHook,
@@ -14,6 +15,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'DataCheckHook',
     'DumpPredictions',
+    'FirstPassCacheHook',
     'MeanTokenInitHook',
     'PretunedHook',
     'Runner',

@@ -40,6 +40,8 @@ class Runner(mmengine.runner.Runner):
     - A resumed run takes its seed from the checkpoint where the config has none.
     - ``compile=True`` compiles the backbone alone; ``channels_last=True`` orders the memory of
       convolutions so, which is faster for a ConvNeXt, most of all in bfloat16.
+    - ``first_pass_cache=True`` computes the first pass of every image once; see
+      :class:`FirstPassCacheHook`, whose arguments it takes as a dict.
     - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
       process then keeps statistics of its own, and process 0 saves).
     """
@@ -155,6 +157,14 @@ class Runner(mmengine.runner.Runner):
                 f'{filename} is of a training that tuned other parameters; resume it with its own '
                 f'config, or start from its weights: --cfg-options load_from={filename}'
             ) from error
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """As mmengine, and the hook of ``first_pass_cache``."""
+        super().register_hooks(*args, **kwargs)
+        options = self.cfg.get('first_pass_cache')
+        if options:
+            options = {} if options is True else options
+            self.register_hook(dict(type='toast_mm.FirstPassCacheHook', **options))
 
     def _maybe_compile(self, target: str) -> None:
         """Compile the backbone alone: ``compile=True``, or a dict of ``torch.compile``'s arguments.

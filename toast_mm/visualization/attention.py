@@ -70,7 +70,9 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
     patches = slice(backbone.num_extra_tokens, None)
     mask = backbone.topdown.selection.mask(trace.z)[..., 0]
     first, second = (class_attention(attention, tokens) for tokens in entering)
-    maps = (weights[:, patches].unflatten(1, trace.context) for weights in (mask, first, second))
+    maps = (
+        weights[:, patches].unflatten(1, trace.first.context) for weights in (mask, first, second)
+    )
     return AttentionMaps(*maps)
 
 

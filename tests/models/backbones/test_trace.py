@@ -44,13 +44,13 @@ def test_content(source, target, image):
         z = backbone.ln1(z) if route.feedback_from == 4 else z
         signals = backbone.topdown(z)
     torch.testing.assert_close(trace.z, z)
-    assert trace.context == (2, 2)
+    assert trace.first.context == (2, 2)
     assert set(trace.signals) == set(trace.inputs) == set(trace.outputs) == set(route.receivers)
-    assert set(trace.first_streams) == set(route.receivers)
+    assert set(trace.first.streams) == set(range(-1, route.feedback_from))
     stream = first[route.feedback_to - 1] if route.feedback_to else backbone.embed(image)[0]
     for block in route.receivers:
         torch.testing.assert_close(trace.signals[block], signals[block])
-        torch.testing.assert_close(trace.first_streams[block], first[block])
+        torch.testing.assert_close(trace.first.streams[block], first[block])
         torch.testing.assert_close(trace.inputs[block], stream)
         stream = backbone.layers[block](stream, signals[block])
         torch.testing.assert_close(trace.outputs[block], stream)
@@ -87,7 +87,7 @@ def test_the_record_of_a_first_pass_can_be_finished_again(image):
         backbone(image)
     once, twice = (backbone.finish_first_pass(trace) for _ in range(2))
     assert torch.equal(*once, *twice)
-    assert set(trace.first_streams) == {0, 1}
+    assert set(trace.first.streams) == {-1, 0, 1}
 
 
 def test_outputs_below_the_last_receiver(image):
@@ -151,7 +151,7 @@ def test_nothing_to_trace(image):
     backbone = make(None)
     with backbone.tracing() as trace:
         backbone(image)
-    assert not trace.first_streams and not trace.outputs
+    assert not trace.signals and not trace.outputs
     assert backbone._trace is None
 
 

@@ -1,4 +1,5 @@
 from .data_check_hook import DataCheckHook
+from .first_pass_cache_hook import FirstPassCacheHook
 from .mean_token_init_hook import MeanTokenInitHook
 from .pretuned_hook import PretunedHook
 from .steering_health_hook import SteeringHealthHook
@@ -6,6 +7,7 @@ from .step_seed_hook import StepSeedHook
 
 __all__ = [
     'DataCheckHook',
+    'FirstPassCacheHook',
     'MeanTokenInitHook',
     'PretunedHook',
     'SteeringHealthHook',

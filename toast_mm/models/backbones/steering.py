@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from mmcv.cnn.bricks import DropPath
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
+from .first_pass import FirstPass
 from .pretuned import load_pretuned
 from .trace import Trace
 from .weights import demand_coverage, load_base, split_init_cfg
@@ -67,6 +68,7 @@ class SteeredBackbone(BaseBackbone):
     selection_form: dict[str, bool]  # how the signal is selected and enters, for a pre-tuned file
     out_indices: list[int]
     _trace: Trace | None = None
+    _given: FirstPass | None = None
 
     # Modules that no pre-trained checkpoint has: they train and need no covering.
     new_modules: tuple[str, ...] = ()
@@ -146,33 +148,32 @@ class SteeredBackbone(BaseBackbone):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image ``(B, 3, H, W)`` to one output per index of ``out_indices``."""
+        given, self._given = self._given, None
+        if given and len(image) != len(next(iter(given.streams.values()))):
+            raise ValueError(
+                f'the first pass that was provided is not that of these {len(image)} images'
+            )
         if self.topdown is None:
+            if given:
+                return tuple(given.streams[block] for block in self.out_indices)
             return super().forward(image)
 
-        route, streams, sizes, bottom_up = self.route, {}, {}, self._bottom_up()
-        trace, self._trace = self._trace, None  # now: no record goes on if this forward fails
-        with set_modes(dict.fromkeys(bottom_up, False)):
-            shared, context = self.embed(image)
-            for block in route.shared:
-                shared = self.run_block(block, shared)
-                if block in self.out_indices:
-                    streams[block] = shared
-            stream = shared
-            if trace:
-                trace.context, trace.first_streams = context, dict(streams)
-            for block in route.receivers:
-                sizes[block] = stream.shape[-2:]
-                stream = self.run_block(block, stream)
-                if trace:
-                    trace.first_streams[block] = stream
-            z, features = self.read_out(stream)
+        route, trace = self.route, self._trace
+        self._trace = None  # now: no record goes on if this forward fails
+        first = given or self.run_first_pass(image, keep_all=trace is not None)
+        with self._first_pass_modes():
+            shared = first.streams.get(route.feedback_to - 1)
+            shared = self.embed(image)[0] if shared is None else shared
+            z, features = self.read_out(first.streams[route.feedback_from - 1])
 
-        signals = self.topdown(z, features, sizes)
+        signals = self.topdown(z, features, first.sizes)
         if trace:
-            trace.z, trace.signals = z, signals
+            trace.first, trace.z, trace.signals = first, z, signals
 
-        drop_paths = {module: self.training for module in bottom_up if isinstance(module, DropPath)}
-        with set_modes(drop_paths):
+        streams = {
+            block: first.streams[block] for block in route.shared if block in self.out_indices
+        }
+        with self._second_pass_modes():
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
                 entering, signal = stream, signals.get(block)
@@ -182,8 +183,50 @@ class SteeredBackbone(BaseBackbone):
                 if block in self.out_indices:
                     streams[block] = stream
         return tuple(
-            self.format_output(block, streams[block], context) for block in self.out_indices
+            self.format_output(block, streams[block], first.context) for block in self.out_indices
         )
+
+    def run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
+        """Everything up to the read-out, in eval mode; without feedback, up to the outputs.
+
+        Args:
+            image: Images ``(B, 3, H, W)``.
+            keep_all: Keep the streams that the second pass does not need as well.
+        """
+        if self.topdown is None:
+            with self._first_pass_modes():
+                return FirstPass(dict(zip(self.out_indices, super().forward(image), strict=True)))
+        route, first = self.route, FirstPass()
+        needed = {route.feedback_to - 1, route.feedback_from - 1}
+        needed.update(block for block in route.shared if block in self.out_indices)
+        with self._first_pass_modes():
+            stream, first.context = self.embed(image)
+            for block in range(-1, route.feedback_from):
+                if block >= 0:
+                    stream = self.run_block(block, stream)
+                if keep_all or block in needed:
+                    first.streams[block] = stream
+                if block + 1 in route.receivers:
+                    first.sizes[block + 1] = stream.shape[-2:]
+        return first
+
+    def provide(self, first: FirstPass) -> None:
+        """Let the next forward take this first pass, and run none.
+
+        What of the images the second pass needs are their embeddings, unless the streams hold the
+        one that enters the first receiver.
+
+        Example:
+            >>> first = backbone.run_first_pass(images)
+            >>> backbone.provide(first)
+            >>> backbone(images)  # costs the second pass only
+        """
+        self._given = first
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether a forward that is provided with a first pass needs the images all the same."""
+        return self.topdown is not None and self.route.feedback_to == 0
 
     @property
     def folded(self) -> bool:
@@ -230,12 +273,12 @@ class SteeredBackbone(BaseBackbone):
 
     def finish_first_pass(self, trace: Trace) -> tuple[Tensor, ...]:
         """Outputs of the plain backbone: the traced first pass, run on to its end."""
-        streams = dict(trace.first_streams)
-        with set_modes(dict.fromkeys(self._bottom_up(), False)):
+        streams = dict(trace.first.streams)
+        with self._first_pass_modes():
             for block in range(self.route.feedback_from, self.out_indices[-1] + 1):
                 streams[block] = self.run_block(block, streams[block - 1])
             return tuple(
-                self.format_output(block, streams[block], trace.context)
+                self.format_output(block, streams[block], trace.first.context)
                 for block in self.out_indices
             )
 
@@ -283,6 +326,15 @@ class SteeredBackbone(BaseBackbone):
         if self.topdown:
             for block in range(last + 1, self.route.feedback_from):
                 self.topdown.feedback.freeze_signal(block)
+
+    def _first_pass_modes(self) -> AbstractContextManager:
+        """Eval mode for all that is not top-down."""
+        return set_modes(dict.fromkeys(self._bottom_up(), False))
+
+    def _second_pass_modes(self) -> AbstractContextManager:
+        """A configured drop path acts, in a frozen backbone too."""
+        paths = (module for module in self._bottom_up() if isinstance(module, DropPath))
+        return set_modes(dict.fromkeys(paths, self.training))
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""

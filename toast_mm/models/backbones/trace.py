@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
+
+from .first_pass import FirstPass
 
 
 @dataclass
@@ -16,8 +17,7 @@ class Trace:
     ``(B, C, H, W)``.
 
     Attributes:
-        context: What ``format_output`` needs besides a stream.
-        first_streams: Streams that left the blocks of the first pass.
+        first: The first pass, with the streams that left all its blocks.
         z: Read-out of the first pass that the mask is made of, channels last.
         signals: Top-down signal of every block.
         inputs: Streams that entered the blocks of the second pass, before the
@@ -25,8 +25,7 @@ class Trace:
         outputs: Streams that left them.
     """
 
-    context: Any = None
-    first_streams: dict[int, Tensor] = field(default_factory=dict)
+    first: FirstPass = field(init=False)
     z: Tensor = field(init=False)
     signals: dict[int, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)

@@ -1,0 +1,197 @@
+"""Training on first passes that are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.utils import ProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from toast_mm.engine.first_pass_cache import (
+    CheckedPipeline,
+    FirstPassCache,
+    ServedPipeline,
+    cache_key,
+    write,
+)
+from toast_mm.engine.model import unwrap
+from toast_mm.models.backbones.first_pass import FirstPass
+from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FirstPassCacheHook(Hook):
+    """Compute the first pass of every image once, and provide the backbone with it from then on.
+
+    Nothing in the first pass trains, so that without random augmentation it is
+    the same in every epoch, at every learning rate and for every seed. It is
+    kept in a folder that other runs find, by a key that follows from weights,
+    arguments, images and transforms. Of a backbone without feedback the
+    outputs are kept, and it does not run at all. Configs ask for this by
+    ``first_pass_cache=True``, or a dict of the arguments.
+
+    Args:
+        folder: Folder of the caches. Defaults to ``'work_dirs/first_pass'``.
+        dtype: ``'float16'`` or ``'float32'``. Defaults to ``'float16'``.
+        val: Whether the validation data is cached as well. Defaults to True.
+
+    Raises:
+        ValueError: Transforms or mixed images are random, or something in the
+            first pass trains.
+        WriteError: There is no room for the cache.
+    """
+
+    priority = 'LOW'  # behind those who want images in before_train
+
+    def __init__(
+        self, folder: str = 'work_dirs/first_pass', dtype: str = 'float16', val: bool = True
+    ) -> None:
+        if dtype not in ('float16', 'float32'):
+            raise ValueError(f"first_pass_cache.dtype={dtype!r} must be 'float16' or 'float32'")
+        self.folder = Path(folder)
+        self.dtype = dtype
+        self.val = val
+        self._caches: list[FirstPassCache] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Find or compute the first passes of the training data."""
+        model = unwrap(runner.model)
+        self._check(model)
+        if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
+            raise ValueError(
+                'first_pass_cache: the data preprocessor mixes images at random '
+                '(model.train_cfg.augments), so that there is no first pass to be computed once'
+            )
+        self._serve(runner, 'train', runner.train_dataloader)
+
+    def before_val(self, runner: Runner) -> None:
+        """Find or compute those of the validation data."""
+        if self.val:
+            self._check(unwrap(runner.model))
+            self._serve(runner, 'val', runner.val_dataloader)
+
+    def _before_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train'
+    ) -> None:
+        samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
+        if not samples or 'first_pass' not in samples[0]:
+            return
+        first = self._read([sample.first_pass for sample in samples])
+        model = unwrap(runner.model)
+        for block, stream in first.streams.items():
+            first.streams[block] = stream.to(model.data_preprocessor.device).float()
+        model.backbone.provide(first)
+
+    def _read(self, places: list[tuple[int, int]]) -> FirstPass:
+        """First pass of a batch, from numbers of caches and indices in them."""
+        number = places[0][0]
+        if all(place[0] == number for place in places):
+            return self._caches[number].read([index for _, index in places])
+        parts = [self._caches[number].read([index]) for number, index in places]
+        blocks = parts[0].streams
+        streams = {block: torch.cat([part.streams[block] for part in parts]) for block in blocks}
+        return FirstPass(streams, parts[0].sizes, parts[0].context)
+
+    @staticmethod
+    def _check(model: Any) -> None:
+        backbone = model.backbone
+        if not isinstance(backbone, SteeredBackbone):
+            raise ValueError(
+                f'first_pass_cache: {type(backbone).__name__} has no first pass; it works with '
+                'toast_mm.TOASTViT and toast_mm.TOASTConvNeXt'
+            )
+        exempt = ('topdown', *backbone.new_modules) if backbone.topdown is not None else ()
+        training = [
+            name
+            for name, parameter in backbone.named_parameters()
+            if parameter.requires_grad and name.split('.')[0] not in exempt
+        ]
+        if training:
+            raise ValueError(
+                f'first_pass_cache: {training[0]} and {len(training) - 1} other parameters of the '
+                'first pass train: it can be computed once in a frozen backbone only'
+            )
+
+    def _serve(self, runner: Runner, mode: str, loader: DataLoader) -> None:
+        config = runner.cfg[f'{mode}_dataloader']['dataset']
+        for dataset, part in zip(_leaves(loader.dataset), _leaves(config), strict=True):
+            if not isinstance(dataset.pipeline, ServedPipeline):
+                cache = self._find(runner, mode, loader, dataset, part['pipeline'])
+                dataset.pipeline = ServedPipeline(dataset.pipeline, cache, len(self._caches))
+                self._caches.append(cache)
+
+    def _find(
+        self, runner: Runner, mode: str, loader: DataLoader, dataset: Any, pipeline: Any
+    ) -> FirstPassCache:
+        """The cache of a data set, computed if there is none."""
+        backbone = unwrap(runner.model).backbone
+        model = runner.cfg.model
+        preprocessing = model.get('data_preprocessor') or runner.cfg.get('data_preprocessor')
+        key = cache_key(backbone, model.backbone, preprocessing, pipeline, dataset, self.dtype)
+        folder = self.folder / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f'{key}.lock'):  # one process computes, others wait for it
+            if folder.exists():
+                runner.logger.info(f'First pass of the {mode} data: found in {folder}')
+            else:
+                write(
+                    folder,
+                    len(dataset),
+                    _run(unwrap(runner.model), dataset, loader),
+                    self.dtype,
+                    with_images=backbone.needs_image,
+                    announce=lambda text: runner.logger.info(
+                        f'First pass of the {mode} data: computing {text}'
+                    ),
+                )
+        return FirstPassCache(folder)
+
+
+def _leaves(dataset: Any) -> Iterator[Any]:
+    """The data sets below wrappers, or their configs."""
+    for name in ('dataset', 'datasets'):
+        below = dataset.get(name) if isinstance(dataset, Mapping) else getattr(dataset, name, None)
+        if below is not None:
+            for part in below if isinstance(below, (list, tuple)) else [below]:
+                yield from _leaves(part)
+            return
+    yield dataset
+
+
+def _run(model: Any, dataset: Any, loader: DataLoader) -> Iterator[tuple[Tensor, FirstPass]]:
+    """Images of a data set in batches, and their first passes."""
+    pipeline = dataset.pipeline
+    dataset.pipeline = CheckedPipeline(pipeline)
+    try:
+        batches = DataLoader(
+            dataset,
+            loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=pseudo_collate,
+        )
+        progress = ProgressBar(len(batches))
+        shapes: set[tuple[int, ...]] = set()
+        for batch in batches:
+            shapes.update(tuple(image.shape[1:]) for image in batch['inputs'])
+            if len(shapes) > 1:
+                raise ValueError(
+                    f'first_pass_cache: images of {sorted(shapes)} pixels; a first pass is cached '
+                    'for images of one size'
+                )
+            images = torch.stack(batch['inputs'])
+            with torch.no_grad():
+                inputs = model.data_preprocessor(batch, False)['inputs']
+                yield images, model.backbone.run_first_pass(inputs)
+            progress.update()
+        print()
+    finally:
+        dataset.pipeline = pipeline
