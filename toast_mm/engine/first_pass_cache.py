@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,7 +106,7 @@ def write(
     """
     partial = folder.with_name(f'{folder.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     start = 0
     try:
         for images, first in batches:
@@ -149,7 +150,7 @@ def _total(values: Mapping[str, np.ndarray], number: int) -> int:
     return sum(number * array[0].nbytes for array in values.values())
 
 
-def _allocate(folder: Path, values: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+def _allocate(folder: Path, values: Mapping[str, np.ndarray], number: int) -> dict[str, np.memmap]:
     folder.mkdir(parents=True)
     needed, free = _total(values, number), shutil.disk_usage(folder).free
     if needed > free:
@@ -245,10 +246,9 @@ class CheckedPipeline:
 
 
 def _random_state() -> tuple:
-    numpy_state = np.random.get_state()
     return (
         random.getstate(),
-        (numpy_state[1].tobytes(), numpy_state[2:]),
+        pickle.dumps(np.random.get_state()),
         torch.get_rng_state().numpy().tobytes(),
     )
 

@@ -333,8 +333,8 @@ class SteeredBackbone(BaseBackbone):
 
     def _second_pass_modes(self) -> AbstractContextManager:
         """A configured drop path acts, in a frozen backbone too."""
-        paths = (module for module in self._bottom_up() if isinstance(module, DropPath))
-        return set_modes(dict.fromkeys(paths, self.training))
+        paths = [module for module in self._bottom_up() if isinstance(module, DropPath)]
+        return set_modes(dict.fromkeys(paths, bool(self.training)))
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""

@@ -1,0 +1,232 @@
+"""The five data sets of fine-grained classification (FGVC), in their own layouts or by split files.
+
+Split files are ``{train,val,test}.json`` with ``{relative path: class id}``, as the
+benchmark of `Visual Prompt Tuning <https://arxiv.org/abs/2203.12119>`_ defines them.
+"""
+
+from __future__ import annotations
+
+import json
+import os.path as osp
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import mat4py
+import mmpretrain.datasets
+from mmpretrain.datasets import BaseDataset
+
+from toast_mm.registry import DATASETS
+
+SPLITS = ('train', 'val', 'trainval', 'test')
+
+
+class SplitFiles(BaseDataset):
+    """Goes before a data set: reads split files where there are any, or the layout of its parent.
+
+    Class ids of split files are mapped to 0, 1, ... in ascending order over the
+    union of all of them. ``'trainval'`` is ``trainval.json``, or ``train.json``
+    and ``val.json`` together; in a layout without a validation part it is the
+    whole training part, and so is ``'train'``.
+
+    Args:
+        data_root: Folder of the data set.
+        split: ``'train'``, ``'val'``, ``'trainval'`` or ``'test'``. Defaults to
+            ``'trainval'``.
+        **kwargs: Arguments of the data set.
+
+    Raises:
+        FileNotFoundError: Names the file that is missing, and what was looked for where.
+        ValueError: There is no such split.
+    """
+
+    # Folder of the images that paths in split files start from.
+    image_folder: str
+    # Files of the parent's layout: one of these sets must be there.
+    layouts: Sequence[Sequence[str]]
+    # The parent's names of the splits.
+    parent_splits: Mapping[str, str] = {'train': 'train', 'trainval': 'train', 'test': 'test'}
+
+    def __init__(self, data_root: str, split: str = 'trainval', **kwargs: Any) -> None:
+        if split not in SPLITS:
+            raise ValueError(f'split={split!r} must be one of {SPLITS}')
+        self.split = split
+        self.split_files = find_split_files(data_root, split)
+        if self.split_files:
+            self.label_of = map_classes(data_root)
+            classes = self.METAINFO.get('classes', ())
+            if len(classes) != len(self.label_of):
+                kwargs.setdefault('metainfo', dict(classes=[str(id) for id in self.label_of]))
+            BaseDataset.__init__(
+                self, ann_file='', data_root=data_root, data_prefix=self.image_folder, **kwargs
+            )
+        else:
+            self._demand_layout(data_root)
+            super().__init__(data_root=data_root, split=self.parent_splits[split], **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Paths of the images and their labels."""
+        if not self.split_files:
+            return super().load_data_list()
+        return [
+            dict(img_path=osp.join(self.img_prefix, path), gt_label=self.label_of[label])
+            for file in self.split_files
+            for path, label in read_split_file(file).items()
+        ]
+
+    def _demand_layout(self, data_root: str) -> None:
+        missing = [
+            [name for name in layout if not osp.exists(osp.join(data_root, name))]
+            for layout in self.layouts
+        ]
+        closest = min(missing, key=len)
+        layouts = ', or '.join(' '.join(layout) for layout in self.layouts)
+        wanted = 'train.json and val.json' if self.split == 'trainval' else ''
+        wanted = f'{self.split}.json{" or " * bool(wanted)}{wanted}'
+        if closest:
+            raise FileNotFoundError(
+                f'{type(self).__name__}: {osp.join(data_root, closest[0])} does not exist. '
+                f'{data_root} must hold the original files ({layouts}), or the split file {wanted} '
+                f'and the images in {osp.join(data_root, self.image_folder)}'
+            )
+        if self.split not in self.parent_splits:
+            raise ValueError(
+                f'{type(self).__name__}: the original layout in {data_root} has no split '
+                f'{self.split!r}, but {", ".join(self.parent_splits)}; put {self.split}.json there '
+                'to define it'
+            )
+
+
+def find_split_files(data_root: str, split: str) -> list[str]:
+    """The split files of a split; none where it is not defined by such files."""
+    whole = osp.join(data_root, f'{split}.json')
+    if osp.exists(whole):
+        return [whole]
+    parts = [osp.join(data_root, f'{part}.json') for part in ('train', 'val')]
+    return parts if split == 'trainval' and all(map(osp.exists, parts)) else []
+
+
+def map_classes(data_root: str) -> dict[int, int]:
+    """Class id of the split files to label, over the union of all splits."""
+    files = (osp.join(data_root, f'{split}.json') for split in SPLITS)
+    ids = {id for file in files if osp.exists(file) for id in read_split_file(file).values()}
+    return {id: label for label, id in enumerate(sorted(ids))}
+
+
+def read_split_file(file: str) -> dict[str, int]:
+    """``{relative path: class id}``.
+
+    Raises:
+        ValueError: The file is something else; names it.
+    """
+    with open(file) as stream:
+        try:
+            return {path: int(id) for path, id in json.load(stream).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'{file} is no split file, {{"relative path": class id, ...}}: {error}'
+            ) from error
+
+
+@DATASETS.register_module()
+class CUB(SplitFiles, mmpretrain.datasets.CUB):
+    """CUB-200-2011 (200 birds); see :class:`SplitFiles`."""
+
+    image_folder = 'images'
+    layouts = (('images.txt', 'image_class_labels.txt', 'train_test_split.txt'),)
+
+
+@DATASETS.register_module()
+class Flowers102(SplitFiles, mmpretrain.datasets.Flowers102):
+    """Oxford Flowers (102 species); see :class:`SplitFiles`."""
+
+    image_folder = ''
+    layouts = (('imagelabels.mat', 'setid.mat', 'jpg'),)
+    parent_splits = {split: split for split in SPLITS}
+
+
+@DATASETS.register_module()
+class StanfordCars(SplitFiles, mmpretrain.datasets.StanfordCars):
+    """Stanford Cars (196 models); see :class:`SplitFiles`."""
+
+    image_folder = ''
+    layouts = (
+        ('cars_annos.mat',),
+        (
+            'devkit/cars_train_annos.mat',
+            'devkit/cars_test_annos_withlabels.mat',
+            'cars_train',
+            'cars_test',
+        ),
+    )
+
+
+class _ListedDataset(BaseDataset):
+    """A data set that mmpretrain lacks: paths and labels of a split, read by a subclass."""
+
+    split: str
+    image_folder: str
+
+    def __init__(self, data_root: str, split: str, **kwargs: Any) -> None:
+        super().__init__(ann_file='', data_root=data_root, data_prefix=self.image_folder, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Paths of the images and their labels."""
+        return [
+            dict(img_path=osp.join(self.img_prefix, path), gt_label=label)
+            for path, label in self._samples()
+        ]
+
+    def _samples(self) -> Iterator[tuple[str, int]]:
+        raise NotImplementedError
+
+
+@DATASETS.register_module()
+class NABirds(SplitFiles, _ListedDataset):
+    """NABirds (555 birds); see :class:`SplitFiles`.
+
+    Layout: ``images/``, ``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``,
+    whose lines are an image's id and its path, class id, and 1 if it is for training. Class ids are
+    those of a hierarchy; the 555 that have images are mapped to 0..554 in ascending order.
+    """
+
+    image_folder = 'images'
+    layouts = (('images.txt', 'image_class_labels.txt', 'train_test_split.txt'),)
+
+    def _samples(self) -> Iterator[tuple[str, int]]:
+        paths, ids, in_training = (
+            dict(line.split(maxsplit=1) for line in _lines(osp.join(self.data_root, name)))
+            for name in ('images.txt', 'image_class_labels.txt', 'train_test_split.txt')
+        )
+        label_of = {id: label for label, id in enumerate(sorted(set(ids.values()), key=int))}
+        for image, path in paths.items():
+            if (in_training[image] == '1') == (self.split != 'test'):
+                yield path, label_of[ids[image]]
+
+
+@DATASETS.register_module()
+class StanfordDogs(SplitFiles, _ListedDataset):
+    """Stanford Dogs (120 breeds); see :class:`SplitFiles`.
+
+    Layout: ``Images/``, ``train_list.mat`` and ``test_list.mat``.
+    """
+
+    image_folder = 'Images'
+    layouts = (('train_list.mat', 'test_list.mat'),)
+
+    def _samples(self) -> Iterator[tuple[str, int]]:
+        name = 'test_list.mat' if self.split == 'test' else 'train_list.mat'
+        content = mat4py.loadmat(osp.join(self.data_root, name))
+        for path, label in zip(content['file_list'], content['labels'], strict=True):
+            yield _item(path), int(_item(label)) - 1
+
+
+def _lines(file: str) -> Iterator[str]:
+    with open(file) as stream:
+        for line in stream:
+            if line.strip():
+                yield line.strip()
+
+
+def _item(value: Any) -> Any:
+    """The content of a cell of a MATLAB array."""
+    return _item(value[0]) if isinstance(value, list) else value
