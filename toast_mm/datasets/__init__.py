@@ -1,9 +1,11 @@
 from .fine_grained import CUB, Flowers102, NABirds, StanfordCars, StanfordDogs
 from .samplers import DefaultSampler, DrawnIndex, InfiniteSampler
 from .transforms import LoadAnnotations, LoadImageFromFile, SeedAugmentation
+from .vtab import VTAB
 
 __all__ = [
     'CUB',
+    'VTAB',
     'DefaultSampler',
     'DrawnIndex',
     'Flowers102',

@@ -1,3 +1,4 @@
+from .protocol import Outcome, Task, run_protocol
 from .sweep import Run, run_all
 
-__all__ = ['Run', 'run_all']
+__all__ = ['Outcome', 'Run', 'Task', 'run_all', 'run_protocol']

@@ -7,11 +7,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ class Run:
         config: Config file.
         options: Settings that replace those of the config, as ``--cfg-options``.
         seed: Seed of the training.
+        info: What is written beside the metrics, for tables.
     """
 
     name: str
     config: str
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> Config:
         """The config of the run."""
@@ -45,7 +48,9 @@ class Run:
         return cfg
 
 
-def run_all(runs: Iterable[Run], out_dir: str, workers: int = 1) -> dict[str, dict[str, float]]:
+def run_all(
+    runs: Iterable[Run], out_dir: str, workers: int = 1, devices: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Train every run that has not been trained yet, and return the metrics of all.
 
     ``out_dir/runs.jsonl`` gets one line per finished run. After an interruption
@@ -57,6 +62,8 @@ def run_all(runs: Iterable[Run], out_dir: str, workers: int = 1) -> dict[str, di
         out_dir: Folder of the sweep.
         workers: Runs at a time, each in a process with its share of the CPU's threads; a single one
             runs in this process.
+        devices: GPUs, as ``CUDA_VISIBLE_DEVICES`` names them, that the workers share evenly; with
+            none, the environment decides.
 
     Returns:
         Metrics of the last validation by name of the run.
@@ -75,9 +82,11 @@ def run_all(runs: Iterable[Run], out_dir: str, workers: int = 1) -> dict[str, di
     if not waiting:
         return metrics
     progress = ProgressBar(len(waiting), file=sys.stdout)
-    for run, values, seconds in _train_all(waiting, file.parent, workers):
+    for run, values, seconds in _train_all(waiting, file.parent, workers, devices):
         metrics[run.name] = values
-        record = dict(name=run.name, config=_digest(run.load()), metrics=values, seconds=seconds)
+        record = dict(
+            name=run.name, config=_digest(run.load()), metrics=values, seconds=seconds, **run.info
+        )
         with file.open('a') as stream:
             stream.write('\n' + json.dumps(record))  # behind a line that was cut, if there is one
         progress.update()
@@ -86,21 +95,33 @@ def run_all(runs: Iterable[Run], out_dir: str, workers: int = 1) -> dict[str, di
 
 
 def _train_all(
-    runs: list[Run], folder: Path, workers: int
+    runs: list[Run], folder: Path, workers: int, devices: Sequence[str]
 ) -> Iterator[tuple[Run, dict[str, float], float]]:
     """Every run, its metrics and its seconds, as they finish."""
-    if workers == 1:
+    if workers == 1 and not devices:
         for run in runs:
             yield run, *_train(run, str(folder / run.name))
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(workers, get_context('spawn'), torch.set_num_threads, (threads,))
+    spawn = get_context('spawn')
+    places = spawn.SimpleQueue()
+    for number in range(workers):
+        places.put(devices[number % len(devices)] if devices else None)
+    pool = ProcessPoolExecutor(workers, spawn, _start_worker, (threads, places))
     try:
         futures = {pool.submit(_train, run, str(folder / run.name)): run for run in runs}
         for future in as_completed(futures):
             yield futures[future], *future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int, places: SimpleQueue) -> None:
+    """Give a process its threads and, before CUDA starts in it, its GPU."""
+    torch.set_num_threads(threads)
+    device = places.get()
+    if device is not None:
+        os.environ['CUDA_VISIBLE_DEVICES'] = device
 
 
 def _read(file: Path) -> Iterator[dict]:
@@ -111,8 +132,12 @@ def _read(file: Path) -> Iterator[dict]:
 
 
 def _digest(cfg: Config) -> str:
-    """What decides the outcome of a run: its config and the weights that come with the package."""
-    digest = hashlib.sha256(json.dumps(cfg.to_dict(), sort_keys=True, default=repr).encode())
+    """What decides the outcome of a run: its config and the weights that come with the package.
+
+    ``search``, what other runs there are, is no part of that.
+    """
+    settings = {key: value for key, value in cfg.to_dict().items() if key != 'search'}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode())
     for weights in sorted(WEIGHTS.glob('*.safetensors')):
         digest.update(weights.read_bytes())
     return digest.hexdigest()[:16]

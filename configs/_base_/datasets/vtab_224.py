@@ -1,0 +1,41 @@
+"""A task of VTAB-1k at 224 x 224, without augmentation, and the search of its settings.
+
+`task` and the number of classes are those of the first task; tools/vtab.py sets them.
+"""
+
+task = 'cifar'
+num_classes = 100
+# Published rates are for batches of 256 and are scaled to those of 32 here.
+search = dict(
+    lr=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0],
+    weight_decay=[0.01, 0.001, 1e-4, 0.0],
+    seeds=[42, 44, 82, 100, 800],
+)
+recipe = dict(lr=0.1, weight_decay=1e-4)  # without a search
+auto_scale_lr = dict(enable=True, base_batch_size=256)
+
+_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=(224, 224), backend='pillow'),
+    dict(type='PackInputs'),
+]
+_dataset = dict(type='toast_mm.VTAB', data_root='data/vtab-1k', task=task, pipeline=_pipeline)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(**_dataset, split='trainval'),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(**_dataset, split='test'),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='Accuracy')
+test_evaluator = val_evaluator

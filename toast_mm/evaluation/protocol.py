@@ -1,0 +1,100 @@
+"""Settings are chosen on data held out from training; the result is that of other seeds on all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .sweep import Run, run_all
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job, and on what its settings are chosen and its result is measured.
+
+    Attributes:
+        name: Name of the task, and of the folder of its runs.
+        config: Config file.
+        options: Settings of all its runs.
+        search: Further settings of the search: train on a part, validate on what is held out.
+        final: Further settings of the result: train on all, validate on the test data.
+        grid: Settings to choose from. The first of the best is taken.
+        info: What a table wants to know of the task.
+    """
+
+    name: str
+    config: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    final: Mapping[str, Any] = field(default_factory=dict)
+    grid: Sequence[Mapping[str, Any]] = ({},)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def search_run(self, point: Mapping[str, Any]) -> Run:
+        """The training that tries settings of the grid."""
+        name = f'{self.name}/search/{"-".join(str(value) for value in point.values())}'
+        options = {**self.options, **self.search, **point}
+        return Run(name, self.config, options, info={**self.info, 'phase': 'search'})
+
+    def final_run(self, point: Mapping[str, Any], seed: int) -> Run:
+        """The training of one seed with the settings that were chosen."""
+        options = {**self.options, **self.final, **point}
+        info = {**self.info, 'phase': 'final', 'seed': seed}
+        return Run(f'{self.name}/{seed}', self.config, options, seed, info)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of a task.
+
+    Attributes:
+        chosen: Settings that were chosen.
+        selection: Their metric on the data held out.
+        values: Metric of every seed on the test data.
+    """
+
+    chosen: Mapping[str, Any]
+    selection: float
+    values: list[float]
+
+
+def run_protocol(
+    tasks: Iterable[Task],
+    seeds: Sequence[int],
+    out_dir: str,
+    metric: str = 'accuracy/top1',
+    workers: int = 1,
+    devices: Sequence[str] = (),
+) -> dict[str, Outcome]:
+    """Search and final runs of all tasks; see :func:`run_all`, which runs each of them once.
+
+    Args:
+        tasks: The tasks.
+        seeds: Seeds of the final runs.
+        out_dir: Folder of the runs.
+        metric: Metric of the last validation that decides; higher is better.
+        workers: Runs at a time.
+        devices: GPUs of the workers.
+
+    Returns:
+        Outcome by name of the task.
+    """
+    tasks = list(tasks)
+    searches = [task.search_run(point) for task in tasks for point in task.grid]
+    found = run_all(searches, out_dir, workers, devices)
+
+    def held_out(task: Task, point: Mapping[str, Any]) -> float:
+        return found[task.search_run(point).name][metric]
+
+    chosen = {task.name: max(task.grid, key=lambda point: held_out(task, point)) for task in tasks}
+    finals = [task.final_run(chosen[task.name], seed) for task in tasks for seed in seeds]
+    results = run_all(finals, out_dir, workers, devices)
+    return {
+        task.name: Outcome(
+            chosen[task.name],
+            held_out(task, chosen[task.name]),
+            [results[task.final_run(chosen[task.name], seed).name][metric] for seed in seeds],
+        )
+        for task in tasks
+    }
