@@ -1,11 +1,13 @@
 """Every classification job builds with a tiny arch, and trains and predicts on data."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from job_files import CLASSIFICATION, CONFIGS, build, name, narrow
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -45,7 +47,7 @@ def shrink(cfg: Config, folders, cub) -> Config:
         cfg.model.backbone.pretuned = None
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False, batch_size=4)
-        if loader.dataset.type == 'CUB':
+        if loader.dataset.type == 'CUB':  # the job in the small
             loader.dataset.data_root = str(cub)
         else:
             loader.dataset = dict(
@@ -65,7 +67,7 @@ def test_jobs_train_and_predict(path, folders, cub):
     model.train()
     batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
     data = model.data_preprocessor(batch, training=True)
-    size = 224 if 'in1k' in path.stem.split('_')[-1] else 64
+    size = 64 if '64x64' in path.stem else 224
     assert data['inputs'].shape == (4, 3, size, size)
     if not cfg.model.get('train_cfg'):  # with mixup
         mean = torch.tensor(cfg.preprocessing.mean).view(3, 1, 1)
@@ -124,6 +126,90 @@ def test_full_size_pretuning_follows_the_paper(job, blocks, source, dim, mean):
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'toast_mm.SeedAugmentation'
 
 
+FINE_GRAINED = {
+    'cub': ('CUB', 200, 0.03, 5e-4),
+    'nabirds': ('NABirds', 555, 0.01, 1e-2),
+    'flowers': ('Flowers102', 102, 0.01, 1e-4),
+    'dogs': ('StanfordDogs', 120, 0.02, 1e-4),
+    'cars': ('StanfordCars', 196, 0.02, 1e-4),
+}
+TRANSFER = [path for path in CLASSIFICATION if path.parent.name in ('fgvc', 'vtab')]
+
+
+@pytest.mark.parametrize('data', FINE_GRAINED)
+@pytest.mark.parametrize(
+    ('backbone', 'dim', 'mean'),
+    [
+        ('vit-b16-in1k', 768, 123.675),
+        ('vit-b16-in21k', 768, 127.5),
+        ('vit-l16-in21k', 1024, 127.5),
+        ('convnext-b-in1k', 1024, 123.675),
+    ],
+)
+def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean):
+    name = f'toast-last_{backbone}_1xb32-100e_{data}-224x224.py'
+    cfg = Config.fromfile(CONFIGS / 'fgvc' / name)
+    dataset, classes, rate, decay = FINE_GRAINED[data]
+    assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (
+        rate,
+        decay,
+    )
+    assert cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes == classes
+    assert cfg.model.head.in_channels == dim and cfg.model.data_preprocessor.mean[0] == mean
+    assert cfg.model.backbone.feedback_from == 'last'
+    for loader, split in (('train', 'trainval'), ('val', 'test'), ('test', 'test')):
+        part = cfg[f'{loader}_dataloader'].dataset
+        assert (part.type, part.split) == (f'toast_mm.{dataset}', split)
+    steps = [step.type for step in cfg.train_dataloader.dataset.pipeline[2:]]
+    assert steps == ['ResizeEdge', 'RandomCrop', 'RandomFlip', 'PackInputs']
+    steps = [step.type for step in cfg.test_dataloader.dataset.pipeline[1:]]
+    assert steps == ['ResizeEdge', 'CenterCrop', 'PackInputs']
+
+
+@pytest.mark.parametrize('path', TRANSFER, ids=name)
+def test_transfer_follows_the_published_recipe(path):
+    """SGD 0.9, 100 epochs of batches of 32, warm-up, cosine by epoch; all but a bias decays."""
+    cfg = Config.fromfile(path)
+    assert cfg.train_dataloader.batch_size == 32
+    assert cfg.train_cfg.max_epochs == 100
+    assert [(s.type, s.get('begin', 0), s.end) for s in cfg.param_scheduler] == [
+        ('LinearLR', 0, 10),
+        ('CosineAnnealingLR', 10, 100),
+    ]
+    channels = narrow(cfg)
+    cfg.model.head.in_channels = channels[-1]
+    model = build(cfg)
+    assert cfg.model.head.loss == dict(type='CrossEntropyLoss')
+    wrapper = RUNNERS.get('toast_mm.Runner').build_optim_wrapper(
+        SimpleNamespace(model=model), cfg.optim_wrapper
+    )
+    decay = cfg.optim_wrapper.optimizer.weight_decay
+    decayed = {id(p): g['weight_decay'] for g in wrapper.param_groups for p in g['params']}
+    free = [
+        parameter_name
+        for parameter_name, parameter in model.named_parameters()
+        if parameter.requires_grad and decayed[id(parameter)] != decay
+    ]
+    assert len(free) == 1 and free[0].startswith('head.') and free[0].endswith('.bias')
+    (bias,) = (p for n, p in model.named_parameters() if n == free[0])
+    torch.testing.assert_close(bias.sigmoid(), torch.full_like(bias, 0.01))
+    (weight,) = (p for n, p in model.named_parameters() if n == free[0].replace('bias', 'weight'))
+    assert weight.std().item() == pytest.approx((2 / len(weight)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize('path', [p for p in TRANSFER if p.parent.name == 'vtab'], ids=name)
+def test_vtab_jobs_follow_the_published_recipe(path):
+    cfg = Config.fromfile(path)
+    assert sorted(cfg.search.lr) == [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]
+    assert sorted(cfg.search.weight_decay) == [0, 1e-4, 1e-3, 1e-2]
+    assert cfg.search.seeds == [42, 44, 82, 100, 800]
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)
+    for loader in ('train', 'val', 'test'):
+        pipeline = cfg[f'{loader}_dataloader'].dataset.pipeline
+        assert [step.type for step in pipeline][1:] == ['Resize', 'PackInputs']
+        assert pipeline[1].scale == (224, 224)
+
+
 def test_base_training_follows_the_paper():
     """Sec. A.1: DeiT's recipe, AdamW, 300 epochs, batch 512, 5e-4, 5 epochs of warm-up."""
     cfg = Config.fromfile(CONFIGS / 'pretrain' / 'vit-b16_8xb64-300e_in1k.py')
@@ -144,4 +230,4 @@ def test_small_bases_are_of_one_size():
     for path in (CONFIGS / 'pretrain').glob('*_tinyin100-64x64.py'):
         backbone = MODELS.build(Config.fromfile(path).model).backbone
         sizes[path.name.split('_')[0]] = sum(p.numel() for p in backbone.parameters())
-    assert sizes == {'vit-1m': 1_308_320, 'convnext-1m': 1_360_096}
+    assert sizes == {'vit-1m': 1_308_320, 'convnext-1m': 1_488_544}

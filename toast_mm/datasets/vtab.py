@@ -137,10 +137,11 @@ def list_file(data_root: str, task: str, split: str) -> str:
 
 
 def number_of_classes(data_root: str, task: str) -> int:
-    """Number of classes of a task of VTAB-1k; of others, as many as its training lists name."""
+    """Number of classes of a task of VTAB-1k; of others, as many as its lists name."""
     if task in VTAB_TASKS:
         return VTAB_TASKS[task].num_classes
-    return 1 + max(label for _, _, label in read_list(list_file(data_root, task, 'trainval')))
+    files = (list_file(data_root, task, split) for split in ('trainval', 'test'))
+    return 1 + max(label for file in files for _, _, label in read_list(file))
 
 
 def read_list(file: str) -> list[tuple[int, str, int]]:
