@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
 from toast_mm.checkpoint import WEIGHTS
+from toast_mm.engine.model import unwrap
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def run_all(
     """
     file = Path(out_dir) / 'runs.jsonl'
     file.parent.mkdir(parents=True, exist_ok=True)
-    finished = {(record['name'], record['config']): record['metrics'] for record in _read(file)}
+    finished = {
+        (record['name'], record['config']): record['metrics'] for record in read_records(file)
+    }
     metrics: dict[str, dict[str, float]] = {}
     waiting = []
     for run in runs:
@@ -82,10 +85,16 @@ def run_all(
     if not waiting:
         return metrics
     progress = ProgressBar(len(waiting), file=sys.stdout)
-    for run, values, seconds in _train_all(waiting, file.parent, workers, devices):
-        metrics[run.name] = values
+    for run, trained in _train_all(waiting, file.parent, workers, devices):
+        metrics[run.name] = trained.metrics
         record = dict(
-            name=run.name, config=_digest(run.load()), metrics=values, seconds=seconds, **run.info
+            name=run.name,
+            job=Path(run.config).stem,
+            config=_digest(run.load()),
+            metrics=trained.metrics,
+            tuned=trained.tuned,
+            seconds=trained.seconds,
+            **run.info,
         )
         with file.open('a') as stream:
             stream.write('\n' + json.dumps(record))  # behind a line that was cut, if there is one
@@ -96,11 +105,11 @@ def run_all(
 
 def _train_all(
     runs: list[Run], folder: Path, workers: int, devices: Sequence[str]
-) -> Iterator[tuple[Run, dict[str, float], float]]:
-    """Every run, its metrics and its seconds, as they finish."""
+) -> Iterator[tuple[Run, Trained]]:
+    """Every run and what became of it, as they finish."""
     if workers == 1 and not devices:
         for run in runs:
-            yield run, *_train(run, str(folder / run.name))
+            yield run, _train(run, str(folder / run.name))
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = get_context('spawn')
@@ -111,7 +120,7 @@ def _train_all(
     try:
         futures = {pool.submit(_train, run, str(folder / run.name)): run for run in runs}
         for future in as_completed(futures):
-            yield futures[future], *future.result()
+            yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -124,7 +133,7 @@ def _start_worker(threads: int, places: SimpleQueue) -> None:
         os.environ['CUDA_VISIBLE_DEVICES'] = device
 
 
-def _read(file: Path) -> Iterator[dict]:
+def read_records(file: Path) -> Iterator[dict]:
     """Records of a file, without those that an interruption cut."""
     for line in file.read_text().splitlines() if file.exists() else []:
         with suppress(json.JSONDecodeError):
@@ -143,8 +152,17 @@ def _digest(cfg: Config) -> str:
     return digest.hexdigest()[:16]
 
 
-def _train(run: Run, work_dir: str) -> tuple[dict[str, float], float]:
-    """Train without keeping checkpoints; metrics of the last validation, and seconds."""
+@dataclass(frozen=True)
+class Trained:
+    """Metrics of the last validation, tuned parameters of the backbone, and seconds."""
+
+    metrics: dict[str, float]
+    tuned: int
+    seconds: float
+
+
+def _train(run: Run, work_dir: str) -> Trained:
+    """Train without keeping checkpoints."""
     from toast_mm.engine.cli import build_runner
 
     start = time.time()
@@ -161,4 +179,6 @@ def _train(run: Run, work_dir: str) -> tuple[dict[str, float], float]:
         for name, buffer in scalars.items()
         if name.startswith('val/') and not name.endswith('time')
     }
-    return values, time.time() - start
+    backbone = unwrap(runner.model).backbone
+    tuned = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+    return Trained(values, tuned, time.time() - start)

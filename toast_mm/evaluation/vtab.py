@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import mean, stdev
+from statistics import mean
 
 from toast_mm.datasets.vtab import VTAB_TASKS
 
 from .protocol import Outcome
+from .tables import spread
 
 GROUPS = ('Natural', 'Specialized', 'Structured')
 
@@ -37,10 +38,3 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
             number = f'{len(members)} task{"s" * (len(members) > 1)}'
             lines.append(f'| **mean, {title} ({number})** | **{average:.1f}** | | |')
     return '\n'.join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """Mean, and standard deviation where there are several values."""
-    if len(values) == 1:
-        return f'{values[0]:.1f}'
-    return f'{mean(values):.1f} ± {stdev(values):.1f}'

@@ -1,0 +1,85 @@
+"""What is read from the folders of runs."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from toast_mm.evaluation.results import Result, read_results, tuned_parameters
+
+METRIC = 'accuracy/top1'
+NAMES = {
+    'toast-last_vit-b16-in1k_1xb32-100e_cub-224x224': ('toast-last', 'vit-b16-in1k', 'cub'),
+    'linear_vit-1m_1xb64-20e_novel20-64x64': ('linear', 'vit-1m', 'novel20'),
+    'toast_vit-b16-in21k_1xb32-100e_vtab': ('toast', 'vit-b16-in21k', 'vtab'),
+    'ade20k_toast-last_upernet': ('toast-last', '', 'ade20k'),
+    'voc12aug_toast_upernet_slide': ('toast', '', 'voc12aug'),
+    'mine': ('mine', '', ''),
+}
+
+
+def model(**backbone):
+    arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=8)
+    return dict(
+        type='ImageClassifier',
+        _scope_='mmpretrain',
+        backbone=dict(type='toast_mm.TOASTViT', arch=arch, img_size=16, patch_size=8, **backbone),
+        head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=8),
+    )
+
+
+def log(folder, stamp, *records, seed=0, **backbone):
+    place = folder / stamp / 'vis_data'
+    place.mkdir(parents=True)
+    (place / 'scalars.json').write_text('\n'.join(json.dumps(record) for record in records))
+    cfg = dict(model=model(**backbone), randomness=dict(seed=seed), default_scope='mmpretrain')
+    Config(cfg).dump(place / 'config.py')
+
+
+@pytest.mark.parametrize(('job', 'names'), NAMES.items())
+def test_names(tmp_path, job, names):
+    log(tmp_path / job, '1', {METRIC: 5.0})
+    (result,) = read_results(tmp_path / job, METRIC)
+    assert (result.method, result.backbone, result.data) == names
+
+
+def test_newest_training(tmp_path):
+    """The last validation counts, of the newest log that has one."""
+    folder = tmp_path / 'mine'
+    log(folder, '20260101_000000', {METRIC: 90.0}, seed=3)
+    log(folder, '20260102_000000', {METRIC: 60.0}, {'loss': 1.0}, {METRIC: 50.0}, seed=4)
+    log(folder, '20260103_000000', {'loss': 1.0}, seed=5)
+    with (folder / '20260102_000000' / 'vis_data' / 'scalars.json').open('a') as file:
+        file.write('\n{"accuracy/top1": 7')  # cut by an interruption
+    tuned = 8 + 8 * 8 + 2 * 2 * 8 * 8  # task embedding, channel transform, two layers
+    assert read_results(folder, METRIC) == [Result('mine', '', '', 4, 50.0, tuned)]
+
+
+def test_tuned_parameters():
+    assert tuned_parameters(Config(dict(model=model(feedback_from=None)))) == 0
+    lite = model(lite=dict(rank=2))
+    assert tuned_parameters(Config(dict(model=lite))) == 8 + 64 + 4 * 2 * (8 + 8)
+
+
+def test_sweep(tmp_path):
+    records = [
+        dict(phase='search', seed=0, metrics={METRIC: 1.0}, task='cifar'),
+        dict(phase='final', seed=42, metrics={METRIC: 2.0}, task='cifar', tuned=7),
+        dict(phase='final', seed=44, metrics={METRIC: 3.0}, task='dtd', tuned=7),
+        dict(metrics={METRIC: 4.0}),
+    ]
+    job = 'toast-last_vit-b16-in21k_1xb32-100e_vtab-224x224'
+    lines = [json.dumps(dict(record, job=job)) for record in records]
+    (tmp_path / 'runs.jsonl').write_text('\n'.join(lines))
+    assert read_results(tmp_path, METRIC) == [
+        Result('toast-last', 'vit-b16-in21k', 'cifar', 42, 2.0, 7),
+        Result('toast-last', 'vit-b16-in21k', 'dtd', 44, 3.0, 7),
+    ]
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
+        read_results(tmp_path / 'nowhere', METRIC)
+    log(tmp_path / 'mine', '1', {METRIC: 5.0})
+    with pytest.raises(FileNotFoundError, match='nor a training whose validation gave mIoU'):
+        read_results(tmp_path / 'mine', 'mIoU')

@@ -1,0 +1,97 @@
+"""What runs came to, read from their folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from .sweep import read_records
+
+# configs/README's names: method_backbone_schedule_data-size, and those of the segmentation jobs.
+_CLASSIFICATION = re.compile(
+    r'(?P<method>[^_]+)_(?P<backbone>[^_]+)_.*?(?P<data>[^_]+?)(-\d+x\d+)?'
+)
+_SEGMENTATION = re.compile(r'(?P<data>ade20k|voc12aug)_(?P<method>.+)_upernet.*')
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training.
+
+    Attributes:
+        method: Transfer method.
+        backbone: Backbone and what it was pre-trained on.
+        data: Data set, or task.
+        seed: Seed of the training.
+        value: Metric of the last validation.
+        tuned: Number of tuned parameters without the head.
+    """
+
+    method: str
+    backbone: str
+    data: str
+    seed: int
+    value: float
+    tuned: int | None
+
+
+def read_results(folder: str | Path, metric: str) -> list[Result]:
+    """Results below a work directory: of a sweep with ``runs.jsonl``, or of one training.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no finished training in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder} is no folder')
+    results = list(
+        _sweep(folder, metric) if (folder / 'runs.jsonl').exists() else _job(folder, metric)
+    )
+    if not results:
+        raise FileNotFoundError(
+            f'{folder} holds neither final runs in runs.jsonl nor a training whose validation gave '
+            f'{metric}'
+        )
+    return results
+
+
+def _sweep(folder: Path, metric: str) -> Iterator[Result]:
+    for record in read_records(folder / 'runs.jsonl'):
+        if record.get('phase') == 'final' and metric in record['metrics']:
+            names = _names(record['job'])
+            names['data'] = record.get('task', names['data'])
+            value = record['metrics'][metric]
+            yield Result(**names, seed=record['seed'], value=value, tuned=record['tuned'])
+
+
+def _job(folder: Path, metric: str) -> Iterator[Result]:
+    """The newest training in a folder: a resumed one goes on in a new log."""
+    for log in sorted(folder.glob('*/vis_data/scalars.json'), reverse=True):
+        values = [record[metric] for record in read_records(log) if metric in record]
+        if values:
+            cfg = Config.fromfile(log.with_name('config.py'))
+            seed = (cfg.get('randomness') or {}).get('seed') or 0
+            names = _names(folder.name)
+            yield Result(**names, seed=seed, value=values[-1], tuned=tuned_parameters(cfg))
+            return
+
+
+def tuned_parameters(cfg: Config) -> int:
+    """Number of tuned parameters of the backbone, without weights being made."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    return sum(p.numel() for p in model.backbone.parameters() if p.requires_grad)
+
+
+def _names(job: str) -> dict[str, str]:
+    """Method, backbone and data of a job by its name; what the name does not say is ''."""
+    match = _SEGMENTATION.fullmatch(job) or _CLASSIFICATION.fullmatch(job)
+    found = match.groupdict() if match else {'method': job}
+    return {name: found.get(name, '') for name in ('method', 'backbone', 'data')}

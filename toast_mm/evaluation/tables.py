@@ -1,0 +1,179 @@
+"""Tables of results as Markdown, CSV and LaTeX, and the curve over tuned parameters."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+
+from toast_mm.datasets.vtab import VTAB_TASKS
+
+from .published import FGVC, PUBLISHED
+from .results import Result
+
+ORDER = (*FGVC, *VTAB_TASKS, 'voc12aug', 'ade20k')
+
+
+@dataclass
+class Row:
+    """One method on one backbone.
+
+    Attributes:
+        backbone: The backbone.
+        method: The method.
+        tuned: Number of tuned parameters without the head, if known.
+        values: Values of the seeds by data set.
+        published: Whether they are figures of the paper.
+    """
+
+    backbone: str
+    method: str
+    tuned: int | None = None
+    values: dict[str, list[float]] = field(default_factory=dict)
+    published: bool = False
+
+    def mean(self, columns: Sequence[str]) -> float | None:
+        """Mean over the data sets, if there is a value for each."""
+        if not all(column in self.values for column in columns):
+            return None
+        return mean(mean(self.values[column]) for column in columns)
+
+
+def collect(results: Iterable[Result]) -> list[Row]:
+    """Rows of results, in the order in which they come; seeds go together.
+
+    Raises:
+        ValueError: One training is there twice.
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    seen = set()
+    for result in results:
+        key = (result.backbone, result.method, result.data, result.seed)
+        if key in seen:
+            raise ValueError(
+                f'{result.method} on {result.backbone}, {result.data}, seed {result.seed} is there '
+                'twice: name each training once'
+            )
+        seen.add(key)
+        row = rows.setdefault(key[:2], Row(result.backbone, result.method, result.tuned))
+        row.values.setdefault(result.data, []).append(result.value)
+    return list(rows.values())
+
+
+def add_published(rows: list[Row]) -> list[Row]:
+    """Figures of the paper on the same backbones and data sets, in front of the rows."""
+    columns = columns_of(rows)
+    backbones = {row.backbone for row in rows}
+    found = []
+    for (backbone, method), figures in PUBLISHED.items():
+        values = {column: [figures[column]] for column in columns if column in figures}
+        if backbone in backbones and values:
+            found.append(Row(backbone, method, None, values, published=True))
+    return found + rows
+
+
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """Data sets in the order of the paper; others behind them as they come."""
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The table, its header first."""
+    columns = columns_of(rows)
+    table = [['backbone', 'method', 'tuned', *columns, *['mean'] * (len(columns) > 1)]]
+    for row in rows:
+        method = f'{row.method} (paper)' if row.published else row.method
+        average = row.mean(columns)
+        table.append(
+            [
+                row.backbone,
+                method,
+                '' if row.tuned is None else millions(row.tuned),
+                *(spread(row.values.get(column, [])) for column in columns),
+                *['' if average is None else f'{average:.1f}'] * (len(columns) > 1),
+            ]
+        )
+    return table
+
+
+def millions(number: int) -> str:
+    """``1.23M``; small numbers as they are."""
+    return f'{number / 1e6:.2f}M' if number >= 10_000 else str(number)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and standard deviation where there are several values."""
+    if not values:
+        return ''
+    return f'{mean(values):.1f} ± {stdev(values):.1f}' if len(values) > 1 else f'{values[0]:.1f}'
+
+
+def markdown(table: list[list[str]]) -> str:
+    """As Markdown."""
+    lines = [f'| {" | ".join(row)} |' for row in table]
+    return '\n'.join([lines[0], f'|{"---|" * len(table[0])}', *lines[1:]])
+
+
+def comma_separated(table: list[list[str]]) -> str:
+    """As CSV."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator='\n').writerows(table)
+    return stream.getvalue().rstrip('\n')
+
+
+def latex(table: list[list[str]]) -> str:
+    """As a LaTeX tabular."""
+    escaped = [
+        ' & '.join(cell.replace('_', r'\_').replace('±', r'$\pm$') for cell in row) + r' \\'
+        for row in table
+    ]
+    columns = 'll' + 'r' * (len(table[0]) - 2)
+    return '\n'.join(
+        [
+            rf'\begin{{tabular}}{{{columns}}}',
+            r'\hline',
+            escaped[0],
+            r'\hline',
+            *escaped[1:],
+            r'\hline',
+            r'\end{tabular}',
+        ]
+    )
+
+
+FORMATS: dict[str, Callable[[list[list[str]]], str]] = {
+    'markdown': markdown,
+    'csv': comma_separated,
+    'latex': latex,
+}
+
+
+def draw_curve(rows: Sequence[Row], path: str, metric: str) -> None:
+    """Mean metric over tuned parameters, one point for every row, as a PNG.
+
+    Raises:
+        ValueError: No row has both.
+    """
+    from matplotlib.figure import Figure
+
+    columns = columns_of(rows)
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    axes = figure.subplots()
+    for backbone in dict.fromkeys(row.backbone for row in rows):
+        points = sorted(
+            (row.tuned, average, row.method)
+            for row in rows
+            if row.backbone == backbone and row.tuned and (average := row.mean(columns)) is not None
+        )
+        if points:
+            axes.plot([p[0] for p in points], [p[1] for p in points], 'o-', label=backbone)
+            for point in points:
+                axes.annotate(point[2], point[:2], (3, 4), textcoords='offset points', fontsize=8)
+    if not axes.lines:
+        raise ValueError('no row has both tuned parameters and a value for every data set')
+    axes.set(xscale='log', xlabel='tuned parameters without the head', ylabel=f'mean {metric}')
+    axes.legend()
+    figure.savefig(path, dpi=150)

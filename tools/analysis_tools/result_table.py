@@ -1,0 +1,51 @@
+"""A table of what runs came to: methods by data sets, mean and deviation over seeds.
+
+Folders are work directories of trainings, or of sweeps (tools/vtab.py). Methods, backbones and data
+are read from the names of the configs.
+
+Example:
+    python tools/analysis_tools/result_table.py work_dirs/*_cub-224x224 work_dirs/*_cars-224x224 \
+        --published --curve curve.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import toast_mm  # noqa: F401  registers the parts
+from toast_mm.evaluation.results import read_results
+from toast_mm.evaluation.tables import FORMATS, add_published, cells, collect, draw_curve
+from toast_mm.files import WriteError, whole_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('folders', nargs='+', help='work directories')
+    parser.add_argument('--metric', default='accuracy/top1', help='for segmentation: mIoU')
+    parser.add_argument('--format', choices=FORMATS, default='markdown')
+    parser.add_argument('--published', action='store_true', help="add the paper's figures")
+    parser.add_argument('--out', metavar='FILE', help='file for the table')
+    parser.add_argument('--curve', metavar='FILE.png', help='draw the metric over tuned parameters')
+    args = parser.parse_args()
+    if args.curve and not args.curve.endswith('.png'):
+        parser.error(f'--curve {args.curve} must end in .png')
+    try:
+        rows = collect(
+            result for folder in args.folders for result in read_results(folder, args.metric)
+        )
+        text = FORMATS[args.format](cells(add_published(rows) if args.published else rows))
+        print(text)
+        if args.out:
+            with whole_file(args.out) as partial, open(partial, 'w') as file:
+                file.write(text + '\n')
+        if args.curve:
+            with whole_file(args.curve) as partial:
+                draw_curve(rows, partial, args.metric)
+            print(f'\nThe curve is in {args.curve}')
+    except (FileNotFoundError, ValueError, WriteError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()
