@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from statistics import mean, stdev
 from typing import Any
 
 import toast_mm  # noqa: F401  registers the parts
-from toast_mm.evaluation import Run, run_all
+from toast_mm.evaluation import Task, run_protocol
+from toast_mm.evaluation.tables import spread
 
 SEEDS = (1, 2, 3)
-METRIC = 'accuracy/top1'
 PUBLISHED_STD, DIM = 0.02, 128
 PRETUNED = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """A TOAST job, its learning rates, and on what these are chosen and the result is measured."""
 
     config: str
@@ -34,7 +33,7 @@ class Task:
 
 
 TASKS = {
-    'cub25': Task(
+    'cub25': Job(
         'configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py',
         (1e-3, 3e-3, 1e-2),
         selection={
@@ -44,7 +43,7 @@ TASKS = {
         },
         test={},
     ),
-    'cued': Task(
+    'cued': Job(
         'configs/quickstart/toast-vit-1m_1xb32-2e_digits-cued-64x64.py',
         (3e-4, 1e-3, 3e-3),
         selection={},
@@ -79,51 +78,29 @@ CONDITIONS = {
 }
 
 
-def named(*parts: object) -> str:
-    """Name of a run, fit for a folder."""
-    return '/'.join(str(part).replace(' ', '-').replace(',', '') for part in parts)
-
-
-def choose_rates(task: str, out_dir: str, workers: int) -> dict[str, float]:
-    """Learning rate of every condition, by accuracy on the part held out; a tie takes the lower."""
-    runs = {
-        (condition, rate): Run(
-            named(task, condition, 'search', rate),
-            TASKS[task].config,
-            {**options, **TASKS[task].selection, 'optim_wrapper.optimizer.lr': rate},
-        )
-        for condition, options in CONDITIONS.items()
-        for rate in TASKS[task].learning_rates
-    }
-    metrics = run_all(runs.values(), out_dir, workers)
-    return {
-        condition: max(
-            TASKS[task].learning_rates,
-            key=lambda rate: (metrics[runs[condition, rate].name][METRIC], -rate),
-        )
-        for condition in CONDITIONS
-    }
+def condition_task(task: str, condition: str) -> Task:
+    """A condition on a task, for the protocol."""
+    job = TASKS[task]
+    return Task(
+        f'{task}/{condition.replace(" ", "-").replace(",", "")}',
+        job.config,
+        CONDITIONS[condition],
+        search=job.selection,
+        final=job.test,
+        grid=[{'optim_wrapper.optimizer.lr': rate} for rate in job.learning_rates],
+    )
 
 
 def table(task: str, out_dir: str, workers: int) -> str:
     """Table of one task, in Markdown."""
-    rates = choose_rates(task, out_dir, workers)
-    runs = {
-        (condition, seed): Run(
-            named(task, condition, seed),
-            TASKS[task].config,
-            {**options, **TASKS[task].test, 'optim_wrapper.optimizer.lr': rates[condition]},
-            seed,
-        )
-        for condition, options in CONDITIONS.items()
-        for seed in SEEDS
-    }
-    metrics = run_all(runs.values(), out_dir, workers)
-    lines = [f'| {task} | lr | top-1 % |', '|---|---|---|']
-    for condition in CONDITIONS:
-        values = [metrics[runs[condition, seed].name][METRIC] for seed in SEEDS]
+    tasks = {condition: condition_task(task, condition) for condition in CONDITIONS}
+    outcomes = run_protocol(tasks.values(), SEEDS, out_dir, workers=workers)
+    lines = [f'| {task} | lr | held out | top-1 % |', '|---|---|---|---|']
+    for condition, entry in tasks.items():
+        outcome = outcomes[entry.name]
+        (rate,) = outcome.chosen.values()
         lines.append(
-            f'| {condition} | {rates[condition]:g} | {mean(values):.1f} ± {stdev(values):.1f} |'
+            f'| {condition} | {rate:g} | {outcome.selection:.1f} | {spread(outcome.values)} |'
         )
     return '\n'.join(lines)
 

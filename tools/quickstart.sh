@@ -61,7 +61,7 @@ run() {
   echo "$origin" > "$folder/quickstart.origin"
 
   quietly "tuning $title" "$folder/train.log" \
-    tools/train.py "$config" --work-dir "$folder" --resume
+    tools/train.py "$config" --work-dir "$folder" --resume --no-validate
   quietly "testing $title" "$folder/test.log" \
     tools/test.py "$config" "$(checkpoint "$job")" --work-dir "$folder" \
     --out "$folder/partial.json" --out-item metrics

@@ -9,9 +9,10 @@ _base_ = [
     '../_base_/segmentation_runtime.py',
 ]
 
+_pretuned = 'toast_mm://vit-1m_tinyin100_toast-early.safetensors'
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense),
+    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense, pretuned=_pretuned),
     decode_head=dict(
         in_channels=_base_.dense_channels, channels=64, num_classes=_base_.num_classes
     ),

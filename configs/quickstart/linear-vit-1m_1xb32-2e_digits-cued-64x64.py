@@ -2,5 +2,5 @@
 
 _base_ = './toast-vit-1m_1xb32-2e_digits-cued-64x64.py'
 
-model = dict(backbone=dict(feedback_from=None))
+model = dict(backbone=dict(feedback_from=None, pretuned=None))
 custom_hooks = _base_.custom_hooks[:-1]

@@ -10,12 +10,13 @@ _base_ = [
 ]
 
 _channels = 32
+_pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 # Four pixels in five are ground, and a digit is recognised late: equal weights would learn to
 # call everything ground.
 _loss = dict(class_weight=[0.3] + [1.0] * (_base_.num_classes - 1))
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense),
+    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense, pretuned=_pretuned),
     # Strokes are narrower than a patch: the head needs a finer map than the backbone gives.
     neck=dict(
         type='Feature2Pyramid',

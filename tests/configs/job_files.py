@@ -32,6 +32,8 @@ def narrow(cfg: Config) -> list[int]:
     backbone = cfg.model.backbone
     arch = backbone.arch
     backbone.init_cfg = None
+    if 'pretuned' in backbone:
+        backbone.pretuned = None
     if 'ConvNeXt' in backbone.type:
         channels = [DIM // 8, DIM // 4, DIM // 2, DIM]
         backbone.arch = dict(depths=[1, 1, 1, 1], channels=channels)

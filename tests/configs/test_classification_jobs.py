@@ -43,8 +43,6 @@ def shrink(cfg: Config, folders, cub) -> Config:
     """The same job with narrow layers, without weights, on data of a test."""
     cfg.model.head.in_channels = narrow(cfg)[-1]
     cfg.model.head.pop('init_cfg', None)
-    if 'pretuned' in cfg.model.backbone:
-        cfg.model.backbone.pretuned = None
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False, batch_size=4)
         if loader.dataset.type == 'CUB':  # the job in the small

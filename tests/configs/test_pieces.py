@@ -1,8 +1,22 @@
 """Every piece under configs/_base_ parses, and every job belongs to one of the tested kinds."""
 
 import pytest
-from job_files import CLASSIFICATION, CONFIGS, JOBS, PIECES, QUICKSTART, SEGMENTATION, name
+import torch
+from job_files import (
+    CLASSIFICATION,
+    CONFIGS,
+    JOBS,
+    PIECES,
+    QUICKSTART,
+    SEGMENTATION,
+    build,
+    name,
+)
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from safetensors.torch import load_file
+
+from toast_mm.checkpoint import WEIGHTS
 
 
 @pytest.mark.parametrize('path', PIECES, ids=name)
@@ -17,6 +31,32 @@ def test_all_jobs_are_tested():
 def test_all_methods_are_tested():
     tested = {'toast', 'toast_early', 'toast_late', 'toast_lite', 'linear', 'finetune'}
     assert {path.stem for path in (CONFIGS / '_base_/methods').glob('*.py')} == tested
+
+
+SHIPPED = [
+    path
+    for path in JOBS
+    if str(Config.fromfile(path).model.backbone.get('pretuned')).startswith('toast_mm://')
+]
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=name)
+def test_pretuned_modules_that_come_with_the_package(path):
+    """They fit base and route, and are loaded."""
+    cfg = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = build(cfg)
+    file = WEIGHTS / cfg.model.backbone.pretuned.removeprefix('toast_mm://')
+    topdown = dict(model.backbone.topdown.state_dict())
+    stored = load_file(file)
+    assert len(stored) == len(topdown)
+    for key, tensor in stored.items():
+        torch.testing.assert_close(topdown[key.removeprefix('topdown.')], tensor.float())
+
+
+def test_weights_that_come_with_the_package_are_small():
+    assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) < 8e6
+    assert {path.parent.name for path in SHIPPED} == {'camvid', 'cub25', 'quickstart'}
 
 
 def test_every_job_uses_the_runtime_of_the_project():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_files import CONFIGS, DIM, QUICKSTART, build, name
+from job_files import CONFIGS, DIM, QUICKSTART, build, name, narrow
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -37,6 +37,8 @@ def test_the_head_alone_differs_in_the_method_only(toast, linear):
     ours, theirs = (Config.fromfile(path).to_dict() for path in (toast, linear))
     assert ours['model']['backbone'].pop('feedback_from') in ('last', 'middle')
     assert theirs['model']['backbone'].pop('feedback_from') is None
+    assert ours['model']['backbone'].pop('pretuned').startswith('toast_mm://')
+    assert theirs['model']['backbone'].pop('pretuned') is None
     assert ours['custom_hooks'].pop()['type'] == 'toast_mm.MeanTokenInitHook'
     assert ours == theirs
 
@@ -61,8 +63,7 @@ def test_classes_are_those_that_are_drawn():
 @pytest.mark.parametrize('path', QUICKSTART, ids=name)
 def test_jobs_train_on_digits(path, data):
     cfg = Config.fromfile(path)
-    cfg.model.backbone.arch.update(embed_dims=DIM, num_heads=2, feedforward_channels=DIM)
-    cfg.model.backbone.init_cfg = None
+    narrow(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
         root = Path(loader.dataset.data_root).relative_to('data/digits')
