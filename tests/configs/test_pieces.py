@@ -56,7 +56,7 @@ def test_pretuned_modules_that_come_with_the_package(path):
 
 def test_weights_that_come_with_the_package_are_small():
     assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) < 8e6
-    assert {path.parent.name for path in SHIPPED} == {'camvid', 'cub25', 'quickstart'}
+    assert {path.parent.name for path in SHIPPED} == {'camvid', 'cub25', 'omniglot', 'quickstart'}
 
 
 def test_every_job_uses_the_runtime_of_the_project():

@@ -53,6 +53,8 @@ VTAB_TASKS = {
     'smallnorb_ele': VTABTask('SmallNORB/elevation', 'Structured', 9),
 }
 
+IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff'}
+
 # Lists of a split: VTAB-1k's own name, and the one for data of any other size.
 LISTS = {
     'train': ('train800.txt', 'train.txt'),

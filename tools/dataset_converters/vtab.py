@@ -16,10 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from toast_mm.datasets.vtab import LISTS, VTAB
+from toast_mm.datasets.vtab import IMAGE_SUFFIXES, LISTS, VTAB
 from toast_mm.files import WriteError, whole_file
-
-IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff'}
 
 
 def list_task(task: Path) -> dict[str, list[str]]:
@@ -49,7 +47,7 @@ def list_task(task: Path) -> dict[str, list[str]]:
             f'{path.relative_to(task).as_posix()} {label_of[name]}'
             for name in classes[split]
             for path in sorted((folder / name).rglob('*'))
-            if path.suffix.lower() in IMAGES
+            if path.suffix.lower() in IMAGE_SUFFIXES
         ]
         for split, folder in folders.items()
     }

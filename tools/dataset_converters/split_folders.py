@@ -1,0 +1,66 @@
+"""Lists of training, held-out and test images, drawn at random from a folder per class.
+
+Folders may lie below others: each that holds images is a class, and labels follow their order by
+name. The target gets train.txt, val.txt, trainval.txt and test.txt, lines "relative/path label",
+as tools/vtab.py takes them; the images stay where they are.
+
+    python tools/dataset_converters/split_folders.py data/omniglot_small1 work_dirs/lists/omniglot \
+        --train 800 --val 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+import random
+import sys
+from pathlib import Path
+
+from toast_mm.datasets.vtab import IMAGE_SUFFIXES
+from toast_mm.files import WriteError, whole_file
+
+
+def labelled_images(source: Path) -> list[tuple[Path, int]]:
+    """Images below a folder, and the number of the folder that they are in."""
+    images = sorted(path for path in source.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    label_of = {folder: n for n, folder in enumerate(sorted({path.parent for path in images}))}
+    return [(path, label_of[path.parent]) for path in images]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('source', type=Path, help='folder with a folder per class')
+    parser.add_argument('target', type=Path, help='folder for the lists')
+    parser.add_argument('--train', type=int, required=True, help='number of training images')
+    parser.add_argument('--val', type=int, required=True, help='number of held-out images')
+    parser.add_argument('--seed', type=int, default=0, help='of the draw')
+    args = parser.parse_args()
+    samples = labelled_images(args.source)
+    if len(samples) <= args.train + args.val:
+        sys.exit(
+            f'{args.source} has {len(samples)} images in folders: {args.train} for training and '
+            f'{args.val} held out leave none to test on'
+        )
+    random.Random(args.seed).shuffle(samples)
+    args.target.mkdir(parents=True, exist_ok=True)
+    trainval = args.train + args.val
+    parts = {
+        'train': samples[: args.train],
+        'val': samples[args.train : trainval],
+        'trainval': samples[:trainval],
+        'test': samples[trainval:],
+    }
+    try:
+        for name, part in parts.items():
+            lines = (f'{osp.relpath(path, args.target)} {label}\n' for path, label in part)
+            with whole_file(str(args.target / f'{name}.txt')) as partial:
+                Path(partial).write_text(''.join(lines))
+    except WriteError as error:
+        sys.exit(str(error))
+    classes = 1 + max(label for _, label in samples)
+    sizes = ', '.join(f'{len(part)} {name}' for name, part in parts.items())
+    print(f'{args.target}: {classes} classes; {sizes}')
+
+
+if __name__ == '__main__':
+    main()
