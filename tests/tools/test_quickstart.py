@@ -122,7 +122,7 @@ def test_tools_are_told_what_they_need(checkout):
     lines = (checkout.root / 'calls').read_text().splitlines()
     job = JOBS[1]
     config, folder = f'configs/quickstart/{job}.py', f'work_dirs/{job}'
-    assert f'tools/train.py {config} --work-dir {folder} --resume' in lines
+    assert f'tools/train.py {config} --work-dir {folder} --resume --no-validate' in lines
     assert (
         f'tools/test.py {config} {folder}/iter_400.pth --work-dir {folder} '
         f'--out {folder}/partial.json --out-item metrics' in lines
