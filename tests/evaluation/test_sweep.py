@@ -1,11 +1,16 @@
 """Sweeps on a classifier of two tiny classes."""
 
 import json
+import os
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+import torch
 
 from toast_mm.evaluation import Run, run_all
+from toast_mm.evaluation.sweep import _start_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,6 +90,9 @@ def test_finished_runs_are_not_repeated(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr('toast_mm.evaluation.sweep._train', fail)
     assert run_all(sweep(config), out) == both
+    with open(config, 'a') as file:  # what no training sees
+        file.write("\nsearch = dict(lr=[1.0])\n_private = 'name'\n")
+    assert run_all(sweep(config), out) == both
     changed = Path(config).read_text().replace('max_epochs=2', 'max_epochs=3')
     Path(config).write_text(changed)
     with pytest.raises(AssertionError, match='trained again'):
@@ -101,3 +109,37 @@ def test_a_run_that_fails_ends_the_sweep(config, tmp_path):
     with pytest.raises(ValueError, match='feedback_from=9'):
         run_all(runs, str(tmp_path / 'out'))
     assert not (tmp_path / 'out' / 'runs.jsonl').exists()
+
+
+def test_workers_share_the_devices(monkeypatch):
+    """Each takes its place from the queue before CUDA starts."""
+    places = SimpleQueue()
+    for device in ('3', None):
+        places.put(device)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'of the caller')
+    threads = torch.get_num_threads()
+    _start_worker(threads, places)
+    assert os.environ['CUDA_VISIBLE_DEVICES'] == '3'
+    _start_worker(threads, places)
+    assert os.environ['CUDA_VISIBLE_DEVICES'] == '3'
+
+
+def test_devices_reach_the_workers(config, tmp_path, monkeypatch):
+    given = []
+
+    class Pool:
+        def __init__(self, workers, context, initializer, arguments):
+            places = arguments[1]
+            given.extend(places.get() for _ in range(workers))
+
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_result(function(*arguments))
+            return future
+
+        def shutdown(self, **kwargs):
+            pass
+
+    monkeypatch.setattr('toast_mm.evaluation.sweep.ProcessPoolExecutor', Pool)
+    run_all(sweep(config), str(tmp_path / 'out'), workers=3, devices=['0', '1'])
+    assert given == ['0', '1', '0']

@@ -143,9 +143,13 @@ def read_records(file: Path) -> Iterator[dict]:
 def _digest(cfg: Config) -> str:
     """What decides the outcome of a run: its config and the weights that come with the package.
 
-    ``search``, what other runs there are, is no part of that.
+    ``search``, what other runs there are, is no part of that, nor are the config's private names.
     """
-    settings = {key: value for key, value in cfg.to_dict().items() if key != 'search'}
+    settings = {
+        key: value
+        for key, value in cfg.to_dict().items()
+        if key != 'search' and not key.startswith('_')
+    }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode())
     for weights in sorted(WEIGHTS.glob('*.safetensors')):
         digest.update(weights.read_bytes())
