@@ -75,9 +75,10 @@ def run_all(
         (record['name'], record['config']): record['metrics'] for record in read_records(file)
     }
     metrics: dict[str, dict[str, float]] = {}
-    waiting = []
+    waiting, digests = [], {}
     for run in runs:
-        known = finished.get((run.name, _digest(run.load())))
+        digests[run.name] = _digest(run.load())
+        known = finished.get((run.name, digests[run.name]))
         if known is None:
             waiting.append(run)
         else:
@@ -90,7 +91,7 @@ def run_all(
         record = dict(
             name=run.name,
             job=Path(run.config).stem,
-            config=_digest(run.load()),
+            config=digests[run.name],
             metrics=trained.metrics,
             tuned=trained.tuned,
             seconds=trained.seconds,

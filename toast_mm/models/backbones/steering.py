@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from mmcv.cnn.bricks import DropPath
@@ -160,8 +160,9 @@ class SteeredBackbone(BaseBackbone):
 
         route, trace = self.route, self._trace
         self._trace = None  # now: no record goes on if this forward fails
-        first = given or self.run_first_pass(image, keep_all=trace is not None)
-        with self._first_pass_modes():
+        bottom_up = self._bottom_up()
+        with set_modes(dict.fromkeys(bottom_up, False)):
+            first = given or self._run_first_pass(image, keep_all=trace is not None)
             shared = first.streams.get(route.feedback_to - 1)
             shared = self.embed(image)[0] if shared is None else shared
             z, features = self.read_out(first.streams[route.feedback_from - 1])
@@ -173,7 +174,8 @@ class SteeredBackbone(BaseBackbone):
         streams = {
             block: first.streams[block] for block in route.shared if block in self.out_indices
         }
-        with self._second_pass_modes():
+        drop_paths = {module: self.training for module in bottom_up if isinstance(module, DropPath)}
+        with set_modes(drop_paths):
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
                 entering, signal = stream, signals.get(block)
@@ -186,28 +188,30 @@ class SteeredBackbone(BaseBackbone):
             self.format_output(block, streams[block], first.context) for block in self.out_indices
         )
 
-    def run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
+    def run_first_pass(self, image: Tensor) -> FirstPass:
         """Everything up to the read-out, in eval mode; without feedback, up to the outputs.
 
         Args:
             image: Images ``(B, 3, H, W)``.
-            keep_all: Keep the streams that the second pass does not need as well.
         """
-        if self.topdown is None:
-            with self._first_pass_modes():
+        with set_modes(dict.fromkeys(self._bottom_up(), False)):
+            if self.topdown is None:
                 return FirstPass(dict(zip(self.out_indices, super().forward(image), strict=True)))
+            return self._run_first_pass(image)
+
+    def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
+        """The streams that the second pass needs, or all of them."""
         route, first = self.route, FirstPass()
         needed = {route.feedback_to - 1, route.feedback_from - 1}
         needed.update(block for block in route.shared if block in self.out_indices)
-        with self._first_pass_modes():
-            stream, first.context = self.embed(image)
-            for block in range(-1, route.feedback_from):
-                if block >= 0:
-                    stream = self.run_block(block, stream)
-                if keep_all or block in needed:
-                    first.streams[block] = stream
-                if block + 1 in route.receivers:
-                    first.sizes[block + 1] = stream.shape[-2:]
+        stream, first.context = self.embed(image)
+        for block in range(-1, route.feedback_from):
+            if block >= 0:
+                stream = self.run_block(block, stream)
+            if keep_all or block in needed:
+                first.streams[block] = stream
+            if block + 1 in route.receivers:
+                first.sizes[block + 1] = stream.shape[-2:]
         return first
 
     def provide(self, first: FirstPass) -> None:
@@ -274,7 +278,7 @@ class SteeredBackbone(BaseBackbone):
     def finish_first_pass(self, trace: Trace) -> tuple[Tensor, ...]:
         """Outputs of the plain backbone: the traced first pass, run on to its end."""
         streams = dict(trace.first.streams)
-        with self._first_pass_modes():
+        with set_modes(dict.fromkeys(self._bottom_up(), False)):
             for block in range(self.route.feedback_from, self.out_indices[-1] + 1):
                 streams[block] = self.run_block(block, streams[block - 1])
             return tuple(
@@ -326,15 +330,6 @@ class SteeredBackbone(BaseBackbone):
         if self.topdown:
             for block in range(last + 1, self.route.feedback_from):
                 self.topdown.feedback.freeze_signal(block)
-
-    def _first_pass_modes(self) -> AbstractContextManager:
-        """Eval mode for all that is not top-down."""
-        return set_modes(dict.fromkeys(self._bottom_up(), False))
-
-    def _second_pass_modes(self) -> AbstractContextManager:
-        """A configured drop path acts, in a frozen backbone too."""
-        paths = [module for module in self._bottom_up() if isinstance(module, DropPath)]
-        return set_modes(dict.fromkeys(paths, bool(self.training)))
 
     def _bottom_up(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""
