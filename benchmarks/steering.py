@@ -10,11 +10,12 @@ stand in the output folder and are not repeated.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from typing import Any
 
+from mmengine.config import Config
+
 import toast_mm  # noqa: F401  registers the parts
-from toast_mm.evaluation import Task, run_protocol
+from toast_mm.evaluation import Task, run_protocol, validate_on_test_data
 from toast_mm.evaluation.tables import spread
 
 SEEDS = (1, 2, 3)
@@ -22,33 +23,9 @@ PUBLISHED_STD, DIM = 0.02, 128
 PRETUNED = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 
 
-@dataclass(frozen=True)
-class Job:
-    """A TOAST job, its learning rates, and on what these are chosen and the result is measured."""
-
-    config: str
-    learning_rates: tuple[float, ...]
-    selection: dict[str, Any]
-    test: dict[str, Any]
-
-
 TASKS = {
-    'cub25': Job(
-        'configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py',
-        (1e-3, 3e-3, 1e-2),
-        selection={
-            'train_dataloader.dataset.indices': [i for i in range(750) if i % 5],
-            'val_dataloader.dataset.split': 'train',
-            'val_dataloader.dataset.indices': list(range(0, 750, 5)),
-        },
-        test={},
-    ),
-    'cued': Job(
-        'configs/quickstart/toast-vit-1m_1xb32-2e_digits-cued-64x64.py',
-        (3e-4, 1e-3, 3e-3),
-        selection={},
-        test={'val_dataloader.dataset.data_root': 'data/digits/cued/test'},
-    ),
+    'cub25': 'configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py',
+    'cued': 'configs/quickstart/toast-vit-1m_1xb32-2e_digits-cued-64x64.py',
 }
 
 
@@ -80,14 +57,14 @@ CONDITIONS = {
 
 def condition_task(task: str, condition: str) -> Task:
     """A condition on a task, for the protocol."""
-    job = TASKS[task]
+    cfg = Config.fromfile(TASKS[task])
     return Task(
         f'{task}/{condition.replace(" ", "-").replace(",", "")}',
-        job.config,
+        TASKS[task],
         CONDITIONS[condition],
-        search=job.selection,
-        final=job.test,
-        grid=[{'optim_wrapper.optimizer.lr': rate} for rate in job.learning_rates],
+        search=cfg.search.get('held_out', {}),
+        final=validate_on_test_data(cfg),
+        grid=[{'optim_wrapper.optimizer.lr': rate} for rate in cfg.search.lr],
     )
 
 

@@ -11,18 +11,15 @@ Example:
 from __future__ import annotations
 
 import argparse
-import itertools
-import os.path as osp
 import sys
+from collections.abc import Mapping
 from typing import Any
-
-from mmengine.config import Config, DictAction
 
 import toast_mm  # noqa: F401  registers the parts
 from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, number_of_classes
-from toast_mm.evaluation import Task, run_protocol
+from toast_mm.evaluation import Task
+from toast_mm.evaluation.cli import add_arguments, grid, load_config, run_and_report
 from toast_mm.evaluation.vtab import table
-from toast_mm.files import whole_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,23 +28,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--list', action='store_true', help='print the names of the tasks')
     parser.add_argument('--data-root', default='data/vtab-1k', help='folder of the tasks')
     parser.add_argument('--tasks', nargs='+', default=list(VTAB_TASKS), help='default: all 19')
-    parser.add_argument('--out-dir', help='folder of the runs; work_dirs/<config name>')
-    parser.add_argument('--gpus', nargs='+', default=[], help='GPUs to run on')
-    parser.add_argument(
-        '--workers', type=int, help='runs at a time; default: one for every GPU, or one'
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all runs'
-    )
+    add_arguments(parser)
     args = parser.parse_args()
     if args.list:
         print('\n'.join(VTAB_TASKS))
         sys.exit()
     if args.config is None:
         parser.error('name a config file, or --list')
-    if not osp.isfile(args.config):
-        parser.error(f'config file {args.config} does not exist')
-    args.workers = args.workers or max(1, len(args.gpus))
     return args
 
 
@@ -61,7 +48,7 @@ def check_data(data_root: str, tasks: list[str]) -> None:
             sys.exit(str(error))
 
 
-def make_task(name: str, args: argparse.Namespace, search: dict[str, list]) -> Task:
+def make_task(name: str, args: argparse.Namespace, search: Mapping[str, Any]) -> Task:
     """One task, with the settings that its data needs."""
     classes = number_of_classes(args.data_root, name)
     data = {'data_root': args.data_root, 'task': name}
@@ -71,17 +58,13 @@ def make_task(name: str, args: argparse.Namespace, search: dict[str, list]) -> T
         'model.data_preprocessor.num_classes': classes,
         **args.cfg_options,
     }
-    grid = [
-        {'optim_wrapper.optimizer.lr': lr, 'optim_wrapper.optimizer.weight_decay': decay}
-        for lr, decay in itertools.product(sorted(search['lr']), search['weight_decay'])
-    ]
     return Task(
         name,
         args.config,
         options,
         search=splits('train', 'val'),
         final=splits('trainval', 'test'),
-        grid=grid,
+        grid=grid(search),
         info=dict(task=name),
     )
 
@@ -100,25 +83,10 @@ def splits(train: str, val: str) -> dict[str, Any]:
 
 def main() -> None:
     args = parse_args()
+    search = load_config(args).search
     check_data(args.data_root, args.tasks)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    if 'search' not in cfg:
-        sys.exit(f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...])')
-    stem = osp.splitext(osp.basename(args.config))[0]
-    out_dir = args.out_dir or osp.join('work_dirs', stem)
-    tasks = [make_task(name, args, cfg.search) for name in args.tasks]
-    try:
-        outcomes = run_protocol(
-            tasks, cfg.search['seeds'], out_dir, workers=args.workers, devices=args.gpus
-        )
-    except KeyboardInterrupt:
-        print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
-        sys.exit(130)
-    text = table(outcomes)
-    with whole_file(osp.join(out_dir, 'table.md')) as partial, open(partial, 'w') as file:
-        file.write(text + '\n')
-    print(f'\n{text}\n\nThe table is in {osp.join(out_dir, "table.md")}')
+    tasks = [make_task(name, args, search) for name in args.tasks]
+    run_and_report(tasks, search['seeds'], table, args)
 
 
 if __name__ == '__main__':

@@ -9,8 +9,9 @@ from queue import SimpleQueue
 import pytest
 import torch
 
+from toast_mm.engine.cli import build_runner
 from toast_mm.evaluation import Run, run_all
-from toast_mm.evaluation.sweep import _start_worker
+from toast_mm.evaluation.sweep import _digest, _start_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,6 +110,44 @@ def test_a_run_that_fails_ends_the_sweep(config, tmp_path):
     with pytest.raises(ValueError, match='feedback_from=9'):
         run_all(runs, str(tmp_path / 'out'))
     assert not (tmp_path / 'out' / 'runs.jsonl').exists()
+
+
+def test_rates_are_scaled_to_the_batch(config, tmp_path, monkeypatch):
+    """Where the config says so: batches of 4, rates given for batches of 8."""
+    rates = []
+
+    def spied(cfg):
+        runner = build_runner(cfg)
+        monkeypatch.setattr(runner, 'call_hook', spy(runner, runner.call_hook))
+        return runner
+
+    def spy(runner, call_hook):
+        def call(name, **arguments):
+            if name == 'after_train':
+                rates.append(runner.optim_wrapper.get_lr()['lr'])
+            call_hook(name, **arguments)
+
+        return call
+
+    monkeypatch.setattr('toast_mm.engine.cli.build_runner', spied)
+    for enable in (True, False):
+        scale = {'auto_scale_lr.enable': enable, 'auto_scale_lr.base_batch_size': 8}
+        run_all([Run(str(enable), config, scale)], str(tmp_path / 'out'))
+    assert rates == [[0.025], [0.05]]
+
+
+def test_the_weights_of_the_package_that_a_job_names_are_part_of_it(config, monkeypatch, tmp_path):
+    """Other weights make another run; weights that it does not name do not."""
+    monkeypatch.setattr('toast_mm.evaluation.sweep.WEIGHTS', tmp_path)
+    base = {
+        'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='toast_mm://a.safetensors')
+    }
+    run = Run('a', config, base)
+    digests = []
+    for name, content in (('a', b'1'), ('b', b'1'), ('b', b'2'), ('a', b'2')):
+        (tmp_path / f'{name}.safetensors').write_bytes(content)
+        digests.append(_digest(run.load()))
+    assert digests[0] == digests[1] == digests[2] != digests[3]
 
 
 def test_workers_share_the_devices(monkeypatch):

@@ -1,4 +1,4 @@
-from .protocol import Outcome, Task, run_protocol
+from .protocol import Outcome, Task, run_protocol, validate_on_test_data
 from .sweep import Run, run_all
 
-__all__ = ['Outcome', 'Run', 'Task', 'run_all', 'run_protocol']
+__all__ = ['Outcome', 'Run', 'Task', 'run_all', 'run_protocol', 'validate_on_test_data']

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmengine.config import Config
+
 from .sweep import Run, run_all
 
 
@@ -57,6 +59,14 @@ class Outcome:
     chosen: Mapping[str, Any]
     selection: float
     values: list[float]
+
+
+def validate_on_test_data(cfg: Config) -> dict[str, Any]:
+    """Settings that validate on the test data of a config."""
+    return {
+        'val_dataloader': {'_delete_': True, **cfg.test_dataloader},
+        'val_evaluator': cfg.test_evaluator,
+    }
 
 
 def run_protocol(

@@ -142,7 +142,7 @@ def read_records(file: Path) -> Iterator[dict]:
 
 
 def _digest(cfg: Config) -> str:
-    """What decides the outcome of a run: its config and the weights that come with the package.
+    """What decides the outcome of a run: its config, and the weights of the package that it names.
 
     ``search``, what other runs there are, is no part of that, nor are the config's private names.
     """
@@ -151,9 +151,11 @@ def _digest(cfg: Config) -> str:
         for key, value in cfg.to_dict().items()
         if key != 'search' and not key.startswith('_')
     }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=repr).encode())
+    text = json.dumps(settings, sort_keys=True, default=repr)
+    digest = hashlib.sha256(text.encode())
     for weights in sorted(WEIGHTS.glob('*.safetensors')):
-        digest.update(weights.read_bytes())
+        if f'toast_mm://{weights.name}' in text:
+            digest.update(weights.read_bytes())
     return digest.hexdigest()[:16]
 
 

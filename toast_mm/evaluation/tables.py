@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from toast_mm.datasets.vtab import VTAB_TASKS
 
+from .protocol import Outcome
 from .published import FGVC, PUBLISHED
 from .results import Result
 
@@ -109,6 +110,22 @@ def spread(values: Sequence[float]) -> str:
     if not values:
         return ''
     return f'{mean(values):.1f} ± {stdev(values):.1f}' if len(values) > 1 else f'{values[0]:.1f}'
+
+
+def outcome_rows(outcomes: Mapping[str, Outcome]) -> list[list[str]]:
+    """One row for every title: result of the protocol, and how its settings were chosen."""
+    table = [['task', 'top-1 %', 'chosen on held-out images', 'top-1 % there']]
+    for title, outcome in outcomes.items():
+        chosen = ', '.join(
+            f'{key.split(".")[-1]} {value:g}' for key, value in outcome.chosen.items()
+        )
+        table.append([title, spread(outcome.values), chosen, f'{outcome.selection:.1f}'])
+    return table
+
+
+def outcome_table(outcomes: Mapping[str, Outcome]) -> str:
+    """Markdown of :func:`outcome_rows`."""
+    return markdown(outcome_rows(outcomes))
 
 
 def markdown(table: list[list[str]]) -> str:

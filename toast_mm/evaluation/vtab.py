@@ -8,7 +8,7 @@ from statistics import mean
 from toast_mm.datasets.vtab import VTAB_TASKS
 
 from .protocol import Outcome
-from .tables import spread
+from .tables import markdown, outcome_rows
 
 GROUPS = ('Natural', 'Specialized', 'Structured')
 
@@ -18,16 +18,10 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
 
     A mean is that of the tasks that were run, and says of how many.
     """
-    lines = ['| task | top-1 % | chosen on held-out images | top-1 % there |', '|---|---|---|---|']
     names = [*(name for name in VTAB_TASKS if name in outcomes)]
     names += [name for name in outcomes if name not in VTAB_TASKS]
-    for name in names:
-        outcome = outcomes[name]
-        title = VTAB_TASKS[name].title if name in VTAB_TASKS else name
-        chosen = ', '.join(
-            f'{key.split(".")[-1]} {value:g}' for key, value in outcome.chosen.items()
-        )
-        lines.append(f'| {title} | {spread(outcome.values)} | {chosen} | {outcome.selection:.1f} |')
+    titles = {name: VTAB_TASKS[name].title if name in VTAB_TASKS else name for name in names}
+    rows = outcome_rows({titles[name]: outcomes[name] for name in names})
     sets = {
         group: [name for name in names if name in VTAB_TASKS and VTAB_TASKS[name].group == group]
         for group in GROUPS
@@ -36,5 +30,5 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
         if members:
             average = mean(mean(outcomes[name].values) for name in members)
             number = f'{len(members)} task{"s" * (len(members) > 1)}'
-            lines.append(f'| **mean, {title} ({number})** | **{average:.1f}** | | |')
-    return '\n'.join(lines)
+            rows.append([f'**mean, {title} ({number})**', f'**{average:.1f}**', '', ''])
+    return markdown(rows)

@@ -1,6 +1,17 @@
 """25 species of CUB-200-2011, cut to the birds, in the layout of the original, at 64 x 64."""
 
 num_classes = 25
+# Every fifth of the 750 training images is held out while settings are chosen.
+search = dict(
+    lr=[1e-3, 3e-3, 1e-2],
+    weight_decay=[0.01],
+    seeds=[1, 2, 3],
+    held_out={
+        'train_dataloader.dataset.indices': [index for index in range(750) if index % 5],
+        'val_dataloader.dataset.split': 'train',
+        'val_dataloader.dataset.indices': list(range(0, 750, 5)),
+    },
+)
 
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),

@@ -2,6 +2,7 @@
 tools/dataset_converters/digits.py makes."""
 
 num_classes = 10
+search = dict(lr=[3e-4, 1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3])
 
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),

@@ -1,13 +1,13 @@
 """A small base: ConvNeXt of 1.5M parameters, from scratch.
 
-python tools/train.py configs/pretrain/convnext-1m_1xb128-75e_tinyin100-64x64.py
+python tools/train.py configs/pretrain/convnext-1m_1xb128-50e_tinyin100-64x64.py
 """
 
 _base_ = [
     '../_base_/backbones/convnext-1m_tinyin100.py',
     '../_base_/models/convnext_classifier.py',
     '../_base_/datasets/tinyin100_64x64.py',
-    '../_base_/schedules/small_75e.py',
+    '../_base_/schedules/small_50e.py',
     '../_base_/classification_runtime.py',
 ]
 
@@ -24,7 +24,7 @@ custom_hooks = [
         type='SwitchRecipeHook',
         schedule=[
             dict(action_epoch=1, train_pipeline=_base_.train_pipeline_48x48),
-            dict(action_epoch=51, train_pipeline=_base_.train_pipeline),
+            dict(action_epoch=34, train_pipeline=_base_.train_pipeline),
         ],
     ),
     dict(type='EMAHook', momentum=1e-3),

@@ -1,0 +1,14 @@
+"""VTAB-1k on ViT-L/16 (ImageNet-21k): TOAST, feedback from the last layer."""
+
+_base_ = [
+    '../_base_/transfer/vit-l16-in21k.py',
+    '../_base_/methods/toast.py',
+    '../_base_/datasets/vtab_224.py',
+]
+
+model = dict(
+    data_preprocessor=dict(num_classes=_base_.num_classes),
+    backbone=_base_.method,
+    head=dict(num_classes=_base_.num_classes),
+)
+optim_wrapper = dict(optimizer=_base_.recipe)

@@ -1,0 +1,56 @@
+"""Settings chosen on what is held out, tested on the test data."""
+
+import json
+
+import pytest
+
+
+def records(out):
+    lines = (out / 'runs.jsonl').read_text().splitlines() if (out / 'runs.jsonl').exists() else []
+    return {record['name']: record for record in map(json.loads, filter(None, lines))}
+
+
+@pytest.fixture
+def job(classifier_job):
+    """Two rates, two seeds; every second training image is held out."""
+    with classifier_job.open('a') as file:
+        file.write("""
+optim_wrapper.update(optimizer=dict(type='SGD', lr=0.05, weight_decay=0.0))
+train_cfg.update(max_epochs=1)
+del default_hooks['visualization']
+held_out = {
+    'train_dataloader.dataset.indices': list(range(0, 12, 2)),
+    'val_dataloader.dataset.data_root': train_dataloader['dataset']['data_root'],
+    'val_dataloader.dataset.indices': list(range(1, 12, 2)),
+}
+search = dict(lr=[0.5, 0.05], weight_decay=[0.0], seeds=[3, 4], held_out=held_out)
+""")
+    return classifier_job
+
+
+def test_held_out_images_choose_and_test_images_decide(tool, job, tmp_path, capsys):
+    out = tmp_path / 'out'
+    tool('sweep', job, '--out-dir', out)
+    runs = records(out)
+    searched = [f'classifier/search/{lr}-0.0' for lr in (0.05, 0.5)]
+    assert sorted(runs) == sorted([*searched, 'classifier/3', 'classifier/4'])
+    held_out = [runs[name]['metrics']['accuracy/top1'] for name in searched]
+    best = (0.05, 0.5)[held_out.index(max(held_out))]
+    values = [runs[f'classifier/{seed}']['metrics']['accuracy/top1'] for seed in (3, 4)]
+    sixths, eighths = [v * 6 / 100 for v in held_out], [v * 8 / 100 for v in values]
+    assert sixths == pytest.approx([round(v) for v in sixths], abs=1e-3)  # 6 images held out
+    assert eighths == pytest.approx([round(v) for v in eighths], abs=1e-3)  # 8 test images
+    table = (out / 'table.md').read_text()
+    assert f'| classifier | {sum(values) / 2:.1f} ± ' in table
+    assert f'| lr {best:g}, weight_decay 0 | {max(held_out):.1f} |' in table
+    assert table in capsys.readouterr().out
+
+
+def test_test_data_must_not_choose(tool, job, tmp_path):
+    with job.open('a') as file:
+        file.write("search.pop('held_out')\n")
+    with pytest.raises(SystemExit, match='show the same images, and search has no held_out'):
+        tool('sweep', job, '--out-dir', tmp_path / 'out')
+    with pytest.raises(SystemExit, match=r'config file nowhere\.py does not exist'):
+        tool('sweep', 'nowhere.py')
+    assert not (tmp_path / 'out').exists()

@@ -1,0 +1,69 @@
+"""What the command lines of a protocol have in common."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os.path as osp
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from toast_mm.files import whole_file
+
+from .protocol import Outcome, Task, run_protocol
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the runs go, and how many at a time."""
+    parser.add_argument('--out-dir', help='folder of the runs; work_dirs/<config name>')
+    parser.add_argument('--gpus', nargs='+', default=[], help='GPUs to run on')
+    parser.add_argument(
+        '--workers', type=int, help='runs at a time; default: one for every GPU, or one'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all runs'
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with ``--cfg-options`` applied; it must have a ``search``."""
+    if not osp.isfile(args.config):
+        sys.exit(f'config file {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    if 'search' not in cfg:
+        sys.exit(f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...])')
+    return cfg
+
+
+def grid(search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Settings of the optimizer to choose from, the lowest rate first."""
+    return [
+        {'optim_wrapper.optimizer.lr': lr, 'optim_wrapper.optimizer.weight_decay': decay}
+        for lr, decay in itertools.product(sorted(search['lr']), search['weight_decay'])
+    ]
+
+
+def run_and_report(
+    tasks: Iterable[Task],
+    seeds: Iterable[int],
+    table: Callable[[Mapping[str, Outcome]], str],
+    args: argparse.Namespace,
+) -> None:
+    """Run the protocol, write ``table.md`` and print it."""
+    name = osp.splitext(osp.basename(args.config))[0]
+    out_dir = args.out_dir or osp.join('work_dirs', name)
+    workers = args.workers or max(1, len(args.gpus))
+    try:
+        outcomes = run_protocol(tasks, list(seeds), out_dir, workers=workers, devices=args.gpus)
+    except KeyboardInterrupt:
+        print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
+        sys.exit(130)
+    text = table(outcomes)
+    file = osp.join(out_dir, 'table.md')
+    with whole_file(file) as partial, open(partial, 'w') as stream:
+        stream.write(text + '\n')
+    print(f'\n{text}\n\nThe table is in {file}')

@@ -1,0 +1,57 @@
+"""Choose the settings of a job on held-out images, then tune several seeds and test: a table.
+
+Settings are chosen by the last validation on `val_dataloader`, results are those of
+`test_dataloader`. The config says what is tried and, where both show the same images, what holds
+images out of the training data meanwhile:
+
+    search = dict(
+        lr=[1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3], held_out={<setting>: <value>}
+    )
+
+Runs that have finished are not repeated, whatever interrupts this.
+
+Example:
+    python tools/sweep.py configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import toast_mm  # noqa: F401  registers the parts
+from toast_mm.evaluation import Task, validate_on_test_data
+from toast_mm.evaluation.cli import add_arguments, grid, load_config, run_and_report
+from toast_mm.evaluation.tables import outcome_table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config file')
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    held_out = cfg.search.get('held_out', {})
+    if not held_out and cfg.val_dataloader.dataset == cfg.test_dataloader.dataset:
+        sys.exit(
+            f'{args.config}: val_dataloader and test_dataloader show the same images, and search '
+            "has no held_out={'train_dataloader.dataset.<...>': ...}: test data must not choose"
+        )
+    task = Task(
+        Path(args.config).stem,
+        args.config,
+        args.cfg_options,
+        search=held_out,
+        final=validate_on_test_data(cfg),
+        grid=grid(cfg.search),
+    )
+    run_and_report([task], cfg.search.seeds, outcome_table, args)
+
+
+if __name__ == '__main__':
+    main()
