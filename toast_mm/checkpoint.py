@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import json
 import os.path as osp
 import pickle
 import re
@@ -100,7 +101,10 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         if filename.endswith('.safetensors'):
             with safe_open(filename, 'pt', device=str(map_location or 'cpu')) as file:
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return {'state_dict': weights, 'meta': file.metadata() or {}}
+                meta: dict[str, Any] = file.metadata() or {}
+            if 'dataset_meta' in meta:
+                meta['dataset_meta'] = json.loads(meta['dataset_meta'])
+            return {'state_dict': weights, 'meta': meta}
         # Here and not once: a context of others that ends takes what it shares from the list.
         torch.serialization.add_safe_globals(SAFE_GLOBALS)
         checkpoint = torch.load(filename, map_location=map_location, weights_only=True)

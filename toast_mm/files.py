@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
@@ -40,13 +42,14 @@ def whole_file(path: str) -> Iterator[str]:
             os.remove(partial)
 
 
-def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: dict[str, str]) -> None:
-    """Write tensors and metadata as a ``.safetensors`` file.
+def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata as a ``.safetensors`` file; what is no string, as JSON.
 
     Raises:
         WriteError: The file cannot be written.
     """
-    content = save({name: t.detach().contiguous() for name, t in tensors.items()}, metadata)
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+    content = save({name: t.detach().contiguous() for name, t in tensors.items()}, texts)
     # Written here: safetensors' own writer makes files that nobody but their owner can read.
     with whole_file(path) as partial, open(partial, 'wb') as file:
         file.write(content)

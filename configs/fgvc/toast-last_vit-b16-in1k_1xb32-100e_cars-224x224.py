@@ -9,6 +9,6 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(num_classes=_base_.num_classes),
     backbone=_base_.method,
-    head=dict(num_classes=_base_.num_classes),
+    head=dict(num_classes=_base_.num_classes, **_base_.method_head),
 )
 optim_wrapper = dict(optimizer=_base_.recipe)

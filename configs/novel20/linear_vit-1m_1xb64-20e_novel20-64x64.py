@@ -12,6 +12,6 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
     backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
+    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-2))

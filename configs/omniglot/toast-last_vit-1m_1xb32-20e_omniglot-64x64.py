@@ -19,6 +19,6 @@ _pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 model = dict(
     data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
     backbone=dict(_base_.backbone, **_base_.method, pretuned=_pretuned),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
+    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

@@ -47,3 +47,27 @@ def build(cfg: Config) -> torch.nn.Module:
     model = MODELS.build(cfg.model)
     model.init_weights()
     return model
+
+
+# What the methods of the jobs tune, by the ends of names.
+TUNED = {
+    'toast_mm.LoRA': ('.lora_up.weight', '.lora_down.weight'),
+    'toast_mm.VPT': ('.prompts',),
+}
+
+
+def is_tuned(cfg: Config, parameter: str) -> bool:
+    """Whether a parameter of a job's model trains."""
+    backbone = cfg.model.backbone
+    if not parameter.startswith('backbone.') or backbone.get('frozen') is False:
+        return True
+    if not backbone.type.startswith('toast_mm.TOAST'):
+        return True
+    inner = parameter.removeprefix('backbone.')
+    if inner.startswith('topdown.feedback.') and backbone.get('lite'):
+        return '.updates.' in inner
+    # A ConvNeXt's norms of dense outputs below the last are new.
+    if inner.startswith(('topdown.', 'norm0.', 'norm1.', 'norm2.')):
+        return True
+    tuning = backbone.get('tuning')
+    return tuning is not None and inner.endswith(TUNED[tuning.type])

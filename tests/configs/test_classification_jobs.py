@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from job_files import CLASSIFICATION, CONFIGS, build, name, narrow
+from job_files import CLASSIFICATION, CONFIGS, build, is_tuned, name, narrow
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
@@ -78,13 +78,13 @@ def test_jobs_train_and_predict(path, folders, cub):
     total = sum(losses.values())
     assert total.isfinite() and total > 0
     total.backward()
-    steered = cfg.model.backbone.get('feedback_from') is not None
-    frozen = cfg.model.backbone.type.startswith('toast_mm.TOAST')
+    toast = cfg.model.backbone.type.startswith('toast_mm.')
+    steered = toast and cfg.model.backbone.get('feedback_from') is not None
     for parameter_name, parameter in model.named_parameters():
-        trains = not frozen or parameter_name.startswith('head.') or 'topdown' in parameter_name
+        trains = is_tuned(cfg, parameter_name)
         assert parameter.requires_grad == trains, parameter_name
         assert (parameter.grad is not None) == trains, parameter_name
-    assert any('topdown' in n for n, _ in model.named_parameters()) == (frozen and steered)
+    assert any('topdown' in n for n, _ in model.named_parameters()) == steered
 
     model.eval()
     sample = next(iter(Runner.build_dataloader(cfg.test_dataloader, seed=0)))
@@ -164,6 +164,20 @@ def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean
     assert steps == ['ResizeEdge', 'CenterCrop', 'PackInputs']
 
 
+@pytest.mark.parametrize('data', FINE_GRAINED)
+@pytest.mark.parametrize(
+    ('method', 'rate'), [('linear', 0.01), ('finetune', 0.003), ('vpt', 0.01), ('lora', 0.01)]
+)
+def test_methods_of_comparison_have_the_rates_of_the_paper(data, method, rate):
+    """The paper's text: 0.01 for LoRA and VPT, 0.003 for full fine-tuning; data as for TOAST."""
+    cfg = Config.fromfile(CONFIGS / f'fgvc/{method}_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
+    toast = Config.fromfile(CONFIGS / f'fgvc/toast-last_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
+    assert cfg.optim_wrapper.optimizer.lr == rate
+    assert cfg.optim_wrapper.optimizer.weight_decay == FINE_GRAINED[data][3]
+    for part in ('train_dataloader', 'test_dataloader', 'param_scheduler', 'train_cfg'):
+        assert cfg[part] == toast[part]
+
+
 @pytest.mark.parametrize('path', TRANSFER, ids=name)
 def test_transfer_follows_the_published_recipe(path):
     """SGD 0.9, 100 epochs of batches of 32, warm-up, cosine by epoch; all but a bias decays."""
@@ -198,7 +212,10 @@ def test_transfer_follows_the_published_recipe(path):
 @pytest.mark.parametrize('path', [p for p in TRANSFER if p.parent.name == 'vtab'], ids=name)
 def test_vtab_jobs_follow_the_published_recipe(path):
     cfg = Config.fromfile(path)
-    assert sorted(cfg.search.lr) == [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]
+    large = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50]
+    grids = {'finetune': [1e-4, 5e-4, 1e-3, 5e-3], 'vpt': large, 'linear': large}
+    grid = grids.get(path.name.split('_')[0], [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0])
+    assert sorted(cfg.search.lr) == grid
     assert sorted(cfg.search.weight_decay) == [0, 1e-4, 1e-3, 1e-2]
     assert cfg.search.seeds == [42, 44, 82, 100, 800]
     assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)

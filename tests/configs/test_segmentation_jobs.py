@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_files import CONFIGS, SEGMENTATION, build, name, narrow
+from job_files import CONFIGS, SEGMENTATION, build, is_tuned, name, narrow
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -65,10 +65,7 @@ def test_jobs_train_and_predict(path, data_root):
     assert total.isfinite() and total > 0
     total.backward()
     for parameter_name, parameter in model.named_parameters():
-        # A ConvNeXt's norms of dense outputs below the last are new.
-        tuned = ('topdown.', 'norm0.', 'norm1.', 'norm2.')
-        inner = parameter_name.removeprefix('backbone.')
-        trains = inner == parameter_name or inner.startswith(tuned)
+        trains = is_tuned(cfg, parameter_name)
         assert parameter.requires_grad == trains, parameter_name
         assert (parameter.grad is not None) == trains, parameter_name
 

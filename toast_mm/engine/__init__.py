@@ -1,5 +1,6 @@
 from .dump import DumpPredictions
 from .hooks import (
+    BestLayerHook,
     DataCheckHook,
     FirstPassCacheHook,
     MeanTokenInitHook,
@@ -13,6 +14,7 @@ from .runner import Runner
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'BestLayerHook',
     'DataCheckHook',
     'DumpPredictions',
     'FirstPassCacheHook',

@@ -42,6 +42,7 @@ class Runner(mmengine.runner.Runner):
       convolutions so, which is faster for a ConvNeXt, most of all in bfloat16.
     - ``first_pass_cache=True`` computes the first pass of every image once; see
       :class:`FirstPassCacheHook`, whose arguments it takes as a dict.
+    - ``task_files=True`` leaves the frozen base out of checkpoints; see :class:`TaskFileHook`.
     - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
       process then keeps statistics of its own, and process 0 saves).
     """
@@ -159,8 +160,10 @@ class Runner(mmengine.runner.Runner):
             ) from error
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """As mmengine, and the hook of ``first_pass_cache``."""
+        """As mmengine, and the hooks of ``first_pass_cache`` and ``task_files``."""
         super().register_hooks(*args, **kwargs)
+        if self.cfg.get('task_files'):
+            self.register_hook(dict(type='toast_mm.TaskFileHook'))
         options = self.cfg.get('first_pass_cache')
         if options:
             options = {} if options is True else options

@@ -1,5 +1,20 @@
 from .backbones import TOASTConvNeXt, TOASTViT
 from .classifiers import PretuneClassifier
+from .heads import InCADecodeHead, InCAHead
+from .methods import SSF, VPT, AdaptFormer, BitFit, LoRA, Partial
 from .stems import ConvStem
 
-__all__ = ['ConvStem', 'PretuneClassifier', 'TOASTConvNeXt', 'TOASTViT']
+__all__ = [
+    'SSF',
+    'VPT',
+    'AdaptFormer',
+    'BitFit',
+    'ConvStem',
+    'InCADecodeHead',
+    'InCAHead',
+    'LoRA',
+    'Partial',
+    'PretuneClassifier',
+    'TOASTConvNeXt',
+    'TOASTViT',
+]

@@ -1,3 +1,5 @@
 """TOAST-Early: feedback from the middle layer to those below it; better for dense tasks."""
 
-method = dict(feedback_from='middle', feedback_to='first')
+_base_ = './toast.py'
+
+method = dict(feedback_from='middle')

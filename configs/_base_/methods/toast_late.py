@@ -1,3 +1,5 @@
 """TOAST-Late: feedback from the last layer to the upper half; the lower half runs once."""
 
-method = dict(feedback_from='last', feedback_to='middle')
+_base_ = './toast.py'
+
+method = dict(feedback_to='middle')

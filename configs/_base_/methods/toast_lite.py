@@ -3,4 +3,6 @@
 A job should name the pre-tuned module by `pretuned`.
 """
 
-method = dict(feedback_from='last', feedback_to='first', lite=dict(rank=4, alpha=1.0))
+_base_ = './toast.py'
+
+method = dict(lite=dict(rank=4, alpha=1.0))

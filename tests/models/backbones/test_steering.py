@@ -317,7 +317,15 @@ def test_without_topdown_it_is_its_parent(removed):
     outputs, expected = backbone(image()), plain(image())
     assert len(outputs) == len(expected) == 2
     assert all(map(torch.equal, outputs, expected))
-    assert backbone.events == []
+    plain_pass = ['embed', 'plain 0', 'format 0', 'plain 1', 'plain 2', 'plain 3', 'format 3']
+    assert [event for event, _ in backbone.events] == plain_pass
+
+
+def test_nothing_runs_above_the_last_output():
+    backbone = make(None, out_indices=[1]).eval()
+    backbone(image())
+    events = [event for event, _ in backbone.events]
+    assert events == ['embed', 'plain 0', 'plain 1', 'format 1']
 
 
 @pytest.mark.parametrize('clone', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

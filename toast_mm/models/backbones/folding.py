@@ -10,6 +10,8 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.topdown import DeconvFeedback, FeedbackPath, LinearFeedback
 from toast_mm.topdown.folding import fold_deconv, fold_linear
 
+from .task_file import is_task_file
+
 EMBEDDING = 'topdown.selection.task_embedding'
 TRANSFORM = 'topdown.selection.channel_transform'
 FEEDBACK = 'topdown.feedback.'
@@ -28,8 +30,13 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ``backbone.fold()`` does.
 
     Raises:
-        CheckpointError: There is no top-down module, or it is folded already.
+        CheckpointError: There is no top-down module, it is folded already, or the base is missing.
     """
+    if is_task_file(state_dict):
+        raise CheckpointError(
+            'it is a task file, without the value projections of its base, which are folded too; '
+            'load it and fold the model: model.backbone.fold()'
+        )
     prefix = next((n.removesuffix(EMBEDDING) for n in state_dict if n.endswith(EMBEDDING)), None)
     if prefix is None:
         raise CheckpointError(f'there is no top-down module to fold: no weight ends in {EMBEDDING}')
@@ -55,7 +62,7 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     folded: nn.Module
     if is_vit:
         values = {
-            block: state_dict[f'{prefix}layers.{block}.attn.qkv.weight'][-len(transform) :]
+            block: _tuned_weight(state_dict, f'{prefix}layers.{block}.attn.qkv.')[-len(transform) :]
             for block in receivers
         }
         folded = fold_linear(feedback, transform, values)
@@ -67,6 +74,17 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not name.startswith(start) and name != f'{prefix}{TRANSFORM}'
     }
     return rest | {f'{start}{name}': tensor for name, tensor in folded.state_dict().items()}
+
+
+def _tuned_weight(state_dict: Mapping[str, Tensor], layer: str) -> Tensor:
+    """Weight of a linear layer, with what LoRA or SSF do to it."""
+    weight = state_dict[f'{layer}weight']
+    if f'{layer}lora_up.weight' in state_dict:
+        up, down = state_dict[f'{layer}lora_up.weight'], state_dict[f'{layer}lora_down.weight']
+        weight = weight + state_dict[f'{layer}scaling'] * (up @ down)
+    if f'{layer}ssf_scale' in state_dict:
+        weight = weight * state_dict[f'{layer}ssf_scale'][:, None]
+    return weight
 
 
 def _deconv_feedback(weights: Mapping[str, Tensor], receivers: list[int]) -> DeconvFeedback:

@@ -136,7 +136,10 @@ def _base_in_checkpoint(state_dict: Mapping[str, Tensor], backbone: SteeredBackb
 
 
 def _base_fingerprint(backbone: SteeredBackbone, state_dict: Mapping[str, Tensor]) -> str:
-    left_out = ('topdown', *backbone.new_modules, *backbone.resized_parameters)
     return fingerprint(
-        {name: t for name, t in state_dict.items() if name.split('.')[0] not in left_out}
+        {
+            name: tensor
+            for name, tensor in state_dict.items()
+            if backbone.is_base(name) and name not in backbone.resized_parameters
+        }
     )

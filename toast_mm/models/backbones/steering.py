@@ -11,11 +11,13 @@ from mmcv.cnn.bricks import DropPath
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
+from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
 from .first_pass import FirstPass
 from .pretuned import load_pretuned
 from .trace import Trace
+from .tuning import MergeableLayer, TunedLayer, TuningDropout
 from .weights import demand_coverage, load_base, split_init_cfg
 
 
@@ -69,11 +71,14 @@ class SteeredBackbone(BaseBackbone):
     out_indices: list[int]
     _trace: Trace | None = None
     _given: FirstPass | None = None
+    added: frozenset[str] = frozenset()  # names of what a tuning method added
 
     # Modules that no pre-trained checkpoint has: they train and need no covering.
     new_modules: tuple[str, ...] = ()
     # Parameters that are resized to the image: they do not tell one base from another.
     resized_parameters: tuple[str, ...] = ()
+    # Layers that LoRA updates by default: last parts of their names.
+    lora_targets: tuple[str, ...] = ()
 
     @abstractmethod
     def embed(self, image: Tensor) -> tuple[Tensor, Any]:
@@ -107,8 +112,14 @@ class SteeredBackbone(BaseBackbone):
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """Fold the channel transform, and what follows linearly, into the feedback path."""
 
-    def steer(self, topdown: TopDown | None, pretuned: str | None, frozen: bool) -> None:
-        """Add the top-down module and freeze the rest; called at the end of ``__init__``.
+    def steer(
+        self,
+        topdown: TopDown | None,
+        pretuned: str | None,
+        frozen: bool,
+        tuning: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add what is tuned and freeze the rest; called at the end of ``__init__``.
 
         Args:
             topdown: The module for :attr:`route`, or None for the plain
@@ -116,10 +127,11 @@ class SteeredBackbone(BaseBackbone):
             pretuned: Checkpoint of the pre-tuned module that
                 :meth:`init_weights` loads.
             frozen: Whether the backbone is frozen.
+            tuning: Config of a method that tunes the frozen backbone itself.
 
         Raises:
-            ValueError: No output comes after the first receiver, or there is
-                no module for ``pretuned``.
+            ValueError: No output comes after the first receiver, there is
+                no module for ``pretuned``, or ``tuning`` does not fit.
         """
         if topdown is not None and self.out_indices[-1] < self.route.feedback_to:
             raise ValueError(
@@ -129,6 +141,11 @@ class SteeredBackbone(BaseBackbone):
         if pretuned and topdown is None:
             raise ValueError(
                 f'pretuned={pretuned!r} needs a top-down module, but feedback_from is None'
+            )
+        if tuning and not frozen:
+            raise ValueError(
+                f'frozen=False tunes everything, and tuning={dict(tuning)} what the method says: '
+                'leave out one of them'
             )
         self.topdown = topdown
         self.pretuned = pretuned
@@ -140,6 +157,11 @@ class SteeredBackbone(BaseBackbone):
             for name, parameter in self.named_parameters():
                 if name.split('.')[0] not in ('topdown', *self.new_modules):
                     parameter.requires_grad_(False)
+        self.tuned = bool(tuning)
+        if tuning:
+            names = set(self.state_dict())
+            MODELS.build(tuning).attach(self)
+            self.added = frozenset(set(self.state_dict()) - names)
         self._freeze_unused()
         for module in self.modules():
             if isinstance(module, DropPath):
@@ -156,7 +178,7 @@ class SteeredBackbone(BaseBackbone):
         if self.topdown is None:
             if given:
                 return tuple(given.streams[block] for block in self.out_indices)
-            return super().forward(image)
+            return self._run_plain(image)
 
         route, trace = self.route, self._trace
         self._trace = None  # now: no record goes on if this forward fails
@@ -174,8 +196,8 @@ class SteeredBackbone(BaseBackbone):
         streams = {
             block: first.streams[block] for block in route.shared if block in self.out_indices
         }
-        drop_paths = {module: self.training for module in bottom_up if isinstance(module, DropPath)}
-        with set_modes(drop_paths):
+        drops = [module for module in bottom_up if isinstance(module, (DropPath, TuningDropout))]
+        with set_modes(dict.fromkeys(drops, self.training)):
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
                 entering, signal = stream, signals.get(block)
@@ -196,8 +218,18 @@ class SteeredBackbone(BaseBackbone):
         """
         with set_modes(dict.fromkeys(self._bottom_up(), False)):
             if self.topdown is None:
-                return FirstPass(dict(zip(self.out_indices, super().forward(image), strict=True)))
+                return FirstPass(dict(zip(self.out_indices, self._run_plain(image), strict=True)))
             return self._run_first_pass(image)
+
+    def _run_plain(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the parent computes, up to the last output."""
+        stream, context = self.embed(image)
+        outputs = []
+        for block in range(self.out_indices[-1] + 1):
+            stream = self.run_block(block, stream)
+            if block in self.out_indices:
+                outputs.append(self.format_output(block, stream, context))
+        return tuple(outputs)
 
     def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
         """The streams that the second pass needs, or all of them."""
@@ -259,6 +291,35 @@ class SteeredBackbone(BaseBackbone):
             self.eval()
         return self
 
+    def merge(self) -> SteeredBackbone:
+        """Write what a method added to the layers into their weights: a plain frozen backbone.
+
+        The outputs stay the same, and the checkpoint is one of the backbone without the method.
+
+        Returns:
+            The backbone itself, in eval mode.
+
+        Raises:
+            ValueError: There is nothing to merge, or something that cannot be merged.
+        """
+        layers = [module for module in self.modules() if isinstance(module, TunedLayer)]
+        if not layers:
+            raise ValueError('no method added anything that could be merged into the weights')
+        for layer in layers:
+            if not isinstance(layer, MergeableLayer):
+                raise ValueError(f'{type(layer).__name__} cannot be merged into its weights')
+            layer.check_mergeable()
+        for layer in layers:
+            layer.merge()
+        self.added = frozenset()
+        self.tuned = False
+        self.requires_grad_(False)
+        return self.eval()
+
+    def is_base(self, name: str) -> bool:
+        """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
+        return name not in self.added and name.split('.')[0] not in ('topdown', *self.new_modules)
+
     @contextmanager
     def tracing(self) -> Iterator[Trace]:
         """Record what the passes of the next forward compute; nested, it is the same record.
@@ -287,7 +348,7 @@ class SteeredBackbone(BaseBackbone):
             )
 
     def train(self, mode: bool = True) -> SteeredBackbone:
-        """Set the mode; a frozen backbone stays in eval mode.
+        """Set the mode; a frozen backbone stays in eval mode unless a method tunes it alone.
 
         Raises:
             RuntimeError: A folded backbone cannot be trained.
@@ -298,7 +359,7 @@ class SteeredBackbone(BaseBackbone):
                 'checkpoint before folding'
             )
         super().train(mode)
-        if self.frozen:
+        if self.frozen and not (self.tuned and self.topdown is None):
             for module in self._bottom_up():
                 module.training = False
         return self
@@ -311,6 +372,9 @@ class SteeredBackbone(BaseBackbone):
                 pre-tuned module is of another base, width or route.
         """
         super().init_weights()
+        for module in self.modules():
+            if isinstance(module, TunedLayer):
+                module.reset_tuning()
         for pretrained in self.pretrained:
             load_base(self, **pretrained)
         if self.pretuned:

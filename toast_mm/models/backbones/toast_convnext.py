@@ -93,6 +93,10 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             whatever :meth:`train` says. Norms of dense outputs below the last
             stage, which no classifier has, train nevertheless. Defaults to
             True.
+        tuning: Method that tunes the frozen backbone itself, alone
+            (``feedback_from=None``) or beside feedback:
+            ``dict(type='toast_mm.LoRA')``, ``BitFit``, ``Partial`` or ``SSF``.
+            Defaults to None.
         out_indices: Stages whose outputs are returned, in ascending order.
             Defaults to -1, the last one.
         **kwargs: Arguments of ``mmpretrain.ConvNeXt``: ``arch``,
@@ -112,6 +116,8 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         torch.Size([768, 2, 2])]
     """
 
+    lora_targets = ('pointwise_conv1', 'pointwise_conv2')
+
     def __init__(
         self,
         *,
@@ -125,6 +131,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         lite: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
+        tuning: Mapping[str, Any] | None = None,
         out_indices: Sequence[int] | int = -1,
         in_channels: int = 3,
         stem_patch_size: int = 4,
@@ -166,7 +173,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 feedback_std,
             )
             topdown = TopDown(selection, feedback, channel_selection, lite)
-        self.steer(topdown, pretuned, frozen)
+        self.steer(topdown, pretuned, frozen, tuning)
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:
         """The image ``(B, 3, H, W)`` itself enters the first stage."""
@@ -204,8 +211,9 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         return fold_deconv(feedback, transform)
 
     def block_modules(self, block: int) -> list[nn.Module]:
-        """Downsampling and layers of a stage."""
-        return [self.downsample_layers[block], self.stages[block]]
+        """Downsampling and layers of a stage, and its norm if it has an output."""
+        norms = [self._norm_of(block)] if block in self.out_indices else []
+        return [self.downsample_layers[block], self.stages[block], *norms]
 
     def _norm_of(self, stage: int) -> nn.Module:
         return self.get_submodule(f'norm{stage}')

@@ -28,6 +28,7 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_linear
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
+from .tuning import tuned_parameters
 
 
 class SteeredAttention(MultiheadAttention):
@@ -65,9 +66,7 @@ class SteeredAttention(MultiheadAttention):
 
     def value_projection(self) -> tuple[Tensor, Tensor | None]:
         """Weight ``W_V`` ``(C, C)`` and bias ``(C,)`` of the value part of the projection."""
-        bias = self.qkv.bias
-        start = -self.embed_dims
-        return self.qkv.weight[start:], None if bias is None else bias[start:]
+        return tuned_parameters(self.qkv, slice(-self.embed_dims, None))
 
 
 class SteeredEncoderLayer(TransformerEncoderLayer):
@@ -133,6 +132,10 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             base, for this route. Defaults to None.
         frozen: Whether the backbone is frozen: no gradients, and eval mode
             whatever :meth:`train` says. Defaults to True.
+        tuning: Method that tunes the frozen backbone itself, alone
+            (``feedback_from=None``) or beside feedback:
+            ``dict(type='toast_mm.LoRA')``, ``BitFit``, ``Partial``, ``SSF``,
+            ``AdaptFormer``, or, alone only, ``VPT``. Defaults to None.
         out_indices: Blocks whose outputs are returned, in ascending order.
             Defaults to -1, the last one.
         **kwargs: Arguments of ``mmpretrain.VisionTransformer``: ``arch``,
@@ -154,6 +157,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
     # The norm of out_type='avg_featmap' belongs to the output, not to a pre-trained ViT.
     new_modules = ('ln2',)
     resized_parameters = ('pos_embed',)
+    lora_targets = ('attn.qkv',)
+    num_prompts = 0  # of VPT, which the stream carries behind the extra tokens
 
     def __init__(
         self,
@@ -168,6 +173,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         lite: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
+        tuning: Mapping[str, Any] | None = None,
         out_indices: Sequence[int] | int = -1,
         **kwargs: Any,
     ) -> None:
@@ -188,7 +194,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
             feedback = LinearFeedback(self.embed_dims, self.route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection, lite)
-        self.steer(topdown, pretuned, frozen)
+        self.steer(topdown, pretuned, frozen, tuning)
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid."""
@@ -218,6 +224,9 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         """Output of a block as ``out_type`` says, the last one through the final norm."""
         if block == self.depth - 1 and self.final_norm:
             stream = self.ln1(stream)
+        if self.num_prompts:
+            extra = self.num_extra_tokens
+            stream = torch.cat((stream[:, :extra], stream[:, extra + self.num_prompts :]), dim=1)
         return self._format_output(stream, context)
 
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:

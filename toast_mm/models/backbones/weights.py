@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
@@ -12,6 +13,8 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor
 
 from toast_mm.checkpoint import CheckpointError, check_fit
+
+from .task_file import RECORD, base_fingerprint
 
 if TYPE_CHECKING:
     from .steering import SteeredBackbone
@@ -64,21 +67,25 @@ def load_base(
 
 
 def demand_coverage(
-    backbone: SteeredBackbone, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    backbone: SteeredBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
     """Hook before any loading: less of the backbone than expected is an error, not a warning.
 
     A checkpoint without a top-down module is one of a plain backbone and welcome; one with a module
-    for another width or route is not. Nor is a deeper one, which would be cut short in silence.
+    for another width or route is not. Nor is a deeper one, which would be cut short in silence. A
+    task file is completed by the base that it names.
     """
-    optional = set(backbone.new_modules)
+    _restore_base(backbone, state_dict, prefix)
     topdown = [name for name in state_dict if name.startswith(f'{prefix}topdown.')]
     if topdown:
         _demand_same_form(backbone, topdown)
-    else:
-        optional.add('topdown')
     own = {prefix + name: tensor for name, tensor in backbone.state_dict().items()}
-    expected = {name: own[name] for name in own if _part(name, prefix) not in optional}
+    expected = {name: own[name] for name in own if backbone.is_base(name[len(prefix) :])}
+    if topdown:
+        expected.update((name, own[name]) for name in own if _part(name, prefix) == 'topdown')
+    added = {name: own[name] for name in own if name[len(prefix) :] in backbone.added}
+    if any(name in state_dict for name in added):
+        expected.update(added)
     check_fit(expected, state_dict, 'backbone')
     parts = {_part(name, prefix) for name in expected}
     surplus = [
@@ -90,6 +97,55 @@ def demand_coverage(
         raise CheckpointError(
             f'the checkpoint holds more than this backbone has: {", ".join(surplus)}'
         )
+
+
+def _restore_base(
+    backbone: SteeredBackbone, state_dict: MutableMapping[str, Tensor], prefix: str
+) -> None:
+    """Complete a task file by the base, which is loaded first if the backbone does not hold it.
+
+    Args:
+        backbone: Is going to take the weights.
+        state_dict: Those of a task file, or of another checkpoint, which stays as it is.
+        prefix: Beginning of the names of the backbone's weights.
+
+    Raises:
+        CheckpointError: The base cannot be read, or is not that of the task file.
+    """
+    content = state_dict.pop(f'{prefix}{RECORD}', None)
+    if content is None:
+        return
+    record = json.loads(bytes(content.cpu().numpy().tolist()))
+    names = [
+        name
+        for name in backbone.state_dict()
+        if backbone.is_base(name) and f'{prefix}{name}' not in state_dict
+    ]
+    if base_fingerprint(backbone, names) != record['fingerprint']:
+        # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
+        sources = backbone.pretrained or record['init_cfg']
+        present = _load_named(backbone, sources, names)
+        if present != record['fingerprint']:
+            where = ', '.join(source['checkpoint'] for source in sources)
+            raise CheckpointError(
+                f'the task file was tuned on the base with fingerprint '
+                f'{record["fingerprint"][:12]}, but {where} has {present[:12]}; name the base '
+                'that it was tuned on by init_cfg'
+            )
+    own = backbone.state_dict()
+    state_dict.update({f'{prefix}{name}': own[name] for name in names})
+
+
+def _load_named(backbone: SteeredBackbone, sources: list[dict], names: list[str]) -> str:
+    """Load a base, and return its fingerprint."""
+    for source in sources:
+        try:
+            load_base(backbone, **source)
+        except (CheckpointError, FileNotFoundError) as error:
+            raise CheckpointError(
+                f'the task file needs its base, which cannot be read: {error}'
+            ) from error
+    return base_fingerprint(backbone, names)
 
 
 def _demand_same_form(backbone: SteeredBackbone, given: Iterable[str]) -> None:

@@ -1,13 +1,18 @@
-"""Weights of a checkpoint as a small safetensors file, without the state of the training.
+"""The release form of a checkpoint: weights as safetensors, without the state of the training.
 
-python tools/model_converters/export_weights.py work_dirs/JOB/epoch_60.pth OUT.safetensors --half
+A task file stays one: it holds what was tuned and names its base. The name ends in the beginning of
+the file's SHA-256, as mm projects publish models.
+
+python tools/misc/publish_model.py work_dirs/JOB/epoch_20.pth JOB.safetensors
 """
 
 from __future__ import annotations
 
 import argparse
-import os.path as osp
+import hashlib
+import os
 import sys
+from pathlib import Path
 
 from mmengine.runner import CheckpointLoader
 
@@ -15,10 +20,10 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.files import WriteError, save_safetensors
 
 
-def export(source: str, target: str, half: bool) -> None:
+def publish(source: str, target: str, half: bool, with_hash: bool) -> None:
     """Write the weights of ``source`` to ``target``, floating point ones in float16 if ``half``.
 
-    What the metadata of a safetensors file say is kept.
+    Names of classes, and what the metadata of a safetensors file say, are kept.
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
@@ -27,10 +32,16 @@ def export(source: str, target: str, half: bool) -> None:
             name: tensor.half() if tensor.is_floating_point() else tensor
             for name, tensor in weights.items()
         }
-    meta = checkpoint.get('meta', {}) if source.endswith('.safetensors') else {}
+    meta = checkpoint.get('meta', {})
+    if not source.endswith('.safetensors'):  # of a training: settings, seed and environment
+        meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
     save_safetensors(weights, target, meta)
-    size = osp.getsize(target) / 2**20
-    print(f'{target}: {len(weights)} tensors, {size:.2f} MiB')
+    path = Path(target)
+    if with_hash:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        path = path.with_name(f'{path.stem}-{digest}{path.suffix}')
+        os.replace(target, path)
+    print(f'{path}: {len(weights)} tensors, {path.stat().st_size / 2**20:.2f} MiB')
 
 
 def main() -> None:
@@ -38,11 +49,14 @@ def main() -> None:
     parser.add_argument('source', help='checkpoint file')
     parser.add_argument('target', help='file to write, ending in .safetensors')
     parser.add_argument('--half', action='store_true', help='store floating point as float16')
+    parser.add_argument(
+        '--no-hash', action='store_true', help='keep the name without the beginning of the hash'
+    )
     args = parser.parse_args()
     if not args.target.endswith('.safetensors'):
         parser.error(f'{args.target} must end in .safetensors')
     try:
-        export(args.source, args.target, args.half)
+        publish(args.source, args.target, args.half, not args.no_hash)
     except (CheckpointError, FileNotFoundError, WriteError) as error:
         sys.exit(str(error))
 

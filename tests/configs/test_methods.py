@@ -1,0 +1,202 @@
+"""Every piece under configs/_base_/methods: trained, saved as a task file, reloaded elsewhere."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from job_files import CONFIGS
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from toast_mm.engine import Runner
+from toast_mm.models import TOASTConvNeXt, TOASTViT
+
+METHODS = sorted(path.stem for path in (CONFIGS / '_base_/methods').glob('*.py'))
+BACKBONES = {
+    'vit': dict(
+        type='toast_mm.TOASTViT',
+        arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32),
+        img_size=32,
+        patch_size=8,
+    ),
+    'convnext': dict(
+        type='toast_mm.TOASTConvNeXt',
+        arch=dict(depths=[1, 1, 1, 1], channels=[4, 4, 8, 16]),
+    ),
+}
+UNFIT = {('convnext', name) for name in ('vpt', 'vpt_shallow', 'adaptformer', 'inca')}
+CASES = [(kind, name) for kind in BACKBONES for name in METHODS if (kind, name) not in UNFIT]
+
+# What trains beside the head, by the ends of names; of a ViT, whose last block is `layers.3`.
+TOPDOWN = r'topdown\..*'
+BIAS = r'(?!topdown).*\.bias'
+TRAINS = {
+    'linear': None,
+    'inca': None,
+    'finetune': r'.*',
+    'toast': TOPDOWN,
+    'toast_early': TOPDOWN,
+    'toast_late': TOPDOWN,
+    'toast_lite': r'topdown\.(selection\..*|feedback\..*\.updates\..*)',
+    'lora': r'.*\.lora_(up|down)\.weight',
+    'toast_lora': rf'({TOPDOWN}|.*\.lora_(up|down)\.weight)',
+    'vpt': r'layers\.\d\.prompts',
+    'vpt_shallow': r'layers\.0\.prompts',
+    'adaptformer': r'.*\.adapter\..*',
+    'ssf': r'.*\.ssf_(scale|shift)',
+    'bitfit': BIAS,
+    'toast_bitfit': rf'({TOPDOWN}|{BIAS})',
+    'partial': r'(layers\.3\.|ln1\.|downsample_layers\.3\.|stages\.3\.|norm3\.).*',
+}
+
+
+@pytest.fixture(scope='module')
+def bases(tmp_path_factory):
+    """A file with weights of each backbone."""
+    folder = tmp_path_factory.mktemp('bases')
+    for kind, cls in (('vit', TOASTViT), ('convnext', TOASTConvNeXt)):
+        torch.manual_seed(0)
+        sizes = {name: value for name, value in BACKBONES[kind].items() if name != 'type'}
+        backbone = cls(**sizes, feedback_from=None)
+        for parameter in backbone.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        torch.save(backbone.state_dict(), folder / f'{kind}.pth')
+    return folder
+
+
+def job(kind, method, bases, folders, folder) -> Path:
+    """A job of ten iterations, whose method is one line."""
+    init_cfg = dict(type='Pretrained', checkpoint=str(bases / f'{kind}.pth'))
+    classifier = 'vit' if kind == 'vit' else 'convnext'
+    path = folder / f'{method}_{kind}.py'
+    path.write_text(f"""
+_base_ = [
+    '{CONFIGS}/_base_/methods/{method}.py',
+    '{CONFIGS}/_base_/models/{classifier}_classifier.py',
+    '{CONFIGS}/_base_/classification_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3),
+    backbone=dict({BACKBONES[kind]}, init_cfg={init_cfg}, **_base_.method),
+    head=dict(num_classes=2, in_channels=16, **_base_.method_head),
+)
+pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='toast_mm.InfiniteSampler'),
+    dataset=dict(type='CustomDataset', data_root='{folders}/train', pipeline=pipeline),
+)
+train_cfg = dict(by_epoch=False, max_iters=10)
+optim_wrapper = dict(
+    constructor='toast_mm.TunedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.1),
+)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10))
+log_level = 'ERROR'
+work_dir = '{folder}/{method}_{kind}'
+""")
+    return path
+
+
+RELOAD = """
+import json, sys
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import load_checkpoint
+import toast_mm
+
+outputs = {}
+for path in sys.argv[1:]:
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    load_checkpoint(model, f'{cfg.work_dir}/iter_10.pth', map_location='cpu', strict=True)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs[path] = model.eval()(images).tolist()
+print(json.dumps(outputs))
+"""
+
+
+def test_one_small_file_per_task(bases, folders, tmp_path, monkeypatch):
+    """Trained for ten steps, written, read by a fresh process that is told of no base."""
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in bases.iterdir()}
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = {}
+    for kind, method in CASES:
+        path = job(kind, method, bases, folders, tmp_path)
+        cfg = Config.fromfile(path)
+        cfg.task_files = method != 'finetune'
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        model = runner.model
+        base = torch.load(bases / f'{kind}.pth')
+        moved = {n for n, t in model.backbone.state_dict().items() if n in base}
+        moved = {n for n in moved if not torch.equal(base[n], model.backbone.state_dict()[n])}
+        tuned = {n for n, p in model.backbone.named_parameters() if p.requires_grad}
+        assert moved <= tuned, method
+        weights = torch.load(f'{cfg.work_dir}/iter_10.pth', weights_only=False)['state_dict']
+        left_out = {n for n in base if f'backbone.{n}' not in weights}
+        assert left_out == (set() if method == 'finetune' else set(base) - tuned), method
+        with torch.no_grad():
+            expected[str(path)] = model.eval()(images)
+    script = [sys.executable, '-c', RELOAD, *expected]
+    printed = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    outputs = json.loads(printed.splitlines()[-1])
+    assert outputs.keys() == expected.keys() and len(outputs) == len(CASES)
+    for path, output in outputs.items():
+        assert torch.equal(torch.tensor(output), expected[path]), path
+    after = {path: hashlib.sha256(path.read_bytes()).digest() for path in bases.iterdir()}
+    assert after == before
+
+
+@pytest.mark.parametrize(('kind', 'method'), CASES)
+def test_what_trains(kind, method, bases, folders, tmp_path):
+    cfg = Config.fromfile(job(kind, method, bases, folders, tmp_path))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    assert all(p.requires_grad for p in model.head.parameters())
+    for name, parameter in model.backbone.named_parameters():
+        pattern = TRAINS[method]
+        trains = pattern is not None and bool(re.fullmatch(pattern, name))
+        assert parameter.requires_grad == trains, name
+
+
+@pytest.mark.parametrize(('kind', 'method'), sorted(UNFIT - {('convnext', 'inca')}))
+def test_what_does_not_fit_says_so(kind, method, bases, folders, tmp_path):
+    cfg = Config.fromfile(job(kind, method, bases, folders, tmp_path))
+    with pytest.raises(ValueError, match=r'VPT adds tokens|AdaptFormer stands beside'):
+        MODELS.build(cfg.model.backbone)
+
+
+@pytest.mark.parametrize('method', sorted(set(METHODS) - {'inca'}))
+def test_with_upernet(method, ade20k):
+    """Four maps for UPerNet, and gradients for all that trains."""
+    cfg = Config.fromfile(CONFIGS / 'ade20k_toast_upernet.py')
+    arguments = Config.fromfile(CONFIGS / f'_base_/methods/{method}.py').method
+    dense = dict(out_type='featmap', out_indices=(0, 1, 2, 3))
+    cfg.model.backbone = dict(BACKBONES['vit'], **dense, **arguments)
+    cfg.model.data_preprocessor.size = (32, 32)
+    cfg.model.decode_head.update(in_channels=[16] * 4, channels=8)
+    cfg.model.auxiliary_head.update(in_channels=16, channels=8)
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.norm_cfg.type = 'BN'
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model).train()
+    features = model.extract_feat(torch.rand(2, 3, 32, 32))
+    assert [f.shape for f in features] == [(2, 16, 4, 4)] * 4
+    total = sum(f.square().sum() for f in features)
+    if method != 'linear':
+        total.backward()
+    for name, parameter in model.backbone.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name

@@ -1,0 +1,182 @@
+"""Checkpoints without the base: what they hold, and that every reader takes them."""
+
+import json
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import load_checkpoint
+from toy_images import SIZES, toy_image
+
+from toast_mm.checkpoint import CheckpointError, load_from_local
+from toast_mm.engine import Runner
+from toast_mm.fingerprint import fingerprint
+from toast_mm.models import TOASTViT
+
+BITFIT = dict(feedback_from=None, tuning=dict(type='toast_mm.BitFit'))
+
+
+@pytest.fixture
+def base(tmp_path) -> str:
+    """A file with the weights of a base."""
+    return save_base(tmp_path / 'base.pth', seed=3)
+
+
+def save_base(path, seed: int) -> str:
+    torch.manual_seed(seed)
+    vit = TOASTViT(**SIZES, feedback_from=None)
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.save(vit.state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def config(steered_config, base, tmp_path):
+    def make(name='run', backbone=None, **changes):
+        init_cfg = dict(type='Pretrained', checkpoint=base)
+        return steered_config(
+            tmp_path / name,
+            backbone=dict(init_cfg=init_cfg) | (backbone or {}),
+            task_files=True,
+            default_hooks__checkpoint__interval=1,
+            **changes,
+        )
+
+    return make
+
+
+def outputs(model):
+    images = torch.stack([toy_image(number) for number in range(3)])
+    with torch.no_grad():
+        return model.eval()(images / 255 - 0.5)[0]
+
+
+def build(cfg, **backbone):
+    """A model as inference tools build it: init_cfg is dropped, no weight is initialised."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(dict(cfg.model, backbone=dict(cfg.model.backbone, **backbone)))
+    return model
+
+
+def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base):
+    cfg = config()
+    trained = run(cfg).model
+    file = str(tmp_path / 'run' / 'iter_3.pth')
+    weights = load_from_local(file)['state_dict']
+    tuned = {n for n, p in trained.named_parameters() if p.requires_grad}
+    assert weights.keys() == tuned | {'backbone.base_record'}
+    record = json.loads(bytes(weights['backbone.base_record'].tolist()))
+    frozen = {n: t for n, t in torch.load(base).items() if n != 'pos_embed'}
+    assert record == dict(
+        fingerprint=fingerprint(frozen), init_cfg=[dict(type='Pretrained', checkpoint=base)]
+    )
+    expected = outputs(trained)
+    for init_cfg in (None, dict(type='Pretrained', checkpoint=base)):
+        model = build(cfg, init_cfg=init_cfg)
+        load_checkpoint(model, file, map_location='cpu', strict=True)
+        assert torch.equal(outputs(model), expected)
+    model.load_state_dict(load_from_local(file)['state_dict'])  # by PyTorch alone
+
+
+def test_tuned_weights_of_the_base_are_in_it(config, run, tmp_path):
+    cfg = config(backbone=BITFIT)
+    trained = run(cfg).model
+    file = str(tmp_path / 'run' / 'iter_3.pth')
+    weights = load_from_local(file)['state_dict']
+    assert all(n.endswith(('.bias', 'base_record')) or n.startswith('head.') for n in weights)
+    model = build(cfg, init_cfg=None)
+    load_checkpoint(model, file, map_location='cpu', strict=True)
+    assert torch.equal(outputs(model), outputs(trained))
+
+
+def test_resumed_equals_uninterrupted(config, run, tmp_path):
+    whole = run(config('whole', train_cfg__max_iters=5)).model
+    run(config('parts', train_cfg__max_iters=2))
+    resumed = run(config('parts', train_cfg__max_iters=5, resume=True)).model
+    for name, parameter in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], parameter), name
+
+
+def test_an_average_leaves_out_the_base_too(config, run, tmp_path):
+    hooks = [dict(type='toast_mm.StepSeedHook'), dict(type='EMAHook', momentum=0.3)]
+    whole = run(config('whole', train_cfg__max_iters=5, custom_hooks=hooks))
+    checkpoint = load_from_local(str(tmp_path / 'whole' / 'iter_5.pth'))
+    names = {f'module.{name}' for name in checkpoint['state_dict']} | {'steps'}
+    assert checkpoint['ema_state_dict'].keys() == names
+    run(config('parts', train_cfg__max_iters=2, custom_hooks=hooks))
+    parts = run(config('parts', train_cfg__max_iters=5, custom_hooks=hooks, resume=True))
+    for name, parameter in whole.model.state_dict().items():
+        assert torch.equal(parts.model.state_dict()[name], parameter), name
+
+
+def test_another_base_is_refused_with_both_fingerprints(config, run, tmp_path, base):
+    cfg = config()
+    run(cfg)
+    file = str(tmp_path / 'run' / 'iter_3.pth')
+    other = save_base(tmp_path / 'other.pth', seed=4)
+    prints = [
+        fingerprint({n: t for n, t in torch.load(path).items() if n != 'pos_embed'})[:12]
+        for path in (base, other)
+    ]
+    model = build(cfg, init_cfg=dict(type='Pretrained', checkpoint=other))
+    with pytest.raises(CheckpointError, match=rf'{prints[0]}, but .*other\.pth has {prints[1]}'):
+        load_checkpoint(model, file, map_location='cpu')
+
+
+def test_a_base_that_is_gone_is_named(config, run, tmp_path, base):
+    cfg = config()
+    run(cfg)
+    (tmp_path / 'base.pth').unlink()
+    with pytest.raises(CheckpointError, match=rf'needs its base, .*{base} does not exist'):
+        load_checkpoint(
+            build(cfg, init_cfg=None), str(tmp_path / 'run' / 'iter_3.pth'), map_location='cpu'
+        )
+
+
+def test_a_task_file_of_another_method_is_refused(config, run, tmp_path):
+    cfg = config()
+    run(cfg)
+    weights = load_from_local(str(tmp_path / 'run' / 'iter_3.pth'))['state_dict']
+    lora = build(cfg, feedback_from=None, tuning=dict(type='toast_mm.LoRA'))
+    with pytest.raises(RuntimeError, match=r'(?s)lora_down.*topdown|topdown.*lora_down'):
+        lora.load_state_dict(weights)
+
+
+def test_it_names_the_base_after_the_base_of_another_run_was_loaded(config, run, tmp_path, base):
+    """A model that holds other weights gets its base back."""
+    cfg = config()
+    trained = run(cfg).model
+    expected = outputs(trained)
+    for parameter in trained.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
+    load_checkpoint(trained, str(tmp_path / 'run' / 'iter_3.pth'), map_location='cpu', strict=True)
+    assert torch.equal(outputs(trained), expected)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'message'),
+    [
+        (dict(init_cfg=None), 'nothing would say where it is'),
+        (dict(feedback_from=None, frozen=False), 'nothing in the backbone is frozen'),
+    ],
+)
+def test_without_a_base_there_is_no_task_file(config, run, backbone, message):
+    with pytest.raises(ValueError, match=message):
+        run(config(backbone=backbone))
+
+
+def test_a_foreign_backbone_does_not_know_its_base(config, run):
+    cfg = config()
+    cfg.model.backbone = dict(type='VisionTransformer', **SIZES)
+    with pytest.raises(ValueError, match='VisionTransformer does not know its base'):
+        run(cfg)
+
+
+def test_it_is_asked_for(config):
+    cfg = config()
+    hooks = [type(hook).__name__ for hook in Runner.from_cfg(cfg).hooks]
+    assert hooks.count('TaskFileHook') == 1
+    cfg.task_files = False
+    cfg.experiment_name = 'without'
+    assert 'TaskFileHook' not in [type(hook).__name__ for hook in Runner.from_cfg(cfg).hooks]

@@ -1,0 +1,263 @@
+"""What all methods have in common: what trains, what does not, saving, loading, merging."""
+
+import copy
+
+import pytest
+import torch
+from conftest import KINDS, plain, scatter, tuned
+from mmpretrain.models import VisionTransformer
+
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.models import TOASTViT
+from toast_mm.models.backbones.folding import fold_state_dict
+
+LORA = dict(type='toast_mm.LoRA', rank=2)
+METHODS = {
+    'lora': LORA,
+    'vpt': dict(type='toast_mm.VPT', num_prompts=3),
+    'vpt shallow': dict(type='toast_mm.VPT', num_prompts=3, deep=False),
+    'adaptformer': dict(type='toast_mm.AdaptFormer', bottleneck=2),
+    'ssf': dict(type='toast_mm.SSF'),
+    'bitfit': dict(type='toast_mm.BitFit'),
+    'partial': dict(type='toast_mm.Partial', blocks=1),
+}
+CASES = [('vit', method) for method in METHODS]
+CASES += [('convnext', method) for method in ('lora', 'ssf', 'bitfit', 'partial')]
+cases = pytest.mark.parametrize(('kind', 'method'), CASES)
+
+# Numbers of parameters, counted by hand from the sizes in conftest.py.
+D, FFN = 24, 32
+BIASES_VIT = D + 3 * (D + 3 * D + D + D + FFN + D) + D  # patches, (ln1 qkv proj ln2 fc1 fc2), ln1
+STAGES = ((6, 1), (8, 2), (8, 1), (12, 1))
+COUNTS = {
+    ('vit', 'lora'): 3 * 2 * (D + 3 * D),
+    ('vit', 'vpt'): 3 * 3 * D,
+    ('vit', 'vpt shallow'): 3 * D,
+    ('vit', 'adaptformer'): 3 * (D * 2 + 2 + 2 * D + D),
+    ('vit', 'ssf'): 2 * BIASES_VIT,  # one scale and one shift for every output, as there are biases
+    ('vit', 'bitfit'): BIASES_VIT,
+    ('vit', 'partial'): (2 * D) * 2  # norms of the block
+    + (D * 3 * D + 3 * D) + (D * D + D) + (D * FFN + FFN) + (FFN * D + D) + 2 * D,
+    ('convnext', 'lora'): sum(n * 2 * 2 * (c + 4 * c) for c, n in STAGES),
+    ('convnext', 'bitfit'): (6 + 6) + (6 + 8) + (8 + 8) + (8 + 12)  # norms, convolutions
+    + sum(n * (c + c + 4 * c + c) for c, n in STAGES) + 12,
+    ('convnext', 'partial'): 2 * 8 + (8 * 12 * 4 + 12)
+    + (12 * 49 + 12) + 2 * 12 + (12 * 48 + 48) + (48 * 12 + 12) + 12 + 2 * 12,
+}  # fmt: skip
+COUNTS['convnext', 'ssf'] = 2 * COUNTS['convnext', 'bitfit']
+
+NAMES = {
+    'lora': ('.lora_down.weight', '.lora_up.weight'),
+    'vpt': ('.prompts',),
+    'vpt shallow': ('.prompts',),
+    'adaptformer': ('.adapter.0.weight', '.adapter.0.bias', '.adapter.3.weight', '.adapter.3.bias'),
+    'ssf': ('.ssf_scale', '.ssf_shift'),
+    'bitfit': ('.bias',),
+}
+
+
+def step(backbone, optimizer, image):
+    optimizer.zero_grad()
+    backbone(image)[-1].square().sum().backward()
+    optimizer.step()
+
+
+@cases
+def test_exactly_what_is_intended_trains(kind, method):
+    backbone = tuned(kind, METHODS[method])
+    training = {n: p.numel() for n, p in backbone.named_parameters() if p.requires_grad}
+    assert sum(training.values()) == COUNTS[kind, method]
+    if method == 'partial':
+        last = ('layers.2.', 'ln1.') if kind == 'vit' else ('downsample_layers.3.', 'stages.3.')
+        assert all(name.startswith((*last, 'norm3.')) for name in training)
+    else:
+        assert all(name.endswith(NAMES[method]) for name in training)
+        assert {n for n, _ in backbone.named_parameters() if n.endswith(NAMES[method])} == set(
+            training
+        )
+
+
+@cases
+def test_what_is_frozen_stays_bit_identical(kind, method, image):
+    backbone = tuned(kind, METHODS[method]).train()
+    before = copy.deepcopy(backbone.state_dict())
+    training = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=0.01, weight_decay=0.1)
+    for _ in range(10):
+        step(backbone, optimizer, image)
+    after = backbone.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed <= training
+    # A bias in front of a norm without it (of the keys, before softmax) may have no gradient.
+    assert len(changed) >= 0.9 * len(training)
+
+
+@cases
+def test_names_of_the_backbone_stay(kind, method, image):
+    """Its own checkpoint loads, and what the method computes is in the checkpoint."""
+    backbone = tuned(kind, METHODS[method])
+    own = plain(kind).state_dict()
+    assert own.keys() <= backbone.state_dict().keys()
+    other = scatter(copy.deepcopy(backbone), seed=1)
+    assert not torch.allclose(other(image)[0], backbone(image)[0])
+    other.load_state_dict(backbone.state_dict())
+    assert torch.equal(other(image)[0], backbone(image)[0])
+    keys = other.load_state_dict(own, strict=False)
+    added = backbone.state_dict().keys() - own.keys()
+    assert set(keys.missing_keys) == added and not keys.unexpected_keys
+
+
+@cases
+def test_incomplete_checkpoints_are_refused(kind, method):
+    backbone = tuned(kind, METHODS[method])
+    state = backbone.state_dict()
+    state.pop(next(name for name in state if name.endswith('weight')))
+    with pytest.raises(CheckpointError, match=r'missing: .*weight'):
+        backbone.load_state_dict(state, strict=False)
+    added = [name for name in backbone.state_dict() if backbone.is_base(name) is False]
+    if added:
+        state = backbone.state_dict()
+        state.pop(added[0])
+        if len(added) > 1:
+            with pytest.raises(CheckpointError, match=f'missing: {added[0]}'):
+                backbone.load_state_dict(state, strict=False)
+        with pytest.raises(CheckpointError, match=f'holds more than this backbone has: {added[0]}'):
+            tuned(kind, None).load_state_dict(backbone.state_dict(), strict=False)
+
+
+@pytest.mark.parametrize(('kind', 'method'), [(k, m) for k, m in CASES if m in ('lora', 'ssf')])
+def test_merged_it_is_a_plain_backbone(kind, method, image):
+    backbone = tuned(kind, METHODS[method])
+    expected = backbone(image)[0]
+    assert not torch.allclose(expected, plain(kind)(image)[0])
+    assert backbone.merge() is backbone and not backbone.training
+    torch.testing.assert_close(backbone(image)[0], expected)
+    parent = plain(kind)
+    parent.load_state_dict(backbone.state_dict())
+    torch.testing.assert_close(parent(image)[0], expected)
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert {type(m) for m in backbone.modules()} == {type(m) for m in tuned(kind, None).modules()}
+    with pytest.raises(ValueError, match='no method added anything'):
+        backbone.merge()
+
+
+@pytest.mark.parametrize(
+    ('method', 'message'),
+    [
+        ('vpt', 'PromptedEncoderLayer cannot be merged'),
+        ('adaptformer', 'AdaptedFFN cannot be merged'),
+        ('bitfit', 'no method added anything'),
+        ('partial', 'no method added anything'),
+    ],
+)
+def test_what_cannot_be_merged_says_so(method, message):
+    with pytest.raises(ValueError, match=message):
+        tuned('vit', METHODS[method]).merge()
+
+
+@pytest.mark.parametrize('method', ['lora', 'adaptformer'])
+def test_they_start_as_the_backbone(method, image):
+    """After init_weights, in which the backbone's initialisers reach the added layers first."""
+    backbone = TOASTViT(**KINDS['vit'][2], feedback_from=None, tuning=METHODS[method])
+    backbone.init_weights()
+    untuned = VisionTransformer(**KINDS['vit'][2])
+    untuned.load_state_dict(
+        {name: tensor for name, tensor in backbone.state_dict().items() if backbone.is_base(name)}
+    )
+    assert torch.equal(backbone(image.float())[0], untuned(image.float())[0])
+
+
+@cases
+def test_copies_are_independent(kind, method, image):
+    """An EMA copies models: its parameters must be its own."""
+    backbone = tuned(kind, METHODS[method])
+    twin = copy.deepcopy(backbone)
+    assert torch.equal(twin(image)[0], backbone(image)[0])
+    scatter(backbone, seed=1)
+    assert not torch.allclose(twin(image)[0], backbone(image)[0])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind):
+    for tuning, acts in ((None, False), (LORA, True)):
+        backbone = tuned(kind, tuning, drop_path_rate=0.5).train()
+        modes = {m.training for m in backbone.modules() if type(m).__name__ == 'DropPath'}
+        assert modes == {acts}
+
+
+@pytest.mark.parametrize('method', ['lora', 'ssf', 'bitfit', 'adaptformer', 'partial'])
+def test_beside_feedback_it_acts_in_both_passes(method, image):
+    """Equal to feedback on the backbone that the method makes."""
+    backbone = tuned('vit', METHODS[method], feedback_from='last', out_type='raw')
+    training = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    assert any(n.startswith('topdown.') for n in training)
+    assert any(not n.startswith('topdown.') for n in training)
+    with backbone.tracing() as trace:
+        expected = backbone(image)[0]
+    alone = tuned('vit', METHODS[method], out_type='raw')
+    state = {n: t for n, t in backbone.state_dict().items() if not n.startswith('topdown.')}
+    alone.load_state_dict(state)
+    torch.testing.assert_close(trace.z, alone(image)[0])  # the first pass, read out
+    if method in ('lora', 'ssf'):
+        merged = tuned('vit', None, feedback_from='last', out_type='raw')
+        weights = alone.merge().state_dict()
+        topdown = {n: t for n, t in backbone.state_dict().items() if n.startswith('topdown.')}
+        merged.load_state_dict({**weights, **topdown})
+        torch.testing.assert_close(merged(image)[0], expected)
+
+
+def test_feedback_with_lora_on_a_convnext(image):
+    backbone = tuned('convnext', LORA, feedback_from='last')
+    expected = backbone(image)[0]
+    assert not torch.allclose(expected, tuned('convnext', None, feedback_from='last')(image)[0])
+    torch.testing.assert_close(backbone.merge()(image)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'tuning', 'arguments', 'message'),
+    [
+        ('convnext', METHODS['vpt'], {}, 'VPT adds tokens, which TOASTConvNeXt has not'),
+        ('convnext', METHODS['adaptformer'], {}, 'AdaptFormer stands beside the feed-forward'),
+        ('vit', METHODS['vpt'], dict(feedback_from='last'), 'VPT and feedback do not go together'),
+        ('vit', LORA, dict(frozen=False), 'frozen=False tunes everything, and tuning='),
+        ('vit', dict(type='toast_mm.Partial', blocks=4), {}, r'blocks=4 of Partial must be 1\.\.3'),
+        ('vit', dict(type='toast_mm.Partial', blocks=0), {}, r'blocks=0 of Partial must be 1\.\.3'),
+        ('vit', dict(type='toast_mm.VPT', num_prompts=0), {}, 'num_prompts=0 must be at least 1'),
+        ('vit', dict(type='toast_mm.LoRA', rank=0), {}, 'rank=0 of LoRA must be at least 1'),
+        (
+            'vit',
+            dict(type='toast_mm.AdaptFormer', bottleneck=0),
+            {},
+            'bottleneck=0 of AdaptFormer must be at least 1',
+        ),
+        (
+            'vit',
+            dict(type='toast_mm.LoRA', targets=('qkw',)),
+            {},
+            r"'qkw' matches no Linear layer of TOASTViT; there are: layers\.\*\.attn\.qkv, "
+            r'layers\.\*\.attn\.proj, ',
+        ),
+        (
+            'convnext',
+            dict(type='toast_mm.LoRA', targets=r'stages\..*\.depthwise_conv'),
+            {},
+            r'there are: stages\.\*\.\*\.pointwise_conv1, stages\.\*\.\*\.pointwise_conv2$',
+        ),
+        ('vit', dict(type='toast_mm.Lora'), {}, 'toast_mm.Lora is not in'),
+    ],
+)
+def test_what_does_not_fit_says_so(kind, tuning, arguments, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        tuned(kind, tuning, **arguments)
+
+
+@pytest.mark.parametrize('method', ['lora', 'ssf', 'adaptformer'])
+def test_folding_takes_the_tuned_values(method, image):
+    """In memory and in a checkpoint."""
+    backbone = tuned('vit', METHODS[method], feedback_from='last')
+    expected, state = backbone(image)[0], fold_state_dict(backbone.state_dict())
+    torch.testing.assert_close(backbone.fold()(image)[0], expected)
+    other = tuned('vit', METHODS[method], feedback_from='last')
+    other.load_state_dict(state)
+    assert other.folded
+    torch.testing.assert_close(other(image)[0], expected)

@@ -1,0 +1,53 @@
+"""Checkpoints of a few megabytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from toast_mm.engine.model import unwrap
+from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
+from toast_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TaskFileHook(Hook):
+    """Leave the frozen base out of checkpoints: they hold what is tuned, the head and buffers.
+
+    In place of the base they hold its fingerprint and where ``init_cfg`` finds
+    it, and are loaded as any checkpoint is, by whatever tool. On another base
+    they are refused. Configs ask for this by ``task_files=True``.
+
+    Raises:
+        ValueError: The backbone is none of toast_mm's, nothing in it is
+            frozen, or ``init_cfg`` names no base.
+    """
+
+    priority = 'LOWEST'  # behind those who put weights into the checkpoint
+
+    def before_train(self, runner: Runner) -> None:
+        """Note the base, which does not change from here on."""
+        backbone = unwrap(runner.model).backbone
+        if not isinstance(backbone, SteeredBackbone):
+            raise ValueError(
+                f'TaskFileHook: {type(backbone).__name__} does not know its base; use '
+                'toast_mm.TOASTViT or toast_mm.TOASTConvNeXt, with feedback_from=None for no '
+                'feedback'
+            )
+        self._names = frozen_base(backbone)
+        if not self._names:
+            raise ValueError(
+                'TaskFileHook: nothing in the backbone is frozen, so that a task file would be the '
+                'whole model; leave out task_files'
+            )
+        self._record = make_record(backbone)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Replace the base by its record; also in the average of an EMA."""
+        leave_out_base(checkpoint['state_dict'], self._names, self._record, 'backbone.')
+        average = checkpoint.get('ema_state_dict')
+        if average is not None:
+            leave_out_base(average, self._names, self._record, 'module.backbone.')

@@ -1,0 +1,67 @@
+"""Checkpoints without the frozen base, which they name and by whose fingerprint they know it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from toast_mm.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from .steering import SteeredBackbone
+
+# Among the weights, since these reach a model by whatever way a checkpoint is loaded.
+RECORD = 'base_record'
+
+
+def frozen_base(backbone: SteeredBackbone) -> list[str]:
+    """Names of the weights that the base brings, and that no training changes."""
+    return [
+        name
+        for name, parameter in backbone.named_parameters()
+        if backbone.is_base(name) and not parameter.requires_grad
+    ]
+
+
+def make_record(backbone: SteeredBackbone) -> Tensor:
+    """Where the base comes from and its fingerprint, as JSON in bytes.
+
+    Raises:
+        ValueError: ``init_cfg`` names no base.
+    """
+    if not backbone.pretrained:
+        raise ValueError(
+            'a task file leaves out the base, and nothing would say where it is: name it by '
+            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+        )
+    record = {
+        'fingerprint': base_fingerprint(backbone, frozen_base(backbone)),
+        'init_cfg': backbone.pretrained,
+    }
+    return torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
+
+
+def leave_out_base(
+    state_dict: MutableMapping[str, Tensor], names: Iterable[str], record: Tensor, prefix: str
+) -> None:
+    """Replace the weights of the base in a checkpoint by its record."""
+    for name in names:
+        state_dict.pop(f'{prefix}{name}')
+    state_dict[f'{prefix}{RECORD}'] = record
+
+
+def is_task_file(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint leaves out the base."""
+    return any(name.split('.')[-1] == RECORD for name in state_dict)
+
+
+def base_fingerprint(backbone: SteeredBackbone, names: Iterable[str]) -> str:
+    """Fingerprint of weights of the base; those that are resized to the image are no part of it."""
+    own = backbone.state_dict()
+    return fingerprint(
+        {name: own[name] for name in names if name not in backbone.resized_parameters}
+    )

@@ -1,0 +1,197 @@
+"""InCA: a cross-attention adapter on an activation of a frozen backbone, torch only.
+
+Dukler et al., `Your representations are in the network: composable and parallel adaptation for
+large scale models <https://arxiv.org/abs/2303.04105>`_.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CrossAttention(nn.Module):
+    """Learned queries that attend to the tokens of an image, and a norm: ``LN(attention)``.
+
+    Keys and values have no bias: the softmax would drop that of the keys, and that of the values
+    would be one of the output projection.
+
+    Args:
+        in_channels: Channels C of the tokens.
+        embed_dims: Width d of the queries and of what comes out.
+        num_heads: Number h of attention heads.
+        norm_eps: Epsilon of the norm.
+
+    Raises:
+        ValueError: The heads do not divide the width.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, num_heads: int, norm_eps: float) -> None:
+        super().__init__()
+        if embed_dims % num_heads:
+            raise ValueError(
+                f'num_heads={num_heads} of the cross attention must divide its width, '
+                f'embed_dims={embed_dims}'
+            )
+        self.num_heads = num_heads
+        self.query = nn.Linear(embed_dims, embed_dims)
+        self.key = nn.Linear(in_channels, embed_dims, bias=False)
+        self.value = nn.Linear(in_channels, embed_dims, bias=False)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.norm = nn.LayerNorm(embed_dims, norm_eps)
+        for layer in (self.query, self.key, self.value, self.proj):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Queries ``(Q, d)`` and normed tokens ``(B, N, C)`` to ``(B, Q, d)``."""
+        query = self.query(queries).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
+        few = self.num_heads * len(queries) <= queries.shape[-1]
+        attend = self._attend_by_few if few else self._attend
+        return self.norm(self.proj(attend(query, tokens)))
+
+    def _attend(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Projected queries ``(h, Q, d / h)`` to ``(B, Q, d)``, before the output projection."""
+        key, value = (
+            layer(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for layer in (self.key, self.value)
+        )
+        query = query.expand(len(tokens), -1, -1, -1)
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+    def _attend_by_few(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """The same for few queries, where projecting them is less work than projecting all tokens.
+
+        ``<q, W_K x> = <W_K^T q, x>``, and ``sum_n a_n W_V x_n = W_V sum_n a_n x_n``.
+        """
+        key, value = (
+            layer.weight.unflatten(0, (self.num_heads, -1)) for layer in (self.key, self.value)
+        )
+        asked = (query @ key).flatten(0, 1).expand(len(tokens), -1, -1)  # (B, h * Q, C)
+        scale = query.shape[-1] ** -0.5
+        out = F.scaled_dot_product_attention(asked, tokens, tokens, scale=scale)
+        out = out.unflatten(1, (self.num_heads, -1))
+        return torch.einsum('bhqc,hdc->bqhd', out, value).flatten(2)
+
+
+class ClassQueries(nn.Module):
+    """Queries of some classes, and what reads out each of them: ``<w_c, v_c> + b_c``.
+
+    Args:
+        num_classes: Number K of classes.
+        embed_dims: Width d of the queries.
+        init_std: Standard deviation of queries and weights at the start.
+    """
+
+    def __init__(self, num_classes: int, embed_dims: int, init_std: float) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(init_std * torch.randn(num_classes, embed_dims))
+        self.weight = nn.Parameter(init_std * torch.randn(num_classes, embed_dims))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+
+class CrossAttentionAdapter(nn.Module):
+    """From the activation of one layer to logits, by cross attention: an InCA adapter.
+
+    ``x = LN(activation)``, ``v = CrossAttention(queries, x)``, and then
+
+    - InCA: ``logits = W v + b``, with the mean of v over the queries;
+    - Open-InCA (``per_class=True``), one query per class: ``logits_c = <w_c, v_c> + b_c``.
+
+    No class of Open-InCA depends on the queries of another, so that classes can be added to a
+    trained adapter: ``old_classes=n`` freezes all that the adapter of the first n classes consists
+    of, and tunes the queries and the read-out of the others. The checkpoint of the former adapter
+    fits by name, with the new classes' ``classes.<i>`` missing in it (``strict=False``).
+
+    The sources leave open what several queries are made into (here the mean), heads, widths,
+    initialisation, and whether queries are normed (here they are not).
+
+    Args:
+        in_channels: Channels C of the activation.
+        num_classes: Number K of classes, old ones included.
+        num_queries: Number of queries of the plain form. Defaults to 1.
+        per_class: Whether this is Open-InCA. Defaults to False.
+        old_classes: Number of first classes that are frozen; a sequence if they came in several
+            steps, the number of each. Open-InCA only. Defaults to 0.
+        embed_dims: Width d of queries and attention. Defaults to None, that of the activation.
+        num_heads: Number of attention heads. Defaults to 8.
+        norm_eps: Epsilon of the norms. Defaults to 1e-6.
+        init_std: Standard deviation of queries and read-out at the start; projections start from
+            Xavier's uniform distribution. Defaults to 0.02, at which attention starts as a mean.
+
+    Raises:
+        ValueError: Arguments of one form are given to the other, old classes leave no new one, or
+            the heads do not divide the width.
+
+    Example:
+        >>> CrossAttentionAdapter(768, num_classes=100)(torch.rand(2, 197, 768)).shape
+        torch.Size([2, 100])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_queries: int = 1,
+        per_class: bool = False,
+        old_classes: int | Sequence[int] = 0,
+        embed_dims: int | None = None,
+        num_heads: int = 8,
+        norm_eps: float = 1e-6,
+        init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        if num_queries < 1 or (per_class and num_queries != 1):
+            raise ValueError(
+                f'num_queries={num_queries} must be at least 1, and left at 1 with per_class=True, '
+                'where every class has its query'
+            )
+        if old_classes and not per_class:
+            raise ValueError(
+                f'old_classes={old_classes} needs per_class=True: without queries of their own, '
+                'classes cannot be added to a trained adapter'
+            )
+        embed_dims = embed_dims or in_channels
+        self.norm = nn.LayerNorm(in_channels, norm_eps)
+        self.attention = CrossAttention(in_channels, embed_dims, num_heads, norm_eps)
+        self.per_class = per_class
+        if per_class:
+            steps = _class_steps(num_classes, old_classes)
+            # By the step in which they came: names stay as they are when others are added.
+            self.classes = nn.ModuleList(ClassQueries(n, embed_dims, init_std) for n in steps)
+            if len(steps) > 1:
+                self.requires_grad_(False)
+                self.classes[-1].requires_grad_(True)
+        else:
+            self.queries = nn.Parameter(init_std * torch.randn(num_queries, embed_dims))
+            self.read_out = nn.Linear(embed_dims, num_classes)
+            nn.init.normal_(self.read_out.weight, std=init_std)
+            nn.init.zeros_(self.read_out.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Activation ``(B, N, C)`` to logits ``(B, K)``."""
+        tokens = self.norm(tokens)
+        if not self.per_class:
+            return self.read_out(self.attention(self.queries, tokens).mean(1))
+        queries, weight, bias = (
+            torch.cat([getattr(step, name) for step in self.classes])
+            for name in ('queries', 'weight', 'bias')
+        )
+        return (self.attention(queries, tokens) * weight).sum(-1) + bias
+
+
+def _class_steps(num_classes: int, old_classes: int | Sequence[int]) -> list[int]:
+    """Number of classes of every step in which they came, the last one new."""
+    old = [old_classes] if isinstance(old_classes, int) else list(old_classes)
+    old = [] if old == [0] else old
+    steps = [*old, num_classes - sum(old)]
+    if min(steps) < 1:
+        raise ValueError(
+            f'old_classes={old_classes} must be positive numbers that leave some of '
+            f'num_classes={num_classes} to be trained: it counts old and new classes'
+        )
+    return steps

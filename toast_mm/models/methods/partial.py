@@ -1,0 +1,51 @@
+"""Tuning parameters that the backbone already has: its last blocks, or its biases."""
+
+from __future__ import annotations
+
+from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.tuning import TuningMethod
+from toast_mm.registry import MODELS
+
+from .targets import base_modules
+
+
+@MODELS.register_module()
+class Partial(TuningMethod):
+    """The last blocks of a ViT (stages of a ConvNeXt), and the norm behind them.
+
+    Args:
+        blocks: Number of blocks. Defaults to 1.
+    """
+
+    def __init__(self, blocks: int = 1) -> None:
+        self.blocks = blocks
+
+    def attach(self, backbone: SteeredBackbone) -> None:
+        """Wake the blocks.
+
+        Raises:
+            ValueError: The backbone has fewer.
+        """
+        if not 1 <= self.blocks <= backbone.depth:
+            raise ValueError(
+                f'blocks={self.blocks} of Partial must be 1..{backbone.depth}, of as many blocks '
+                f'this {type(backbone).__name__} consists'
+            )
+        for block in range(backbone.depth - self.blocks, backbone.depth):
+            for module in backbone.block_modules(block):
+                module.requires_grad_(True)
+
+
+@MODELS.register_module()
+class BitFit(TuningMethod):
+    """All biases, those of the norms included.
+
+    Ben Zaken et al., `BitFit <https://arxiv.org/abs/2106.10199>`_.
+    """
+
+    def attach(self, backbone: SteeredBackbone) -> None:
+        """Wake the biases."""
+        for _, module in base_modules(backbone):
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == 'bias':
+                    parameter.requires_grad_(True)

@@ -1,0 +1,50 @@
+"""Finding the layers of a backbone that a method is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from toast_mm.models.backbones.steering import SteeredBackbone
+
+
+def base_modules(backbone: SteeredBackbone) -> Iterator[tuple[str, nn.Module]]:
+    """Names and modules of the pre-trained backbone, without top-down module and new norms."""
+    left_out = ('topdown', *backbone.new_modules)
+    for name, module in backbone.named_modules():
+        if name and name.split('.')[0] not in left_out:
+            yield name, module
+
+
+def find_layers(
+    backbone: SteeredBackbone, targets: str | Sequence[str], kind: type[nn.Module]
+) -> dict[str, nn.Module]:
+    """Layers of a kind by name, chosen as in ``peft``.
+
+    Args:
+        backbone: Where to look.
+        targets: A regular expression that matches whole names, or a sequence of their last parts:
+            ``('attn.qkv',)``.
+        kind: Class of the layers.
+
+    Raises:
+        ValueError: A target matches no layer; lists what would match.
+    """
+    layers = {name: module for name, module in base_modules(backbone) if isinstance(module, kind)}
+    patterns = [targets] if isinstance(targets, str) else list(targets)
+    found: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        if isinstance(targets, str):
+            names = [name for name in layers if re.fullmatch(pattern, name)]
+        else:
+            names = [name for name in layers if f'.{name}'.endswith(f'.{pattern}')]
+        if not names:
+            there = dict.fromkeys(re.sub(r'\.\d+(?=\.)', '.*', name) for name in layers)
+            raise ValueError(
+                f'targets={targets!r}: {pattern!r} matches no {kind.__name__} layer of '
+                f'{type(backbone).__name__}; there are: {", ".join(there) or "none"}'
+            )
+        found.update((name, layers[name]) for name in names)
+    return found

@@ -1,0 +1,87 @@
+"""VPT: learned tokens beside those of the image.
+
+Jia et al., `Visual Prompt Tuning <https://arxiv.org/abs/2203.12119>`_.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.toast_vit import SteeredEncoderLayer, TOASTViT
+from toast_mm.models.backbones.tuning import TunedLayer, TuningMethod
+from toast_mm.registry import MODELS
+
+
+class PromptedEncoderLayer(TunedLayer, SteeredEncoderLayer):
+    """Encoder layer that puts prompts behind the extra tokens, in place of former ones."""
+
+    prompts: nn.Parameter  # (p, C)
+    bound: float  # of the uniform distribution that prompts start from
+    extra_tokens: int
+    replaced: int  # number of prompts that come with the stream
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        """Tokens ``(B, N, C)``, with former prompts, to tokens with prompts."""
+        prompts = self.prompts.to(x.dtype).expand(len(x), -1, -1)
+        before, behind = x[:, : self.extra_tokens], x[:, self.extra_tokens + self.replaced :]
+        return super().forward(torch.cat((before, prompts, behind), dim=1), *args)
+
+    def reset_tuning(self) -> None:
+        """As the projection of patches would be initialised."""
+        nn.init.uniform_(self.prompts, -self.bound, self.bound)
+
+
+@MODELS.register_module()
+class VPT(TuningMethod):
+    """Prompts: learned tokens that every block attends to and no output contains.
+
+    They carry no position embedding and start from U(+-sqrt(6 / (3 P^2 + C))) for patches of P x P.
+
+    Args:
+        num_prompts: Number p of prompts. Defaults to 100.
+        deep: Whether every block gets prompts of its own in place of what became of those before
+            (VPT-deep); otherwise those of the first block go through all (VPT-shallow). Defaults
+            to True.
+
+    Raises:
+        ValueError: There is no prompt.
+    """
+
+    def __init__(self, num_prompts: int = 100, deep: bool = True) -> None:
+        if num_prompts < 1:
+            raise ValueError(f'num_prompts={num_prompts} must be at least 1')
+        self.num_prompts = num_prompts
+        self.deep = deep
+
+    def attach(self, backbone: SteeredBackbone) -> None:
+        """Give the blocks their prompts.
+
+        Raises:
+            ValueError: The backbone has no tokens, or a top-down module, whose signals are for the
+                tokens of the image.
+        """
+        if not isinstance(backbone, TOASTViT):
+            raise ValueError(
+                f'VPT adds tokens, which {type(backbone).__name__} has not; it fits '
+                'toast_mm.TOASTViT'
+            )
+        if backbone.topdown is not None:
+            raise ValueError(
+                'VPT and feedback do not go together, since the signals are for the tokens of the '
+                'image; choose feedback_from=None, or LoRA or BitFit beside feedback'
+            )
+        channels = backbone.embed_dims
+        patch = prod(backbone.img_size) // prod(backbone.patch_resolution)
+        for block, layer in enumerate(backbone.layers if self.deep else backbone.layers[:1]):
+            layer.__class__ = PromptedEncoderLayer
+            layer.prompts = nn.Parameter(torch.empty(self.num_prompts, channels))
+            layer.bound = (6 / (3 * patch + channels)) ** 0.5
+            layer.extra_tokens = backbone.num_extra_tokens
+            layer.replaced = self.num_prompts if block else 0
+            layer.reset_tuning()
+        backbone.num_prompts = self.num_prompts
