@@ -2,6 +2,6 @@
 
 _base_ = './linear.py'
 
-# The job adds toast_mm.BestLayerHook, and validates by toast_mm.LayerAccuracy.
 method = dict(out_type='raw', out_indices=[-4, -3, -2, -1])
-method_head = dict(type='toast_mm.InCAHead', num_layers=4)
+# The best layer in place of all: predict='best', toast_mm.BestLayerHook, toast_mm.LayerAccuracy.
+method_head = dict(type='toast_mm.InCAHead', num_layers=4, predict='ensemble')

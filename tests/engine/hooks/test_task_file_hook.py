@@ -69,7 +69,9 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
     record = json.loads(bytes(weights['backbone.base_record'].tolist()))
     frozen = {n: t for n, t in torch.load(base).items() if n != 'pos_embed'}
     assert record == dict(
-        fingerprint=fingerprint(frozen), init_cfg=[dict(type='Pretrained', checkpoint=base)]
+        fingerprint=fingerprint(frozen),
+        init_cfg=[dict(type='Pretrained', checkpoint=base)],
+        pretuned=None,
     )
     expected = outputs(trained)
     for init_cfg in (None, dict(type='Pretrained', checkpoint=base)):
@@ -77,6 +79,26 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
         load_checkpoint(model, file, map_location='cpu', strict=True)
         assert torch.equal(outputs(model), expected)
     model.load_state_dict(load_from_local(file)['state_dict'])  # by PyTorch alone
+
+
+def test_a_pretuned_path_that_stays_frozen_is_left_out_too(config, run, tmp_path):
+    """TOAST-Lite: updates, selection and head; the rest is found by the record."""
+    run(config('pretune', custom_hooks=[dict(type='toast_mm.PretunedHook')]))
+    pretuned = str(tmp_path / 'pretune' / 'topdown.safetensors')
+    cfg = config(backbone=dict(lite=dict(rank=2), pretuned=pretuned))
+    trained = run(cfg).model
+    file = str(tmp_path / 'run' / 'iter_3.pth')
+    names = {n.removeprefix('backbone.topdown.') for n in load_from_local(file)['state_dict']}
+    assert all(
+        n.startswith(('head.', 'selection.', 'backbone.base_')) or '.updates.' in n for n in names
+    )
+    for changes in (dict(), dict(init_cfg=None, pretuned=None)):
+        model = build(cfg, **changes)
+        load_checkpoint(model, file, map_location='cpu', strict=True)
+        assert torch.equal(outputs(model), outputs(trained))
+    (tmp_path / 'pretune' / 'topdown.safetensors').unlink()
+    with pytest.raises(CheckpointError, match=r'needs its base, .*topdown\.safetensors does not'):
+        load_checkpoint(build(cfg), file, map_location='cpu', strict=True)
 
 
 def test_tuned_weights_of_the_base_are_in_it(config, run, tmp_path):

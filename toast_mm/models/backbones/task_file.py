@@ -19,16 +19,24 @@ RECORD = 'base_record'
 
 
 def frozen_base(backbone: SteeredBackbone) -> list[str]:
-    """Names of the weights that the base brings, and that no training changes."""
+    """Names of the weights that the base brings, and that no training changes.
+
+    A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base.
+    """
     return [
         name
         for name, parameter in backbone.named_parameters()
-        if backbone.is_base(name) and not parameter.requires_grad
+        if not parameter.requires_grad and (backbone.is_base(name) or is_pretuned(backbone, name))
     ]
 
 
+def is_pretuned(backbone: SteeredBackbone, name: str) -> bool:
+    """Whether ``pretuned`` brings a weight of this name."""
+    return bool(backbone.pretuned) and name.startswith('topdown.') and '.updates.' not in name
+
+
 def make_record(backbone: SteeredBackbone) -> Tensor:
-    """Where the base comes from and its fingerprint, as JSON in bytes.
+    """Where base and pre-tuned module come from, and their fingerprint, as JSON in bytes.
 
     Raises:
         ValueError: ``init_cfg`` names no base.
@@ -41,6 +49,7 @@ def make_record(backbone: SteeredBackbone) -> Tensor:
     record = {
         'fingerprint': base_fingerprint(backbone, frozen_base(backbone)),
         'init_cfg': backbone.pretrained,
+        'pretuned': backbone.pretuned,
     }
     return torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from toast_mm.checkpoint import CheckpointError, check_fit
 
-from .task_file import RECORD, base_fingerprint
+from .pretuned import load_pretuned
+from .task_file import RECORD, base_fingerprint, is_pretuned
 
 if TYPE_CHECKING:
     from .steering import SteeredBackbone
@@ -116,36 +117,36 @@ def _restore_base(
     if content is None:
         return
     record = json.loads(bytes(content.cpu().numpy().tolist()))
+    # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
+    sources = backbone.pretrained or record['init_cfg']
+    backbone.pretuned = backbone.pretuned or record['pretuned']
     names = [
         name
         for name in backbone.state_dict()
-        if backbone.is_base(name) and f'{prefix}{name}' not in state_dict
+        if (backbone.is_base(name) or is_pretuned(backbone, name))
+        and f'{prefix}{name}' not in state_dict
     ]
     if base_fingerprint(backbone, names) != record['fingerprint']:
-        # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
-        sources = backbone.pretrained or record['init_cfg']
-        present = _load_named(backbone, sources, names)
-        if present != record['fingerprint']:
-            where = ', '.join(source['checkpoint'] for source in sources)
-            raise CheckpointError(
-                f'the task file was tuned on the base with fingerprint '
-                f'{record["fingerprint"][:12]}, but {where} has {present[:12]}; name the base '
-                'that it was tuned on by init_cfg'
-            )
-    own = backbone.state_dict()
-    state_dict.update({f'{prefix}{name}': own[name] for name in names})
-
-
-def _load_named(backbone: SteeredBackbone, sources: list[dict], names: list[str]) -> str:
-    """Load a base, and return its fingerprint."""
-    for source in sources:
         try:
-            load_base(backbone, **source)
+            for source in sources:
+                load_base(backbone, **source)
+            if backbone.pretuned:
+                load_pretuned(backbone, backbone.pretuned)
         except (CheckpointError, FileNotFoundError) as error:
             raise CheckpointError(
                 f'the task file needs its base, which cannot be read: {error}'
             ) from error
-    return base_fingerprint(backbone, names)
+        present = base_fingerprint(backbone, names)
+        if present != record['fingerprint']:
+            files = [source['checkpoint'] for source in sources]
+            files += [backbone.pretuned] if backbone.pretuned else []
+            raise CheckpointError(
+                f'the task file was tuned on the base with fingerprint '
+                f'{record["fingerprint"][:12]}, but {" with ".join(files)} has {present[:12]}; '
+                'name the base that it was tuned on by init_cfg'
+            )
+    own = backbone.state_dict()
+    state_dict.update({f'{prefix}{name}': own[name] for name in names})
 
 
 def _demand_same_form(backbone: SteeredBackbone, given: Iterable[str]) -> None:

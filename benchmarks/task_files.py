@@ -1,0 +1,91 @@
+"""Size of a task on ViT-B/16 with 200 classes, by every method of configs/_base_/methods.
+
+Prints a table in Markdown: tuned parameters, and the file that publish_model.py makes of a task
+file, in float32 and with --half.
+
+    python benchmarks/task_files.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import ProgressBar
+from torch import Tensor
+
+import toast_mm  # noqa: F401  registers the parts
+from toast_mm.files import save_safetensors
+from toast_mm.models import TOASTViT
+from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
+
+METHODS = Path('configs/_base_/methods')
+CLASSES = 200
+
+
+def build(method: str, base: str) -> torch.nn.Module:
+    """A classifier that tunes by a method."""
+    cfg = Config.fromfile(METHODS / f'{method}.py')
+    init_cfg = dict(type='Pretrained', checkpoint=base)
+    # Not loaded here; but named, the frozen path of TOAST-Lite counts as the base.
+    pretuned = 'topdown.safetensors' if 'lite' in cfg['method'] else None
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='toast_mm.TOASTViT',
+            arch='deit-base',
+            init_cfg=init_cfg,
+            pretuned=pretuned,
+            **cfg['method'],
+        ),
+        head={
+            'type': 'VisionTransformerClsHead',
+            'num_classes': CLASSES,
+            'in_channels': 768,
+            **cfg['method_head'],
+        },
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(model)
+
+
+def size(weights: dict[str, Tensor], folder: str, half: bool) -> float:
+    """MiB of a file with these weights."""
+    if half:
+        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
+    path = f'{folder}/task.safetensors'
+    save_safetensors(weights, path, {})
+    return Path(path).stat().st_size / 2**20
+
+
+def main() -> None:
+    methods = sorted(path.stem for path in METHODS.glob('*.py'))
+    rows = []
+    progress = ProgressBar(len(methods))
+    with tempfile.TemporaryDirectory() as folder:
+        base = f'{folder}/base.pth'
+        torch.save(TOASTViT(arch='deit-base', feedback_from=None).state_dict(), base)
+        for method in methods:
+            model = build(method, base)
+            backbone = model.backbone
+            tuned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            weights = dict(model.state_dict())
+            names = frozen_base(backbone)
+            if names:
+                leave_out_base(weights, names, make_record(backbone), 'backbone.')
+            sizes = [size(weights, folder, half) for half in (False, True)]
+            rows.append((tuned, method, *sizes))
+            progress.update()
+    total = sum(p.numel() for p in TOASTViT(arch='deit-base', feedback_from=None).parameters())
+    print('\n\n| method | tuned, head included | of the backbone | float32 MiB | float16 MiB |')
+    print('|---|---|---|---|---|')
+    for tuned, method, single, half in sorted(rows):
+        share = f'{tuned / total:.1%}'
+        print(f'| `{method}` | {tuned / 1e6:.2f}M | {share} | {single:.1f} | {half:.1f} |')
+
+
+if __name__ == '__main__':
+    main()
