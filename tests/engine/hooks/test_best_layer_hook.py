@@ -169,11 +169,12 @@ def test_a_resumed_training_is_as_an_uninterrupted_one(job, run, script, tmp_pat
 
 
 def test_beside_an_average_of_the_weights(job, run, script, tmp_path):
-    """Whose buffers EMAHook saves in place of those of the model."""
-    script([50, 70, 70, 60], [0, 1, 0, 0])
+    """Whose buffers, those of the last step, EMAHook saves in place of those of the model."""
+    script([50, 70, 70, 60], [80, 10, 10, 10], [0, 1, 0, 0])
     hooks = dict(type='EMAHook'), dict(type='toast_mm.BestLayerHook')
-    run(job(*hooks, train_cfg__max_epochs=2))
-    assert [saved(tmp_path / 'work', f'epoch_{epoch}.pth') for epoch in (1, 2)] == [1, 1]
+    run(job(*hooks, default_hooks__checkpoint__save_best='accuracy/layer0/top1'))
+    assert [saved(tmp_path / 'work', f'epoch_{epoch}.pth') for epoch in (1, 2, 3)] == [1, 0, 1]
+    assert saved(tmp_path / 'work', 'best_accuracy_layer0_top1_epoch_2.pth') == 0
 
 
 def test_a_wrapped_model(job, run, script, tmp_path, one_process_group):

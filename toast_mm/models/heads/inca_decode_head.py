@@ -163,7 +163,7 @@ class InCADecodeHead(BaseDecodeHead):
         Those of the ensemble are logarithms of its scores.
         """
         logits = self.layer_logits(inputs)
-        if self.prediction != 'ensemble':
+        if isinstance(self.prediction, int):
             return logits[self.prediction]
         size = max((layer.shape[-2:] for layer in logits), key=prod)
         scores = [

@@ -134,7 +134,7 @@ class InCAHead(ClsHead):
         """Logits of all layers to those of the prediction."""
         if self.prediction == 'ensemble':
             return logits.log_softmax(-1).logsumexp(0) - log(self.num_layers)
-        return logits[self.best_layer if self.prediction == 'best' else self.prediction]
+        return logits[self.prediction if isinstance(self.prediction, int) else self.best_layer]
 
     def _to_tokens(self, layer: int, feat: Tensor) -> Tensor:
         tokens = feat.flatten(2).transpose(1, 2) if feat.ndim == 4 else feat

@@ -1,0 +1,190 @@
+"""Several tasks at once: the predictions of each alone, in fewer passes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.structures import DataSample
+
+from toast_mm.apis import MultiTask
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.models import TOASTViT
+
+DEPTH, CLASSES = 4, 3
+SIZES = dict(
+    arch=dict(embed_dims=16, num_layers=DEPTH, num_heads=2, feedforward_channels=32),
+    img_size=32,
+    patch_size=8,
+)
+METHODS = {
+    'last': dict(feedback_from='last'),
+    'other': dict(feedback_from='last'),
+    'third': dict(feedback_from='last'),
+    'early': dict(feedback_from='middle'),
+    'late': dict(feedback_from='last', feedback_to='middle'),
+    'head': dict(feedback_from=None),
+    'lora': dict(feedback_from=None, tuning=dict(type='toast_mm.LoRA')),
+    'bitfit': dict(feedback_from='last', tuning=dict(type='toast_mm.BitFit')),
+}
+
+
+def config(mean=127.5, **backbone) -> Config:
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='ImageClassifier',
+                backbone=dict(type='toast_mm.TOASTViT', **SIZES, **backbone),
+                head=dict(type='VisionTransformerClsHead', num_classes=CLASSES, in_channels=16),
+                data_preprocessor=dict(mean=[mean] * 3, std=[127.5] * 3, to_rgb=True),
+            ),
+        )
+    )
+
+
+def save(path: Path, cfg: Config, seed: int, base_seed: int = 0) -> str:
+    """A trained model: the base is that of its seed, all else is drawn by another."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    for number, offset in ((base_seed, 0), (seed, 100)):
+        torch.manual_seed(number + offset)
+        for name, parameter in model.named_parameters():
+            inner = name.removeprefix('backbone.')
+            base = inner != name and model.backbone.is_base(inner)
+            if base != bool(offset):
+                torch.nn.init.normal_(parameter, std=0.3)
+    meta = dict(dataset_meta=dict(classes=[f'{seed}{c}' for c in range(CLASSES)]))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return str(path)
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    """Tasks of these methods."""
+
+    def load(*names):
+        tasks = MultiTask()
+        for name in names:
+            cfg = config(**METHODS[name])
+            seed = list(METHODS).index(name)
+            tasks.add(name, cfg, save(tmp_path / f'{name}.pth', cfg, seed))
+        return tasks
+
+    return load
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (2, 3, 32, 32), generator=generator)
+    return dict(inputs=list(images.to(torch.uint8)), data_samples=[DataSample(), DataSample()])
+
+
+def count_blocks(tasks):
+    """Numbers of calls of encoder layers, from here on."""
+    calls = []
+    layers = {id(layer): layer for model in tasks.values() for layer in model.backbone.layers}
+    for layer in layers.values():
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ('names', 'blocks'),
+    [
+        (('last', 'other'), 3 * DEPTH),  # 1 + T passes
+        (('last', 'other', 'third'), 4 * DEPTH),
+        (('last', 'early', 'late', 'head'), DEPTH + DEPTH + DEPTH + DEPTH // 2),
+        (('head', 'early'), DEPTH + DEPTH),
+        (('last', 'lora', 'bitfit'), 2 * DEPTH + DEPTH + 2 * DEPTH),  # two that tune the base
+    ],
+)
+def test_several_at_once_predict_as_each_alone(tasks, names, blocks):
+    together = tasks(*names)
+    alone = {name: tasks(name)[name].test_step(batch()) for name in names}
+    calls = count_blocks(together)
+    predictions = together(batch())
+    assert len(calls) == blocks
+    assert list(predictions) == list(names)
+    scores = []
+    for name in names:
+        for one, other in zip(predictions[name], alone[name], strict=True):
+            assert torch.equal(one.pred_score, other.pred_score)
+            scores.append(one.pred_score)
+    assert len({tuple(score.tolist()) for score in scores}) == len(scores)
+
+
+def test_one_by_name(tasks):
+    both = tasks('last', 'other')
+    expected = both['other'].test_step(batch())
+    calls = count_blocks(both)
+    (predictions,) = both(batch(), ['other']).items()
+    assert predictions[0] == 'other' and len(calls) == 2 * DEPTH
+    assert torch.equal(predictions[1][0].pred_score, expected[0].pred_score)
+    assert both['other'].dataset_meta['classes'] == ['10', '11', '12']
+    with pytest.raises(KeyError, match="there is no task 'birds'; there are: last, other"):
+        both(batch(), ['birds'])
+
+
+def test_the_base_is_in_memory_once(tasks):
+    together = tasks('last', 'early', 'bitfit')
+    own = [dict(model.backbone.named_parameters()) for model in together.values()]
+    for name, parameter in own[0].items():
+        if not name.startswith('topdown.'):
+            assert own[1][name] is parameter
+            assert (own[2][name] is parameter) == (not name.endswith('.bias'))
+
+
+def test_the_next_images_have_a_first_pass_of_their_own(tasks):
+    together = tasks('last', 'early')
+    first = together(batch())
+    other = batch()
+    other['inputs'] = [255 - image for image in other['inputs']]
+    second = together(other)
+    expected = tasks('early')['early'].test_step(dict(other))
+    assert torch.equal(second['early'][0].pred_score, expected[0].pred_score)
+    assert not torch.equal(second['early'][0].pred_score, first['early'][0].pred_score)
+
+
+def test_what_does_not_fit_says_so(tasks, tmp_path):
+    present = tasks('last')
+    cfg = config(feedback_from='middle')
+    file = save(tmp_path / 'early.pth', cfg, seed=1)
+    with pytest.raises(ValueError, match="there is a task 'last' already"):
+        present.add('last', cfg, file)
+    foreign = save(tmp_path / 'foreign.pth', cfg, seed=1, base_seed=5)
+    with pytest.raises(ValueError, match="'new' was tuned on another backbone than task 'last'"):
+        present.add('new', cfg, foreign)
+    with pytest.raises(ValueError, match=r"'new' prepares images by mean=\[0.0, 0.0, 0.0\], and"):
+        present.add('new', config(mean=0.0, feedback_from='middle'), file)
+    with pytest.raises((CheckpointError, RuntimeError), match='topdown'):
+        present.add('new', config(feedback_from='last'), file)
+    plain = config()
+    plain.model.backbone = dict(type='VisionTransformer', **SIZES)
+    with pytest.raises(ValueError, match='VisionTransformer cannot share its first pass'):
+        present.add('new', plain, file)
+    assert list(present) == ['last']
+
+
+def test_task_files(tasks, tmp_path):
+    """A base on disk, and files that name it."""
+    from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
+
+    torch.manual_seed(0)
+    backbone = TOASTViT(**SIZES, feedback_from=None)
+    torch.save(backbone.state_dict(), tmp_path / 'base.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'base.pth'))
+    together = MultiTask()
+    for name in ('last', 'early'):
+        cfg = config(**METHODS[name], init_cfg=init_cfg)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(cfg.model)
+        model.init_weights()
+        weights = dict(model.state_dict())
+        names = frozen_base(model.backbone)
+        leave_out_base(weights, names, make_record(model.backbone), 'backbone.')
+        torch.save(dict(state_dict=weights), tmp_path / f'{name}.pth')
+        together.add(name, cfg, str(tmp_path / f'{name}.pth'))
+        expected = model.eval().test_step(batch())[0].pred_score
+        assert torch.equal(together[name].test_step(batch())[0].pred_score, expected)

@@ -1,0 +1,184 @@
+"""Several tasks on one frozen backbone: its weights and its first pass are there once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import load_checkpoint
+from torch import Tensor, nn
+
+from toast_mm.models.backbones.first_pass import FirstPass
+from toast_mm.models.backbones.steering import SteeredBackbone
+
+
+class MultiTask(Mapping[str, nn.Module]):
+    """Classifiers and segmentors by name that share a frozen backbone.
+
+    Tasks whose first pass is that of the plain backbone (TOAST by any route,
+    a head alone, InCA) take it from each other: T tasks cost 1 + T passes
+    where T models cost 2 T, and a head alone costs nothing but itself. A task
+    that tunes the backbone itself (LoRA, BitFit and the others) runs as it
+    would alone. Weights of the base are in memory once.
+
+    Args:
+        device: Device of all tasks. Defaults to ``'cpu'``.
+
+    Example:
+        >>> tasks = MultiTask()
+        >>> tasks.add('birds', 'configs/birds.py', 'birds.safetensors')
+        >>> tasks.add('cars', 'configs/cars.py', 'cars.safetensors')
+        >>> tasks(batch)['birds'][0].pred_label      # both, the first pass computed once
+        >>> tasks['cars'].test_step(batch)           # one of them
+    """
+
+    def __init__(self, device: str = 'cpu') -> None:
+        self.device = device
+        self._models: dict[str, nn.Module] = {}
+        self._configs: dict[str, Config] = {}
+
+    def add(self, name: str, config: str | Config, checkpoint: str) -> None:
+        """Load a task.
+
+        Args:
+            name: Name of the task.
+            config: Config of its training.
+            checkpoint: Task file, or a checkpoint of the whole model.
+
+        Raises:
+            ValueError: The name is taken, the backbone is none of toast_mm's, has another base, or
+                sees images that are prepared in another way.
+            CheckpointError: The checkpoint does not fit the config.
+        """
+        if name in self._models:
+            raise ValueError(f'there is a task {name!r} already: give this one another name')
+        cfg = Config.fromfile(config) if not isinstance(config, Config) else config
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            model = MODELS.build(cfg.model)
+        if not isinstance(model.backbone, SteeredBackbone):
+            raise ValueError(
+                f'task {name!r}: {type(model.backbone).__name__} cannot share its first pass; '
+                'use toast_mm.TOASTViT or toast_mm.TOASTConvNeXt'
+            )
+        meta = load_checkpoint(model, checkpoint, map_location='cpu', strict=True).get('meta', {})
+        model.dataset_meta = meta.get('dataset_meta', {})
+        for other, present in self._models.items():
+            self._demand_same_images(name, cfg, other)
+            _share_base(name, model.backbone, other, present.backbone)
+        self._models[name] = model.to(self.device).eval()
+        self._configs[name] = cfg
+
+    @torch.no_grad()
+    def __call__(
+        self, batch: Mapping[str, Any], names: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """Predictions of several tasks for the same images.
+
+        Args:
+            batch: ``inputs`` and ``data_samples`` as the pipeline of any of the tasks gives them.
+            names: Names of the tasks. Defaults to all.
+
+        Returns:
+            What ``test_step`` of each model returns, by name.
+
+        Raises:
+            KeyError: There is no task of a name.
+        """
+        models = {name: self[name] for name in (self if names is None else names)}
+        sharing = {name: m for name, m in models.items() if shares_first_pass(m.backbone)}
+        predictions = {}
+        if len(sharing) > 1:
+            some = next(iter(sharing.values()))
+            images = some.data_preprocessor(dict(batch), False)['inputs']
+            streams = _first_streams(images, [model.backbone for model in sharing.values()])
+        for name, model in models.items():
+            if len(sharing) > 1 and name in sharing:
+                model.backbone.provide(_select(model.backbone, streams))
+            samples = copy.deepcopy(batch['data_samples'])  # models write into them
+            predictions[name] = model.test_step({**batch, 'data_samples': samples})
+        return predictions
+
+    def __getitem__(self, name: str) -> nn.Module:
+        """The model of a task."""
+        if name not in self._models:
+            raise KeyError(f'there is no task {name!r}; there are: {", ".join(self) or "none"}')
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def _demand_same_images(self, name: str, cfg: Config, other: str) -> None:
+        for key in ('mean', 'std', 'to_rgb', 'bgr_to_rgb'):
+            values = [
+                (c.model.get('data_preprocessor') or c.get('data_preprocessor') or {}).get(key)
+                for c in (cfg, self._configs[other])
+            ]
+            if values[0] != values[1]:
+                raise ValueError(
+                    f'task {name!r} prepares images by {key}={values[0]}, and task {other!r} by '
+                    f'{values[1]}: tasks that share a first pass must see the same images'
+                )
+
+
+def shares_first_pass(backbone: SteeredBackbone) -> bool:
+    """Whether the first pass is that of the plain backbone: nothing in it is tuned."""
+    return backbone.frozen and not backbone.tuned
+
+
+def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPass:
+    """The stream after every block, as far as any of the backbones needs it."""
+    deepest = max(backbones, key=_depth_of_first_pass)
+    stream, context = deepest.embed(images)
+    first = FirstPass({-1: stream}, context=context)
+    for block in range(_depth_of_first_pass(deepest)):
+        first.sizes[block] = stream.shape[-2:]
+        stream = first.streams[block] = deepest.run_block(block, stream)
+    return first
+
+
+def _depth_of_first_pass(backbone: SteeredBackbone) -> int:
+    if backbone.topdown is None:
+        return backbone.out_indices[-1] + 1
+    return backbone.route.feedback_from
+
+
+def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
+    """What one backbone takes of the streams: as they are, or as its outputs without feedback."""
+    if backbone.topdown is not None:
+        sizes = {block: first.sizes[block] for block in backbone.route.receivers}
+        return FirstPass(dict(first.streams), sizes, first.context)
+    return FirstPass(
+        {
+            block: backbone.format_output(block, first.streams[block], first.context)
+            for block in backbone.out_indices
+        }
+    )
+
+
+def _share_base(name: str, backbone: SteeredBackbone, other: str, present: SteeredBackbone) -> None:
+    """Let a backbone hold the base of another where both have the same.
+
+    Raises:
+        ValueError: Both leave their base as it is, and it is not the same.
+    """
+    own = dict(present.named_parameters())
+    for full_name, parameter in list(backbone.named_parameters()):
+        if not backbone.is_base(full_name) or parameter.requires_grad:
+            continue
+        twin = own.get(full_name)
+        if twin is None or twin.requires_grad:
+            continue
+        if twin.shape != parameter.shape or not torch.equal(twin.cpu(), parameter):
+            raise ValueError(
+                f'task {name!r} was tuned on another backbone than task {other!r}: '
+                f'{full_name} differs'
+            )
+        path, _, attribute = full_name.rpartition('.')
+        setattr(backbone.get_submodule(path), attribute, twin)

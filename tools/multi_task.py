@@ -1,0 +1,127 @@
+"""Predict several tasks for the same images; the first pass of the backbone is computed once.
+
+Prints a table of classes and scores. Of segmentors, label maps are written, and the table has the
+classes of the largest areas.
+
+Example:
+    python tools/multi_task.py pictures/*.jpg \
+        --task birds configs/birds.py birds.safetensors --task cars configs/cars.py cars.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+import sys
+from pathlib import Path
+
+import numpy as np
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
+from mmengine.utils import track_iter_progress
+from PIL import Image
+from prettytable import PrettyTable
+
+from toast_mm.apis import MultiTask
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.engine.cli import is_file
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument(
+        '--task',
+        nargs=3,
+        action='append',
+        required=True,
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='a task; once for every one',
+    )
+    parser.add_argument('--device', default='cpu', help='device; default: cpu')
+    parser.add_argument(
+        '--out-dir', default='work_dirs/multi_task', help='folder of label maps of segmentors'
+    )
+    args = parser.parse_args()
+    names = [name for name, _, _ in args.task]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        parser.error(f'--task {repeated.pop()} is there twice: every task needs a name of its own')
+    for _, config, checkpoint in args.task:
+        if not osp.isfile(config):
+            parser.error(f'config file {config} does not exist')
+        if not is_file(checkpoint):
+            parser.error(f'checkpoint {checkpoint} does not exist')
+    if missing := [image for image in args.images if not osp.isfile(image)]:
+        parser.error(f'image {missing[0]} does not exist')
+    return args
+
+
+def common_pipeline(configs: dict[str, Config]) -> Compose:
+    """The transforms of the tests, without annotations.
+
+    Raises:
+        ValueError: The tasks do not agree.
+    """
+    steps = {}
+    for name, cfg in configs.items():
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        steps[name] = [step for step in pipeline if step['type'] != 'LoadAnnotations']
+    first, *others = steps
+    for other in others:
+        if steps[other] != steps[first]:
+            raise ValueError(
+                f'tasks {first!r} and {other!r} prepare images by other transforms: '
+                f'{steps[first]} and {steps[other]}; tasks that share a first pass must see the '
+                'same images'
+            )
+    with DefaultScope.overwrite_default_scope(configs[first].default_scope):
+        return Compose(steps[first])
+
+
+def describe(result: BaseDataElement, classes: list[str], label_map: Path) -> str:
+    """A prediction in a few words."""
+    if 'pred_sem_seg' not in result:
+        label = int(result.pred_label)
+        return f'{class_name(classes, label)} ({result.pred_score.max():.2f})'
+    labels = result.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+    label_map.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels).save(label_map)
+    areas = np.bincount(labels.ravel()) / labels.size
+    largest = areas.argsort()[::-1][:3]
+    return ', '.join(f'{class_name(classes, c)} {areas[c]:.0%}' for c in largest if areas[c])
+
+
+def class_name(classes: list[str], label: int) -> str:
+    return classes[label] if label < len(classes) else str(label)
+
+
+def main() -> None:
+    args = parse_args()
+    tasks = MultiTask(args.device)
+    configs = {name: Config.fromfile(config) for name, config, _ in args.task}
+    try:
+        for name, _, checkpoint in args.task:
+            tasks.add(name, configs[name], checkpoint)
+        pipeline = common_pipeline(configs)
+    except (ValueError, CheckpointError, RuntimeError) as error:
+        sys.exit(' '.join(str(error).split()))
+    table = PrettyTable(['image', *tasks], align='l')
+    for image in track_iter_progress(args.images):
+        results = tasks(pseudo_collate([pipeline(dict(img_path=image))]))
+        words = [
+            describe(
+                results[name][0],
+                tasks[name].dataset_meta.get('classes', []),
+                Path(args.out_dir) / name / f'{Path(image).stem}.png',
+            )
+            for name in tasks
+        ]
+        table.add_row([image, *words])
+    print(f'\n{table}')
+
+
+if __name__ == '__main__':
+    main()
