@@ -22,17 +22,17 @@ from statistics import median
 from typing import Any
 
 import torch
-from mmengine.registry import DefaultScope
 from mmpretrain.models import VisionTransformer
-from mmpretrain.models.peft import LoRAModel
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.toast_vit import SteeredAttention
+from toast_mm.models.heads import CrossAttentionAdapter
 
 CLASSES, PROMPTS, RANK = 200, 100, 4
+INCA = 'InCA, last 4 layers'
 ROUTES = {
     'last': dict(feedback_from='last', feedback_to='first'),
     'early': dict(feedback_from='middle', feedback_to='first'),
@@ -47,24 +47,6 @@ class PublishedAttention(SteeredAttention):
         return self.qkv(signal).chunk(3, dim=-1)[2]
 
 
-class PromptedViT(VisionTransformer):
-    """VPT-deep: every layer gets prompts of its own after the class token."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.requires_grad_(False)
-        self.prompts = nn.Parameter(torch.randn(self.num_layers, PROMPTS, self.embed_dims))
-
-    def forward(self, image: Tensor) -> tuple[Tensor]:
-        x, _ = self.patch_embed(image)
-        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
-        token, patches = x[:, :1], x[:, 1:]
-        for layer, prompts in zip(self.layers, self.prompts, strict=True):
-            x = layer(torch.cat([token, prompts.expand(x.shape[0], -1, -1), patches], dim=1))
-            token, patches = x[:, :1], x[:, 1 + PROMPTS :]
-        return (self.ln1(x)[:, 0],)
-
-
 def published(**kwargs: Any) -> nn.Module:
     backbone = TOASTViT(**kwargs)
     for layer in backbone.layers:
@@ -72,10 +54,10 @@ def published(**kwargs: Any) -> nn.Module:
     return backbone
 
 
-def lora(**kwargs: Any) -> nn.Module:
-    module = dict(type='VisionTransformer', **kwargs)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return LoRAModel(module, alpha=1, rank=RANK, targets=[dict(type='.*qkv')])
+def tuning(method: str, **arguments: Any) -> Callable[..., nn.Module]:
+    """A frozen backbone that a method tunes."""
+    cfg = dict(type=f'toast_mm.{method}', **arguments)
+    return lambda **kw: TOASTViT(feedback_from=None, tuning=cfg, **kw)
 
 
 def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
@@ -85,8 +67,11 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
         'plain': lambda **kw: TOASTViT(feedback_from=None, **kw),
         'linear': lambda **kw: TOASTViT(feedback_from=None, **kw),
         'full fine-tuning': lambda **kw: TOASTViT(feedback_from=None, frozen=False, **kw),
-        f'LoRA, rank {RANK}': lora,
-        f'VPT-deep, {PROMPTS} prompts': PromptedViT,
+        f'LoRA, rank {RANK}': tuning('LoRA', rank=RANK),
+        f'VPT-deep, {PROMPTS} prompts': tuning('VPT', num_prompts=PROMPTS),
+        INCA: lambda **kw: TOASTViT(
+            feedback_from=None, out_type='raw', out_indices=[-4, -3, -2, -1], **kw
+        ),
         f'TOAST as published, {route}': lambda **kw: published(**way, **kw),
     }
     for name, other in ROUTES.items():
@@ -97,16 +82,18 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
 
 
 class Classifier(nn.Module):
-    """A backbone and a linear head."""
+    """A backbone and a linear head; of InCA, an adapter on every output."""
 
-    def __init__(self, backbone: nn.Module, dim: int) -> None:
+    def __init__(self, row: str, backbone: nn.Module, dim: int) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, nn.Linear(dim, CLASSES)
-        self.tunable = not getattr(backbone, 'folded', False)
-        self.head.requires_grad_(self.tunable)
+        self.backbone = backbone
+        adapters = [CrossAttentionAdapter(dim, CLASSES) for _ in backbone.out_indices]
+        self.heads = nn.ModuleList(adapters if row == INCA else [nn.Linear(dim, CLASSES)])
+        self.tunable = not backbone.folded
+        self.heads.requires_grad_(self.tunable)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.backbone(image)[-1])
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [head(out) for head, out in zip(self.heads, self.backbone(image), strict=True)]
 
 
 @dataclass
@@ -127,7 +114,7 @@ class Cost:
 def build(row: str, args: argparse.Namespace) -> Classifier:
     backbone = methods(args.route)[row](arch=args.arch, img_size=args.img_size)
     dim = VisionTransformer.arch_zoo[args.arch]['embed_dims']
-    return Classifier(backbone, dim)
+    return Classifier(row, backbone, dim)
 
 
 def forward(model: nn.Module, images: Tensor) -> None:
@@ -138,7 +125,7 @@ def forward(model: nn.Module, images: Tensor) -> None:
 def step(model: Classifier, images: Tensor) -> None:
     model.train()
     labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
-    nn.functional.cross_entropy(model(images), labels).backward()
+    sum(nn.functional.cross_entropy(logits, labels) for logits in model(images)).backward()
     model.zero_grad()
 
 

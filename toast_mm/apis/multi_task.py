@@ -39,7 +39,6 @@ class MultiTask(Mapping[str, nn.Module]):
     def __init__(self, device: str = 'cpu') -> None:
         self.device = device
         self._models: dict[str, nn.Module] = {}
-        self._configs: dict[str, Config] = {}
 
     def add(self, name: str, config: str | Config, checkpoint: str) -> None:
         """Load a task.
@@ -50,27 +49,29 @@ class MultiTask(Mapping[str, nn.Module]):
             checkpoint: Task file, or a checkpoint of the whole model.
 
         Raises:
-            ValueError: The name is taken, the backbone is none of toast_mm's, has another base, or
-                sees images that are prepared in another way.
+            ValueError: See :meth:`add_model`.
             CheckpointError: The checkpoint does not fit the config.
         """
-        if name in self._models:
-            raise ValueError(f'there is a task {name!r} already: give this one another name')
         cfg = Config.fromfile(config) if not isinstance(config, Config) else config
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             model = MODELS.build(cfg.model)
-        if not isinstance(model.backbone, SteeredBackbone):
-            raise ValueError(
-                f'task {name!r}: {type(model.backbone).__name__} cannot share its first pass; '
-                'use toast_mm.TOASTViT or toast_mm.TOASTConvNeXt'
-            )
+        self._demand_possible(name, model)
         meta = load_checkpoint(model, checkpoint, map_location='cpu', strict=True).get('meta', {})
         model.dataset_meta = meta.get('dataset_meta', {})
+        self.add_model(name, model)
+
+    def add_model(self, name: str, model: nn.Module) -> None:
+        """Add a task by its model.
+
+        Raises:
+            ValueError: The name is taken, the backbone is none of toast_mm's, has another base, or
+                sees images that are prepared in another way.
+        """
+        self._demand_possible(name, model)
         for other, present in self._models.items():
-            self._demand_same_images(name, cfg, other)
+            _demand_same_images(name, model.data_preprocessor, other, present.data_preprocessor)
             _share_base(name, model.backbone, other, present.backbone)
         self._models[name] = model.to(self.device).eval()
-        self._configs[name] = cfg
 
     @torch.no_grad()
     def __call__(
@@ -98,8 +99,10 @@ class MultiTask(Mapping[str, nn.Module]):
         for name, model in models.items():
             if len(sharing) > 1 and name in sharing:
                 model.backbone.provide(_select(model.backbone, streams))
-            samples = copy.deepcopy(batch['data_samples'])  # models write into them
-            predictions[name] = model.test_step({**batch, 'data_samples': samples})
+            own = dict(batch)
+            if 'data_samples' in own:  # models write into them
+                own['data_samples'] = copy.deepcopy(own['data_samples'])
+            predictions[name] = model.test_step(own)
         return predictions
 
     def __getitem__(self, name: str) -> nn.Module:
@@ -114,17 +117,14 @@ class MultiTask(Mapping[str, nn.Module]):
     def __len__(self) -> int:
         return len(self._models)
 
-    def _demand_same_images(self, name: str, cfg: Config, other: str) -> None:
-        for key in ('mean', 'std', 'to_rgb', 'bgr_to_rgb'):
-            values = [
-                (c.model.get('data_preprocessor') or c.get('data_preprocessor') or {}).get(key)
-                for c in (cfg, self._configs[other])
-            ]
-            if values[0] != values[1]:
-                raise ValueError(
-                    f'task {name!r} prepares images by {key}={values[0]}, and task {other!r} by '
-                    f'{values[1]}: tasks that share a first pass must see the same images'
-                )
+    def _demand_possible(self, name: str, model: nn.Module) -> None:
+        if name in self._models:
+            raise ValueError(f'there is a task {name!r} already: give this one another name')
+        if not isinstance(model.backbone, SteeredBackbone):
+            raise ValueError(
+                f'task {name!r}: {type(model.backbone).__name__} cannot share its first pass; '
+                'use toast_mm.TOASTViT or toast_mm.TOASTConvNeXt'
+            )
 
 
 def shares_first_pass(backbone: SteeredBackbone) -> bool:
@@ -182,3 +182,21 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
             )
         path, _, attribute = full_name.rpartition('.')
         setattr(backbone.get_submodule(path), attribute, twin)
+
+
+def _demand_same_images(name: str, preprocessor: nn.Module, other: str, present: nn.Module) -> None:
+    for key, value in _normalisation(preprocessor).items():
+        expected = _normalisation(present)[key]
+        if value != expected:
+            raise ValueError(
+                f'task {name!r} prepares images by {key}={value}, and task {other!r} by '
+                f'{expected}: tasks that share a first pass must see the same images'
+            )
+
+
+def _normalisation(preprocessor: nn.Module) -> dict[str, Any]:
+    """What mmpretrain's and mmseg's preprocessors do to values, by one name for both."""
+    order = getattr(preprocessor, 'to_rgb', getattr(preprocessor, 'channel_conversion', False))
+    values = {key: getattr(preprocessor, key, None) for key in ('mean', 'std')}
+    values = {key: v if v is None else v.flatten().tolist() for key, v in values.items()}
+    return dict(**values, to_rgb=bool(order))
