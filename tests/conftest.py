@@ -1,5 +1,6 @@
 """Data sets in the layouts and encodings of the real ones, on images made here."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,11 @@ def folders(tmp_path_factory) -> Path:
                 image, _ = scene(rng, [0, label + 1], (40, 40))
                 save(image, root / split / f'class_{label}' / f'{label}_{index}.png')
     return root
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""mmseg's inference API on a config of this project."""
+"""Inference APIs of mmseg and mmpretrain on configs of this project."""
 
 from pathlib import Path
 
@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
+from mmpretrain import ImageClassificationInferencer
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 
 import toast_mm  # noqa: F401  registers the parts
+from toast_mm.files import save_safetensors
+from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
 
 CONFIG = 'configs/camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py'
+CLASSIFIER = 'configs/cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py'
 
 
 # mmseg's inferencer builds a visualizer without a folder when nothing is to be written.
@@ -26,6 +31,57 @@ def test_mmseg_api(camvid, tmp_path):
     meta = dict(dataset_meta=dict(cfg.metainfo))
     torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
 
+    check(cfg, checkpoint, camvid)
+
+
+@pytest.mark.filterwarnings('ignore:Failed to add')
+def test_mmseg_api_on_a_task_file(camvid, tmp_path):
+    """It finds its base by itself: these tools drop init_cfg."""
+    cfg = Config.fromfile(Path(__file__).parents[1] / CONFIG)
+    cfg.model.decode_head.norm_cfg.type = cfg.model.auxiliary_head.norm_cfg.type = 'BN'
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    checkpoint = save_task_file(model, tmp_path, dict(cfg.metainfo))
+    expected = check(cfg, checkpoint, camvid)
+    image = str(next((camvid / 'JPEGImages').iterdir()))
+    model.cfg = cfg
+    np.testing.assert_array_equal(inference_model(model.eval(), image).pred_sem_seg.data, expected)
+
+
+def test_mmpretrain_api_on_a_task_file(folders, tmp_path):
+    cfg = Config.fromfile(Path(__file__).parents[1] / CLASSIFIER)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    classes = [f'species {number}' for number in range(25)]
+    checkpoint = save_task_file(model, tmp_path, dict(classes=classes))
+    image = str(next((folders / 'val' / 'class_0').iterdir()))
+    cfg.model.backbone.init_cfg = None
+    result = ImageClassificationInferencer(cfg, pretrained=checkpoint, device='cpu')(image)[0]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+    batch = pseudo_collate([pipeline(dict(img_path=image))])
+    with torch.no_grad():
+        expected = model.eval().test_step(batch)[0].pred_score
+    np.testing.assert_allclose(result['pred_scores'], expected.numpy(), atol=1e-6)
+    assert result['pred_class'] == classes[int(expected.argmax())]
+
+
+def save_task_file(model, folder: Path, dataset_meta: dict) -> str:
+    """The release form of a task on the base that comes with the package."""
+    weights = dict(model.state_dict())
+    names = frozen_base(model.backbone)
+    leave_out_base(weights, names, make_record(model.backbone), 'backbone.')
+    path = str(folder / 'task.safetensors')
+    save_safetensors(weights, path, dict(dataset_meta=dataset_meta))
+    return path
+
+
+def check(cfg: Config, checkpoint: str, camvid: Path) -> np.ndarray:
+    """Both of mmseg's ways say the same, and what they say."""
     image = str(next((camvid / 'JPEGImages').iterdir()))
     model = init_model(cfg, checkpoint, device='cpu')
     labels = inference_model(model, image).pred_sem_seg.data
@@ -35,3 +91,4 @@ def test_mmseg_api(camvid, tmp_path):
         inferencer = MMSegInferencer(model=cfg, weights=checkpoint, device='cpu')
         result = inferencer(image, return_datasamples=False, show=False)
     np.testing.assert_array_equal(result['predictions'], labels[0].numpy())
+    return labels.numpy()

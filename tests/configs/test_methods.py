@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from job_files import CONFIGS
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.structures import DataSample
 
 from toast_mm.engine import Runner
 from toast_mm.models import TOASTConvNeXt, TOASTViT
@@ -97,7 +99,7 @@ optim_wrapper = dict(
     constructor='toast_mm.TunedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.1),
 )
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5))
 log_level = 'ERROR'
 work_dir = '{folder}/{method}_{kind}'
 """)
@@ -126,8 +128,14 @@ print(json.dumps(outputs))
 """
 
 
+def train(cfg) -> torch.nn.Module:
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner.model
+
+
 def test_one_small_file_per_task(bases, folders, tmp_path, monkeypatch):
-    """Trained for ten steps, written, read by a fresh process that is told of no base."""
+    """Trained for ten steps (and in two parts), read by a fresh process that is told of no base."""
     monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')
     before = {path: hashlib.sha256(path.read_bytes()).digest() for path in bases.iterdir()}
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -136,9 +144,12 @@ def test_one_small_file_per_task(bases, folders, tmp_path, monkeypatch):
         path = job(kind, method, bases, folders, tmp_path)
         cfg = Config.fromfile(path)
         cfg.task_files = method != 'finetune'
-        runner = Runner.from_cfg(cfg)
-        runner.train()
-        model = runner.model
+        model = train(cfg)
+        resumed = Config(dict(cfg, work_dir=f'{cfg.work_dir}_resumed', experiment_name='half'))
+        train(Config(dict(resumed, train_cfg=dict(by_epoch=False, max_iters=5))))
+        resumed = train(Config(dict(resumed, resume=True, experiment_name='whole')))
+        for name, tensor in resumed.state_dict().items():
+            assert torch.equal(model.state_dict()[name], tensor), (kind, method, name)
         base = torch.load(bases / f'{kind}.pth')
         moved = {n for n, t in model.backbone.state_dict().items() if n in base}
         moved = {n for n in moved if not torch.equal(base[n], model.backbone.state_dict()[n])}
@@ -200,3 +211,86 @@ def test_with_upernet(method, ade20k):
         total.backward()
     for name, parameter in model.backbone.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+@pytest.mark.parametrize(('kind', 'method'), CASES)
+def test_under_autocast(kind, method, bases, folders, tmp_path):
+    """bfloat16 changes outputs by its rounding, and gradients are there."""
+    cfg = Config.fromfile(job(kind, method, bases, folders, tmp_path))
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model).train()
+    model.init_weights()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    feats = model.extract_feat(images)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rounded = model.extract_feat(images)
+        sum(logits.float().square().sum() for logits in outputs(model, rounded)).backward()
+    for full, half in zip(feats, rounded, strict=True):
+        assert (full - half).abs().max() < 0.05 * full.abs().max()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def outputs(model, feats):
+    """Logits, of InCA those of every layer."""
+    head = model.head
+    return head.layer_logits(feats) if hasattr(head, 'layer_logits') else [head(feats)]
+
+
+TWO_PROCESSES = """
+import os, sys
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.structures import DataSample
+from torch.nn.parallel import DistributedDataParallel
+import toast_mm
+
+dist.init_process_group('gloo')
+rank = dist.get_rank()
+gradients = {}
+for path in sys.argv[2:]:
+    cfg = Config.fromfile(path)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    wrapped = DistributedDataParallel(model.train(), broadcast_buffers=False)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(4, 3, 32, 32, generator=generator)[2 * rank : 2 * rank + 2]
+    samples = [DataSample().set_gt_label(label) for label in (0, 1)]
+    for _ in range(2):  # the second would fail on parameters that the first did not use
+        model.zero_grad()
+        sum(wrapped(images, samples, mode='loss').values()).backward()
+    gradients[path] = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+if rank == 0:
+    torch.save(gradients, sys.argv[1])
+dist.destroy_process_group()
+"""
+
+
+def test_in_two_processes(bases, folders, tmp_path, unused_tcp_port):
+    """Gradients are those of one process with the images of both, and none is missing."""
+    paths = [str(job(kind, method, bases, folders, tmp_path)) for kind, method in CASES]
+    (tmp_path / 'two.py').write_text(TWO_PROCESSES)
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2']
+    command += ['--master-port', str(unused_tcp_port), tmp_path / 'two.py', tmp_path / 'out.pt']
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    subprocess.run([*command, *paths], check=True, capture_output=True, env=environment)
+    gradients = torch.load(tmp_path / 'out.pt')
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    samples = [DataSample().set_gt_label(label) for label in (0, 1, 0, 1)]
+    for path in paths:
+        cfg = Config.fromfile(path)
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(cfg.model)
+        model.init_weights()
+        sum(model.train()(images, samples, mode='loss').values()).backward()
+        expected = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+        assert expected.keys() == gradients[path].keys(), path
+        for name, gradient in expected.items():
+            torch.testing.assert_close(gradients[path][name], gradient, atol=1e-5, rtol=1e-4)

@@ -14,11 +14,11 @@ from mmengine.runner import Runner
 def shrink(cfg: Config, data_root: Path) -> Config:
     """The same job with narrow layers, without pre-trained weights, on data of a test."""
     channels = narrow(cfg)
-    auxiliary = cfg.model.auxiliary_head
     cfg.model.decode_head.update(in_channels=channels, channels=8)
-    auxiliary.update(in_channels=channels[auxiliary.in_index], channels=8)
-    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
-        head.norm_cfg.type = 'BN'
+    if auxiliary := cfg.model.auxiliary_head:
+        auxiliary.update(in_channels=channels[auxiliary.in_index], channels=8)
+        for head in (cfg.model.decode_head, auxiliary):
+            head.norm_cfg.type = 'BN'
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
         for dataset in loader.dataset.get('datasets', [loader.dataset]):
@@ -61,7 +61,12 @@ def test_jobs_train_and_predict(path, data_root):
     torch.testing.assert_close(data['inputs'][0][:, :top, :left], expected[:, :top, :left])
 
     losses = model.loss(**data)
-    total = losses['decode.loss_ce'] + losses['aux.loss_ce']
+    terms = {name: value for name, value in losses.items() if 'loss' in name}
+    if cfg.model.auxiliary_head:
+        assert terms.keys() == {'decode.loss_ce', 'aux.loss_ce'}
+    else:  # InCA: every layer by its own
+        assert terms.keys() == {f'decode.loss_ce_layer{layer}' for layer in range(4)}
+    total = sum(terms.values())
     assert total.isfinite() and total > 0
     total.backward()
     for parameter_name, parameter in model.named_parameters():

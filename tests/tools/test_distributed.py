@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-import pytest
 import torch
 from commands import kill_tree, start, tiny_ade20k
 
@@ -89,12 +88,3 @@ def test_two_processes_train_as_one_with_the_same_global_batch(ade20k, tmp_path,
         runs[processes] = state(work_dir, 10)['state_dict']
     for name, tensor in runs[1].items():
         torch.testing.assert_close(runs[2][name], tensor, rtol=0, atol=1e-5, msg=name)
-
-
-@pytest.fixture
-def unused_tcp_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]

@@ -17,7 +17,7 @@ from .sweep import read_records
 _CLASSIFICATION = re.compile(
     r'(?P<method>[^_]+)_(?P<backbone>[^_]+)_.*?(?P<data>[^_]+?)(-\d+x\d+)?'
 )
-_SEGMENTATION = re.compile(r'(?P<data>ade20k|voc12aug)_(?P<method>.+)_upernet.*')
+_SEGMENTATION = re.compile(r'(?P<data>ade20k|voc12aug)_(?P<method>[^_]+).*')
 
 
 @dataclass(frozen=True)
