@@ -60,8 +60,8 @@ def test_mmpretrain_api_on_a_task_file(folders, tmp_path):
     checkpoint = save_task_file(model, tmp_path, dict(classes=classes))
     image = str(next((folders / 'val' / 'class_0').iterdir()))
     cfg.model.backbone.init_cfg = None
-    result = ImageClassificationInferencer(cfg, pretrained=checkpoint, device='cpu')(image)[0]
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):  # after mmseg's, in one process
+        result = ImageClassificationInferencer(cfg, pretrained=checkpoint, device='cpu')(image)[0]
         pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
     batch = pseudo_collate([pipeline(dict(img_path=image))])
     with torch.no_grad():

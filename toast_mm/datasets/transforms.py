@@ -42,10 +42,15 @@ class SeedAugmentation(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``, with an error that names the file that it cannot decode."""
+    """mmcv's ``LoadImageFromFile``, with an error that names the file that it cannot decode.
+
+    Passes by where the image is there without a path: mmpretrain's inferencers load it themselves.
+    """
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']`` into ``results['img']``, ``(H, W, 3)``, BGR."""
+        if 'img' in results and 'img_path' not in results:
+            return results
         try:
             return super().transform(results)
         except FileNotFoundError:
