@@ -86,7 +86,8 @@ def describe(result: BaseDataElement, classes: list[str], label_map: Path) -> st
     if 'pred_sem_seg' not in result:
         label = int(result.pred_label)
         return f'{class_name(classes, label)} ({result.pred_score.max():.2f})'
-    labels = result.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+    labels = result.pred_sem_seg.data[0].cpu().numpy()
+    labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
     label_map.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(labels).save(label_map)
     areas = np.bincount(labels.ravel()) / labels.size
@@ -109,13 +110,13 @@ def main() -> None:
     except (ValueError, CheckpointError, RuntimeError) as error:
         sys.exit(' '.join(str(error).split()))
     table = PrettyTable(['image', *tasks], align='l')
-    for image in track_iter_progress(args.images):
+    for number, image in enumerate(track_iter_progress(args.images)):
         results = tasks(pseudo_collate([pipeline(dict(img_path=image))]))
         words = [
             describe(
                 results[name][0],
                 tasks[name].dataset_meta.get('classes', []),
-                Path(args.out_dir) / name / f'{Path(image).stem}.png',
+                Path(args.out_dir) / name / f'{number:04}_{Path(image).stem}.png',
             )
             for name in tasks
         ]

@@ -5,7 +5,8 @@ Settings are chosen by the last validation on `val_dataloader`, results are thos
 images out of the training data meanwhile:
 
     search = dict(
-        lr=[1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3], held_out={<setting>: <value>}
+        lr=[1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3], held_out={<setting>: <value>},
+        metric='accuracy/top1',  # the default; mIoU of a segmentor
     )
 
 Runs that have finished are not repeated, whatever interrupts this.
@@ -50,7 +51,7 @@ def main() -> None:
         final=validate_on_test_data(cfg),
         grid=grid(cfg.search),
     )
-    run_and_report([task], cfg.search.seeds, outcome_table, args)
+    run_and_report([task], cfg.search, outcome_table, args)
 
 
 if __name__ == '__main__':

@@ -86,7 +86,7 @@ def main() -> None:
     search = load_config(args).search
     check_data(args.data_root, args.tasks)
     tasks = [make_task(name, args, search) for name in args.tasks]
-    run_and_report(tasks, search['seeds'], table, args)
+    run_and_report(tasks, search, table, args)
 
 
 if __name__ == '__main__':

@@ -150,6 +150,14 @@ def test_the_weights_of_the_package_that_a_job_names_are_part_of_it(config, monk
     assert digests[0] == digests[1] == digests[2] != digests[3]
 
 
+def test_a_run_is_the_same_whenever_it_is_loaded(config):
+    """What is replaced whole, is so each time."""
+    data = {'_delete_': True, 'type': 'DefaultSampler', 'shuffle': False}
+    run = Run('a', config, {'train_dataloader.sampler': data})
+    assert run.load().train_dataloader.sampler == dict(type='DefaultSampler', shuffle=False)
+    assert run.load().to_dict() == run.load().to_dict()
+
+
 def test_workers_share_the_devices(monkeypatch):
     """Each takes its place from the queue before CUDA starts."""
     places = SimpleQueue()

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from toast_mm.engine.model import build_model
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
 
@@ -22,8 +22,9 @@ class MultiTask(Mapping[str, nn.Module]):
     Tasks whose first pass is that of the plain backbone (TOAST by any route,
     a head alone, InCA) take it from each other: T tasks cost 1 + T passes
     where T models cost 2 T, and a head alone costs nothing but itself. A task
-    that tunes the backbone itself (LoRA, BitFit and the others) runs as it
-    would alone. Weights of the base are in memory once.
+    that tunes the backbone itself (LoRA, BitFit and the others), prepares
+    images in another way or predicts in sliding windows runs as it would
+    alone. Weights of the base are in memory once.
 
     Args:
         device: Device of all tasks. Defaults to ``'cpu'``.
@@ -53,8 +54,7 @@ class MultiTask(Mapping[str, nn.Module]):
             CheckpointError: The checkpoint does not fit the config.
         """
         cfg = Config.fromfile(config) if not isinstance(config, Config) else config
-        with DefaultScope.overwrite_default_scope(cfg.default_scope):
-            model = MODELS.build(cfg.model)
+        model = build_model(cfg)
         self._demand_possible(name, model)
         meta = load_checkpoint(model, checkpoint, map_location='cpu', strict=True).get('meta', {})
         model.dataset_meta = meta.get('dataset_meta', {})
@@ -64,12 +64,10 @@ class MultiTask(Mapping[str, nn.Module]):
         """Add a task by its model.
 
         Raises:
-            ValueError: The name is taken, the backbone is none of toast_mm's, has another base, or
-                sees images that are prepared in another way.
+            ValueError: The name is taken, the backbone is none of toast_mm's, or has another base.
         """
         self._demand_possible(name, model)
         for other, present in self._models.items():
-            _demand_same_images(name, model.data_preprocessor, other, present.data_preprocessor)
             _share_base(name, model.backbone, other, present.backbone)
         self._models[name] = model.to(self.device).eval()
 
@@ -90,20 +88,30 @@ class MultiTask(Mapping[str, nn.Module]):
             KeyError: There is no task of a name.
         """
         models = {name: self[name] for name in (self if names is None else names)}
-        sharing = {name: m for name, m in models.items() if shares_first_pass(m.backbone)}
+        sharing = self._sharing(models, batch)
         predictions = {}
         if len(sharing) > 1:
-            some = next(iter(sharing.values()))
-            images = some.data_preprocessor(dict(batch), False)['inputs']
-            streams = _first_streams(images, [model.backbone for model in sharing.values()])
+            images = next(iter(sharing.values()))
+            streams = _first_streams(images, [self[name].backbone for name in sharing])
         for name, model in models.items():
             if len(sharing) > 1 and name in sharing:
                 model.backbone.provide(_select(model.backbone, streams))
-            own = dict(batch)
-            if 'data_samples' in own:  # models write into them
-                own['data_samples'] = copy.deepcopy(own['data_samples'])
-            predictions[name] = model.test_step(own)
+            predictions[name] = model.test_step(_copy(batch))
         return predictions
+
+    def _sharing(
+        self, models: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Tasks with a common first pass, and the images that they see, which are the same."""
+        sharing: dict[str, Tensor] = {}
+        for name, model in models.items():
+            windows = (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
+            if windows or not shares_first_pass(model.backbone):
+                continue
+            images = model.data_preprocessor(_copy(batch), False)['inputs']
+            if all(torch.equal(images, others) for others in sharing.values()):
+                sharing[name] = images
+        return sharing
 
     def __getitem__(self, name: str) -> nn.Module:
         """The model of a task."""
@@ -162,13 +170,32 @@ def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
     )
 
 
+def _structure(backbone: SteeredBackbone) -> tuple:
+    """What shapes of weights do not tell: the kind of backbone, and heads of attention."""
+    return type(backbone).__name__, *(
+        module.num_heads for module in backbone.modules() if hasattr(module, 'num_heads')
+    )
+
+
 def _share_base(name: str, backbone: SteeredBackbone, other: str, present: SteeredBackbone) -> None:
     """Let a backbone hold the base of another where both have the same.
 
     Raises:
         ValueError: Both leave their base as it is, and it is not the same.
     """
+    if _structure(backbone) != _structure(present):
+        raise ValueError(
+            f'task {name!r} has another architecture than task {other!r}: {_structure(backbone)} '
+            f'and {_structure(present)}'
+        )
     own = dict(present.named_parameters())
+    buffers = dict(present.named_buffers())
+    for full_name, buffer in backbone.named_buffers():
+        if backbone.is_base(full_name) and not torch.equal(buffer, buffers[full_name].cpu()):
+            raise ValueError(
+                f'task {name!r} was tuned on another backbone than task {other!r}: '
+                f'{full_name} differs'
+            )
     for full_name, parameter in list(backbone.named_parameters()):
         if not backbone.is_base(full_name) or parameter.requires_grad:
             continue
@@ -184,19 +211,9 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
         setattr(backbone.get_submodule(path), attribute, twin)
 
 
-def _demand_same_images(name: str, preprocessor: nn.Module, other: str, present: nn.Module) -> None:
-    for key, value in _normalisation(preprocessor).items():
-        expected = _normalisation(present)[key]
-        if value != expected:
-            raise ValueError(
-                f'task {name!r} prepares images by {key}={value}, and task {other!r} by '
-                f'{expected}: tasks that share a first pass must see the same images'
-            )
-
-
-def _normalisation(preprocessor: nn.Module) -> dict[str, Any]:
-    """What mmpretrain's and mmseg's preprocessors do to values, by one name for both."""
-    order = getattr(preprocessor, 'to_rgb', getattr(preprocessor, 'channel_conversion', False))
-    values = {key: getattr(preprocessor, key, None) for key in ('mean', 'std')}
-    values = {key: v if v is None else v.flatten().tolist() for key, v in values.items()}
-    return dict(**values, to_rgb=bool(order))
+def _copy(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch whose samples are its own, since models write into them."""
+    own = dict(batch)
+    if 'data_samples' in own:
+        own['data_samples'] = copy.deepcopy(own['data_samples'])
+    return own

@@ -9,10 +9,11 @@ import sys
 
 import mmengine.runner
 from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from .model import build_model
 from .runner import Runner
 
 
@@ -59,7 +60,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     """The model of a config with all its weights, on the CPU and in eval mode."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg)
     try:
         load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
     except RuntimeError as error:

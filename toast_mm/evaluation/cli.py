@@ -34,8 +34,17 @@ def load_config(args: argparse.Namespace) -> Config:
         sys.exit(f'config file {args.config} does not exist')
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    if 'search' not in cfg:
-        sys.exit(f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...])')
+    missing = [key for key in ('lr', 'weight_decay', 'seeds') if key not in cfg.get('search', {})]
+    if missing:
+        sys.exit(
+            f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...]): '
+            f'{", ".join(missing)} missing'
+        )
+    if any(hook['type'].endswith('BestLayerHook') for hook in cfg.get('custom_hooks', [])):
+        sys.exit(
+            f'{args.config}: BestLayerHook would choose a layer on the test data, by which the '
+            "results are measured; use predict='ensemble', or one layer"
+        )
     return cfg
 
 
@@ -49,16 +58,26 @@ def grid(search: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def run_and_report(
     tasks: Iterable[Task],
-    seeds: Iterable[int],
+    search: Mapping[str, Any],
     table: Callable[[Mapping[str, Outcome]], str],
     args: argparse.Namespace,
 ) -> None:
-    """Run the protocol, write ``table.md`` and print it."""
+    """Run the protocol, write ``table.md`` and print it.
+
+    ``search`` says which seeds, and by which ``metric`` if it is not the accuracy.
+    """
     name = osp.splitext(osp.basename(args.config))[0]
     out_dir = args.out_dir or osp.join('work_dirs', name)
     workers = args.workers or max(1, len(args.gpus))
     try:
-        outcomes = run_protocol(tasks, list(seeds), out_dir, workers=workers, devices=args.gpus)
+        outcomes = run_protocol(
+            tasks,
+            search['seeds'],
+            out_dir,
+            search.get('metric', 'accuracy/top1'),
+            workers,
+            args.gpus,
+        )
     except KeyboardInterrupt:
         print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
         sys.exit(130)

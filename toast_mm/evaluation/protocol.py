@@ -63,9 +63,12 @@ class Outcome:
 
 def validate_on_test_data(cfg: Config) -> dict[str, Any]:
     """Settings that validate on the test data of a config."""
+    evaluator = cfg.test_evaluator
+    if isinstance(evaluator, dict):
+        evaluator = {'_delete_': True, **evaluator}
     return {
         'val_dataloader': {'_delete_': True, **cfg.test_dataloader},
-        'val_evaluator': cfg.test_evaluator,
+        'val_evaluator': evaluator,
     }
 
 
@@ -95,7 +98,10 @@ def run_protocol(
     found = run_all(searches, out_dir, workers, devices)
 
     def held_out(task: Task, point: Mapping[str, Any]) -> float:
-        return found[task.search_run(point).name][metric]
+        metrics = found[task.search_run(point).name]
+        if metric not in metrics:
+            raise KeyError(f'there is no metric {metric!r}; there are: {", ".join(metrics)}')
+        return metrics[metric]
 
     chosen = {task.name: max(task.grid, key=lambda point: held_out(task, point)) for task in tasks}
     finals = [task.final_run(chosen[task.name], seed) for task in tasks for seed in seeds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -45,7 +46,8 @@ class Run:
     def load(self) -> Config:
         """The config of the run."""
         cfg = Config.fromfile(self.config)
-        cfg.merge_from_dict({**self.options, 'randomness.seed': self.seed})
+        # A copy, since mmengine takes _delete_ out of what it merges.
+        cfg.merge_from_dict(copy.deepcopy({**self.options, 'randomness.seed': self.seed}))
         return cfg
 
 

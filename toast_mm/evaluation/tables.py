@@ -114,7 +114,7 @@ def spread(values: Sequence[float]) -> str:
 
 def outcome_rows(outcomes: Mapping[str, Outcome]) -> list[list[str]]:
     """One row for every title: result of the protocol, and how its settings were chosen."""
-    table = [['task', 'top-1 %', 'chosen on held-out images', 'top-1 % there']]
+    table = [['task', 'test %', 'chosen on held-out images', 'there %']]
     for title, outcome in outcomes.items():
         chosen = ', '.join(
             f'{key.split(".")[-1]} {value:g}' for key, value in outcome.chosen.items()

@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
@@ -28,10 +29,11 @@ def publish(source: str, target: str, half: bool, with_hash: bool) -> None:
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
     if half:
-        weights = {
-            name: tensor.half() if tensor.is_floating_point() else tensor
-            for name, tensor in weights.items()
-        }
+        halves = {name: t.half() for name, t in weights.items() if t.is_floating_point()}
+        for name, tensor in halves.items():
+            if not torch.equal(tensor.isfinite(), weights[name].isfinite()):
+                sys.exit(f'{name} has values beyond the range of float16: leave out --half')
+        weights = {**weights, **halves}
     meta = checkpoint.get('meta', {})
     if not source.endswith('.safetensors'):  # of a training: settings, seed and environment
         meta = {name: meta[name] for name in meta if name == 'dataset_meta'}

@@ -70,6 +70,7 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
     frozen = {n: t for n, t in torch.load(base).items() if n != 'pos_embed'}
     assert record == dict(
         fingerprint=fingerprint(frozen),
+        method='TOAST',
         init_cfg=[dict(type='Pretrained', checkpoint=base)],
         pretuned=None,
     )
@@ -161,8 +162,30 @@ def test_a_task_file_of_another_method_is_refused(config, run, tmp_path):
     run(cfg)
     weights = load_from_local(str(tmp_path / 'run' / 'iter_3.pth'))['state_dict']
     lora = build(cfg, feedback_from=None, tuning=dict(type='toast_mm.LoRA'))
-    with pytest.raises(RuntimeError, match=r'(?s)lora_down.*topdown|topdown.*lora_down'):
+    with pytest.raises(CheckpointError, match='is of TOAST, and this backbone is built for LoRA'):
         lora.load_state_dict(weights)
+    with pytest.raises(CheckpointError, match=r'is of TOAST, and .* for a head alone'):
+        load_checkpoint(build(cfg, feedback_from=None), str(tmp_path / 'run' / 'iter_3.pth'))
+
+
+def test_what_the_file_holds_is_not_looked_for_elsewhere(config, run, tmp_path):
+    """TOAST that starts from a pre-tuned module tunes all of it."""
+    run(config('pretune', custom_hooks=[dict(type='toast_mm.PretunedHook')]))
+    pretuned = tmp_path / 'pretune' / 'topdown.safetensors'
+    cfg = config(backbone=dict(pretuned=str(pretuned)))
+    expected = outputs(run(cfg).model)
+    pretuned.unlink()
+    model = build(cfg, init_cfg=None)
+    load_checkpoint(model, str(tmp_path / 'run' / 'iter_3.pth'), map_location='cpu', strict=True)
+    assert torch.equal(outputs(model), expected)
+
+
+def test_a_training_from_other_weights_than_init_cfg_names_is_refused(config, run, tmp_path):
+    other = save_base(tmp_path / 'other.pth', seed=4)
+    start = {f'backbone.{name}': tensor for name, tensor in torch.load(other).items()}
+    torch.save(dict(state_dict=start), tmp_path / 'start.pth')
+    with pytest.raises(ValueError, match=r'what is saved could not be loaded: .*base\.pth has'):
+        run(config(load_from=str(tmp_path / 'start.pth')))
 
 
 def test_it_names_the_base_after_the_base_of_another_run_was_loaded(config, run, tmp_path, base):

@@ -1,11 +1,13 @@
 """What all methods have in common: what trains, what does not, saving, loading, merging."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from conftest import KINDS, plain, scatter, tuned
 from mmpretrain.models import VisionTransformer
+from torch.utils.checkpoint import checkpoint
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.models import TOASTViT
@@ -213,6 +215,37 @@ def test_feedback_with_lora_on_a_convnext(image):
     torch.testing.assert_close(backbone.merge()(image)[0], expected)
 
 
+@pytest.mark.parametrize('method', METHODS)
+def test_statistics_of_the_base_stay(method, image):
+    """Those of the batch norms of a convolutional stem."""
+    stem = dict(conv_type='toast_mm.ConvStem')
+    backbone = tuned('vit', METHODS[method], patch_cfg=stem).train()
+    before = copy.deepcopy(backbone.state_dict())
+    backbone(image)
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert any('running_mean' in name for name in before)
+
+
+@pytest.mark.parametrize('feedback_from', [None, 'last'])
+@pytest.mark.parametrize('method', METHODS)
+def test_gradients_survive_activation_checkpointing(method, feedback_from, image):
+    """Of the reentrant kind, which mmengine's switch asks for."""
+    if feedback_from and method.startswith('vpt'):
+        pytest.skip('VPT and feedback do not go together')
+    gradients = []
+    for wrapped in (False, True):
+        backbone = tuned('vit', METHODS[method], feedback_from=feedback_from).train()
+        if wrapped:
+            for layer in backbone.layers:  # as mmengine's switch, whose kind is reentrant
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=True)
+        backbone(image)[0].square().sum().backward()
+        gradients.append({n: p.grad for n, p in backbone.named_parameters() if p.requires_grad})
+    plain, checkpointed = gradients
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, msg=name)
+
+
 @pytest.mark.parametrize(
     ('kind', 'tuning', 'arguments', 'message'),
     [
@@ -244,6 +277,9 @@ def test_feedback_with_lora_on_a_convnext(image):
             r'there are: stages\.\*\.\*\.pointwise_conv1, stages\.\*\.\*\.pointwise_conv2$',
         ),
         ('vit', dict(type='toast_mm.Lora'), {}, 'toast_mm.Lora is not in'),
+        ('vit', dict(type='toast_mm.LoRA', targets='*.qkv'), {}, 'is no regular expression'),
+        ('vit', dict(type='toast_mm.LoRA', targets=()), {}, 'tunes nothing that out_indices='),
+        ('vit', METHODS['partial'], dict(out_indices=[0, 1]), r'out_indices=\[0, 1\] depend on'),
     ],
 )
 def test_what_does_not_fit_says_so(kind, tuning, arguments, message):

@@ -123,6 +123,9 @@ def test_adaptformer(image):
         return layer.ffn.layers(h) + 0.4 * beside
 
     expected = backbone.ln1(blocks(backbone, image, network=network)[-1])
+    other = tuned('vit', dict(tuning, scale=1.0), out_type='raw')
+    other.load_state_dict(backbone.state_dict())  # the scale comes with the weights
+    torch.testing.assert_close(other(image)[0], expected)
     torch.testing.assert_close(backbone(image)[0], expected)
 
 

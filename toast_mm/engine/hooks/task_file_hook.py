@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.model import unwrap
 from toast_mm.models.backbones.steering import SteeredBackbone
-from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
+from toast_mm.models.backbones.task_file import RECORD, frozen_base, leave_out_base, make_record
 from toast_mm.registry import HOOKS
 
 
@@ -23,7 +25,8 @@ class TaskFileHook(Hook):
 
     Raises:
         ValueError: The backbone is none of toast_mm's, nothing in it is
-            frozen, or ``init_cfg`` names no base.
+            frozen, or ``init_cfg`` names no base, or another one than that of
+            the training (``load_from``).
     """
 
     priority = 'LOWEST'  # behind those who put weights into the checkpoint
@@ -44,6 +47,18 @@ class TaskFileHook(Hook):
                 'whole model; leave out task_files'
             )
         self._record = make_record(backbone)
+        self._demand_named_base(backbone)
+
+    def _demand_named_base(self, backbone: SteeredBackbone) -> None:
+        """A training from other weights (``load_from``) would leave files that nobody can load."""
+        twin = copy.deepcopy(backbone)
+        for name in self._names:
+            twin.get_parameter(name).data.zero_()
+        tuned = {n: t for n, t in twin.state_dict().items() if n not in self._names}
+        try:
+            twin.load_state_dict({**tuned, RECORD: self._record})
+        except CheckpointError as error:
+            raise ValueError(f'TaskFileHook: what is saved could not be loaded: {error}') from error
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Replace the base by its record; also in the average of an EMA."""

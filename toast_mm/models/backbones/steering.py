@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmcv.cnn.bricks import DropPath
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
@@ -49,6 +51,17 @@ def resolve_out_indices(out_indices: Sequence[int] | int, depth: int) -> list[in
     return sorted({index % depth for index in indices})
 
 
+def _describe(topdown: TopDown | None, tuning: Mapping[str, Any] | None, frozen: bool) -> str:
+    """The transfer method in words."""
+    parts = [] if frozen else ['full fine-tuning']
+    if topdown is not None:
+        lite = any('.updates.' in name for name in topdown.state_dict())
+        parts.append('TOAST-Lite' if lite else 'TOAST')
+    if tuning:
+        parts.append(str(tuning['type']).rpartition('.')[2])
+    return ' with '.join(parts) or 'a head alone'
+
+
 class SteeredBackbone(BaseBackbone):
     """Goes before an mmpretrain backbone: embed, first pass, select, feed back, second pass.
 
@@ -64,6 +77,7 @@ class SteeredBackbone(BaseBackbone):
     topdown: TopDown | None
     route: FeedbackRoute
     frozen: bool
+    method: str  # the transfer method in words
     init_cfg: Any
     pretrained: list[dict]
     pretuned: str | None
@@ -158,11 +172,20 @@ class SteeredBackbone(BaseBackbone):
                 if name.split('.')[0] not in ('topdown', *self.new_modules):
                     parameter.requires_grad_(False)
         self.tuned = bool(tuning)
+        self.method = _describe(topdown, tuning, frozen)
         if tuning:
             names = set(self.state_dict())
             MODELS.build(tuning).attach(self)
             self.added = frozenset(set(self.state_dict()) - names)
         self._freeze_unused()
+        if tuning and not any(
+            parameter.requires_grad
+            for name, parameter in self.named_parameters()
+            if name.split('.')[0] not in ('topdown', *self.new_modules)
+        ):
+            raise ValueError(
+                f'tuning={dict(tuning)} tunes nothing that out_indices={self.out_indices} depend on'
+            )
         for module in self.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = float(module.drop_prob)  # numpy's, in which no graph can be
@@ -223,7 +246,7 @@ class SteeredBackbone(BaseBackbone):
 
     def _run_plain(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the parent computes, up to the last output."""
-        stream, context = self.embed(image)
+        stream, context = self._embed(image)
         outputs = []
         for block in range(self.out_indices[-1] + 1):
             stream = self.run_block(block, stream)
@@ -231,12 +254,22 @@ class SteeredBackbone(BaseBackbone):
                 outputs.append(self.format_output(block, stream, context))
         return tuple(outputs)
 
+    def _embed(self, image: Tensor) -> tuple[Tensor, Any]:
+        """As :meth:`embed`, and the stream asks for gradients.
+
+        Reentrant activation checkpointing gives none to the parameters of a block otherwise.
+        """
+        stream, context = self.embed(image)
+        if self.tuned and torch.is_grad_enabled() and not stream.requires_grad:
+            stream = stream.detach().requires_grad_()
+        return stream, context
+
     def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
         """The streams that the second pass needs, or all of them."""
         route, first = self.route, FirstPass()
         needed = {route.feedback_to - 1, route.feedback_from - 1}
         needed.update(block for block in route.shared if block in self.out_indices)
-        stream, first.context = self.embed(image)
+        stream, first.context = self._embed(image)
         for block in range(-1, route.feedback_from):
             if block >= 0:
                 stream = self.run_block(block, stream)
@@ -359,8 +392,9 @@ class SteeredBackbone(BaseBackbone):
                 'checkpoint before folding'
             )
         super().train(mode)
-        if self.frozen and not (self.tuned and self.topdown is None):
-            for module in self._bottom_up():
+        for module in self._bottom_up() if self.frozen else []:
+            # Where a method tunes the backbone alone, drop path acts; statistics stay the base's.
+            if not self.tuned or self.topdown is not None or isinstance(module, _BatchNorm):
                 module.training = False
         return self
 

@@ -26,13 +26,14 @@ def frozen_base(backbone: SteeredBackbone) -> list[str]:
     return [
         name
         for name, parameter in backbone.named_parameters()
-        if not parameter.requires_grad and (backbone.is_base(name) or is_pretuned(backbone, name))
+        if not parameter.requires_grad
+        and (backbone.is_base(name) or (backbone.pretuned and is_frozen_path(name)))
     ]
 
 
-def is_pretuned(backbone: SteeredBackbone, name: str) -> bool:
-    """Whether ``pretuned`` brings a weight of this name."""
-    return bool(backbone.pretuned) and name.startswith('topdown.') and '.updates.' not in name
+def is_frozen_path(name: str) -> bool:
+    """Whether this is a weight of the feedback path that low-rank updates leave as it is."""
+    return name.startswith('topdown.feedback.') and '.updates.' not in name
 
 
 def make_record(backbone: SteeredBackbone) -> Tensor:
@@ -46,10 +47,12 @@ def make_record(backbone: SteeredBackbone) -> Tensor:
             'a task file leaves out the base, and nothing would say where it is: name it by '
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
+    names = frozen_base(backbone)
     record = {
-        'fingerprint': base_fingerprint(backbone, frozen_base(backbone)),
+        'fingerprint': base_fingerprint(backbone, names),
+        'method': backbone.method,
         'init_cfg': backbone.pretrained,
-        'pretuned': backbone.pretuned,
+        'pretuned': backbone.pretuned if any(map(is_frozen_path, names)) else None,
     }
     return torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
 

@@ -138,6 +138,11 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         with_cp: bool = False,
         **kwargs: Any,
     ) -> None:
+        if 'out_type' in kwargs:
+            raise ValueError(
+                f'out_type={kwargs["out_type"]!r} is for a ViT; a ConvNeXt gives maps with '
+                'gap_before_final_norm=False'
+            )
         depths = arch['depths'] if isinstance(arch, dict) else self.arch_settings[arch]['depths']
         depth = len(depths)
         super().__init__(

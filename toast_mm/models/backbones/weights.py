@@ -15,7 +15,7 @@ from torch import Tensor
 from toast_mm.checkpoint import CheckpointError, check_fit
 
 from .pretuned import load_pretuned
-from .task_file import RECORD, base_fingerprint, is_pretuned
+from .task_file import RECORD, base_fingerprint, is_frozen_path
 
 if TYPE_CHECKING:
     from .steering import SteeredBackbone
@@ -117,21 +117,26 @@ def _restore_base(
     if content is None:
         return
     record = json.loads(bytes(content.cpu().numpy().tolist()))
+    if record['method'] != backbone.method:
+        raise CheckpointError(
+            f'the task file is of {record["method"]}, and this backbone is built for '
+            f'{backbone.method}: use the config of that training'
+        )
     # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
     sources = backbone.pretrained or record['init_cfg']
-    backbone.pretuned = backbone.pretuned or record['pretuned']
+    pretuned = record['pretuned'] and (backbone.pretuned or record['pretuned'])
     names = [
         name
         for name in backbone.state_dict()
-        if (backbone.is_base(name) or is_pretuned(backbone, name))
+        if (backbone.is_base(name) or (pretuned and is_frozen_path(name)))
         and f'{prefix}{name}' not in state_dict
     ]
     if base_fingerprint(backbone, names) != record['fingerprint']:
         try:
             for source in sources:
                 load_base(backbone, **source)
-            if backbone.pretuned:
-                load_pretuned(backbone, backbone.pretuned)
+            if pretuned:
+                load_pretuned(backbone, pretuned)
         except (CheckpointError, FileNotFoundError) as error:
             raise CheckpointError(
                 f'the task file needs its base, which cannot be read: {error}'
@@ -139,7 +144,7 @@ def _restore_base(
         present = base_fingerprint(backbone, names)
         if present != record['fingerprint']:
             files = [source['checkpoint'] for source in sources]
-            files += [backbone.pretuned] if backbone.pretuned else []
+            files += [pretuned] if pretuned else []
             raise CheckpointError(
                 f'the task file was tuned on the base with fingerprint '
                 f'{record["fingerprint"][:12]}, but {" with ".join(files)} has {present[:12]}; '

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from math import sqrt
 
+import torch
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class AdaptedFFN(TunedLayer, FFN):
     """mmcv's feed-forward network with a bottleneck in parallel."""
 
     adapter: nn.Sequential
-    adapter_scale: float
+    adapter_scale: Tensor
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
         """Normed tokens ``(B, N, C)`` and the stream to the stream."""
@@ -38,6 +39,8 @@ class AdaptedFFN(TunedLayer, FFN):
 @MODELS.register_module()
 class AdaptFormer(TuningMethod):
     """``x + FFN(LN(x)) + scale * Up(ReLU(Down(LN(x))))`` in every block (sec. 3.2 there).
+
+    As in the paper; its published code has an option for x without the norm.
 
     Args:
         bottleneck: Inner width. Defaults to 64.
@@ -75,5 +78,6 @@ class AdaptFormer(TuningMethod):
                 TuningDropout(self.drop_rate),
                 nn.Linear(self.bottleneck, network.embed_dims),
             )
-            network.adapter_scale = self.scale
+            # With the weights in the checkpoint, since another scale is another branch.
+            network.register_buffer('adapter_scale', torch.tensor(self.scale))
             network.reset_tuning()

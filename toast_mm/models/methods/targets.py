@@ -37,7 +37,13 @@ def find_layers(
     found: dict[str, nn.Module] = {}
     for pattern in patterns:
         if isinstance(targets, str):
-            names = [name for name in layers if re.fullmatch(pattern, name)]
+            try:
+                names = [name for name in layers if re.fullmatch(pattern, name)]
+            except re.error as error:
+                raise ValueError(
+                    f'targets={targets!r} is no regular expression ({error}); last parts of names '
+                    'are given as a tuple'
+                ) from error
         else:
             names = [name for name in layers if f'.{name}'.endswith(f'.{pattern}')]
         if not names:
