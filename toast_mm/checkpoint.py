@@ -193,7 +193,13 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
     covered = len(expected) - len(missing) - len(reshaped)
     message = [f'the checkpoint covers {covered} of {len(expected)} tensors of the {part}']
     if missing:
-        message.append(f'missing: {", ".join(missing)}')
+        message.append(f'missing: {_some(missing)}')
     if reshaped:
-        message.append(f'of another shape: {", ".join(reshaped)}')
+        message.append(f'of another shape: {_some(reshaped)}')
     raise CheckpointError('; '.join(message))
+
+
+def _some(names: list[str], number: int = 12) -> str:
+    """The first of many names, and how many there are."""
+    more = f' and {len(names) - number} more' if len(names) > number else ''
+    return ', '.join(names[:number]) + more

@@ -222,13 +222,15 @@ def test_features_signals_masks_and_gradients(kind):
     assert compared == sum(p.requires_grad for p in backbone.parameters()) > 5
 
 
+@pytest.mark.parametrize('wrapper', ['', 'module.'])
 @pytest.mark.parametrize('kind', ['vit', 'convnext'])
-def test_classifier(kind):
+def test_classifier(kind, wrapper):
     """``model_state_dict`` of a tuned model: backbone under enc., one linear layer as head."""
     state = KINDS[kind][0]()
     model = {f'enc.{name}': tensor for name, tensor in state.items()}
     model |= {'head.last_layer.weight': torch.rand(5, 8), 'head.last_layer.bias': torch.rand(5)}
-    bare, tuned = convert_toast(state), convert_toast(model)
+    wrapped = {f'{wrapper}{name}': tensor for name, tensor in model.items()}  # by DDP
+    bare, tuned = convert_toast(state), convert_toast(wrapped)
     head = 'head.layers.head' if kind == 'vit' else 'head.fc'
     added = {name: tuned.weights[name] for name in tuned.weights.keys() - bare.weights.keys()}
     assert added == {

@@ -9,6 +9,7 @@ from mmpretrain.models import VisionTransformer
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.conversion import convert_vit
 from toast_mm.conversion.read import read_weights
+from toast_mm.conversion.vit import _named
 
 DIM, HEADS, DEPTH = 24, 3, 2
 SMALL = dict(img_size=32, patch_size=8, embed_dim=DIM, depth=DEPTH, num_heads=HEADS, num_classes=5)
@@ -67,10 +68,26 @@ def test_deit_says_its_preprocessing():
     assert converted.kind == 'ViT of DeiT'
     assert converted.preprocessing['mean'] == [123.675, 116.28, 103.53]
     assert converted.settings == dict(
-        arch=dict(embed_dims=DIM, num_layers=DEPTH, feedforward_channels=4 * DIM),
+        arch=dict(embed_dims=DIM, num_layers=DEPTH, feedforward_channels=4 * DIM, num_heads='?'),
         img_size=32,
         patch_size=8,
     )
+
+
+@pytest.mark.parametrize(('classes', 'mean'), [(21843, 127.5), (21841, 127.5), (1000, 123.675)])
+def test_heads_of_imagenet_21k_tell_the_preprocessing(classes, mean):
+    state = make_timm().state_dict()
+    state['head.weight'], state['head.bias'] = torch.zeros(classes, DIM), torch.zeros(classes)
+    assert convert_vit(state, None).preprocessing['mean'][0] == mean
+
+
+def test_known_architectures_are_named():
+    """Which tells the number of heads, as weights do not."""
+    for dim, hidden, heads in ((192, 768, 3), (768, 3072, 12)):
+        name = _named(dict(embed_dims=dim, num_layers=12, feedforward_channels=hidden))
+        with torch.device('meta'):
+            vit = VisionTransformer(arch=name)
+        assert (vit.embed_dims, vit.layers[0].attn.num_heads) == (dim, heads)
 
 
 def as_hugging_face(state, prefix):

@@ -44,7 +44,7 @@ def convert_toast(weights: Mapping[str, Tensor]) -> Converted:
     Raises:
         CheckpointError: It is no such file, or the weights do not fit together.
     """
-    weights = without_prefix(weights, ('module.', 'enc.', 'module.enc.'))
+    weights = without_prefix(without_prefix(weights, ('module.',)), ('enc.',))
     weights = {name.replace('head.last_layer.', 'head.'): t for name, t in weights.items()}
     topdown = {
         n: t for n, t in weights.items() if n.startswith(('decoders.', 'prompt', 'top_down'))
@@ -63,7 +63,8 @@ def convert_toast(weights: Mapping[str, Tensor]) -> Converted:
         converted.settings['lite'] = lite
     settings = dict(converted.settings)
     if is_vit:
-        settings['arch'] = dict(settings['arch'], num_heads=1)
+        if isinstance(settings['arch'], dict):
+            settings['arch'] = dict(settings['arch'], num_heads=1)
         with torch.device('meta'):
             converted.compare(TOASTViT(**settings))
     else:

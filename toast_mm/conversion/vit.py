@@ -99,8 +99,16 @@ def convert_vit(
     arch = dict(settings, arch=dict(settings['arch'], num_heads=1))
     with torch.device('meta'):
         converted.compare(VisionTransformer(**arch, out_type='raw'))
-    converted.settings = settings
+    converted.settings = dict(settings, arch=_named(settings['arch']))
     return converted
+
+
+def _named(arch: dict[str, int]) -> str | dict[str, int | str]:
+    """mmpretrain's name of an architecture; weights do not tell the number of heads."""
+    for name, known in VisionTransformer.arch_zoo.items():
+        if arch.items() <= known.items():
+            return name
+    return dict(arch, num_heads='?')
 
 
 def _recognise(weights: Mapping[str, Tensor], container: str | None) -> tuple[str, dict]:
@@ -117,6 +125,9 @@ def _recognise(weights: Mapping[str, Tensor], container: str | None) -> tuple[st
         raise CheckpointError('mmpretrain has no ViT with a distillation or register token')
     if container == 'model':
         return 'ViT of DeiT', dict(IMAGENET, why='ImageNet statistics, as all of DeiT')
+    classes = {len(tensor) for name, tensor in weights.items() if name.endswith('head.weight')}
+    if classes & {21841, 21843}:
+        return 'ViT of timm', dict(HALF, why="its head is that of ImageNet-21k: AugReg's, 127.5")
     why = "DeiT's; timm's AugReg weights expect 127.5 for all: see its pretrained_cfg"
     return 'ViT of timm', dict(IMAGENET, why=why)
 

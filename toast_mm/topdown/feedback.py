@@ -205,4 +205,5 @@ class DeconvFeedback(FeedbackPath):
         if size is None or tuple(size) == tuple(hidden.shape[-2:]):
             return hidden
         below, beside = (there - here for there, here in zip(size, hidden.shape[-2:], strict=True))
-        return F.pad(hidden, (0, beside, 0, below), mode='replicate')
+        # Contiguous, since inductor gets the strides of this padding's gradient wrong otherwise.
+        return F.pad(hidden.contiguous(), (0, beside, 0, below), mode='replicate')

@@ -27,7 +27,9 @@ def fold(source: str, target: str) -> None:
         raise CheckpointError(f'{source}: {error}') from error
     meta = checkpoint.get('meta', {})
     if target.endswith('.safetensors'):
-        save_safetensors(weights, target, meta if source.endswith('.safetensors') else {})
+        if not source.endswith('.safetensors'):  # of a training: settings, seed and environment
+            meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
+        save_safetensors(weights, target, meta)
     else:
         with whole_file(target) as partial:
             torch.save(dict(state_dict=weights, meta=meta), partial)

@@ -105,3 +105,32 @@ def test_refuses_the_other_kind_of_checkpoint(kind):
         make(kind, lite=dict(rank=3)).load_state_dict(lite.state_dict())
     base = {name: value for name, value in plain.state_dict().items() if 'topdown' not in name}
     lite.load_state_dict(base, strict=False)  # a plain backbone is welcome
+
+
+@pytest.mark.parametrize('kind', ['vit', 'convnext'])
+def test_merged_it_is_toast_with_the_same_outputs(kind, tmp_path):
+    """Saved and loaded without updates; merged once more, it says that there is nothing."""
+    cls, sizes = {
+        'vit': (
+            TOASTViT,
+            dict(
+                arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16),
+                img_size=16,
+                patch_size=8,
+            ),
+        ),
+        'convnext': (TOASTConvNeXt, dict(arch=dict(depths=[1, 1, 1, 1], channels=[4, 4, 8, 8]))),
+    }[kind]
+    torch.manual_seed(0)
+    backbone = cls(**sizes, lite=dict(rank=2)).eval()
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    image = torch.rand(2, 3, 32, 32)
+    expected = backbone(image)[0]
+    merged = backbone.merge()(image)[0]
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+    other = cls(**sizes).eval()
+    other.load_state_dict(backbone.state_dict())
+    assert torch.equal(other(image)[0], merged)
+    with pytest.raises(ValueError, match='no method added anything'):
+        backbone.merge()

@@ -1,5 +1,6 @@
 """What a checkpoint must hold to be loaded into a steered backbone."""
 
+import copy
 import logging
 
 import pytest
@@ -9,7 +10,7 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.models import VisionTransformer
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.models import TOASTViT
+from toast_mm.models import TOASTConvNeXt, TOASTViT
 
 ARCH = dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32)
 SIZES = dict(arch=ARCH, img_size=16, patch_size=8)
@@ -62,7 +63,46 @@ def test_other_initialisers_still_work(base):
     backbone = TOASTViT(**SIZES, init_cfg=init_cfg)
     backbone.init_weights()
     assert is_loaded(backbone, weights)
-    assert (backbone.topdown.feedback.layers['0'].emit.weight == 7).all()
+    backbone = TOASTViT(**SIZES, init_cfg=init_cfg[:1])
+    drawn = backbone.topdown.feedback.layers['0'].emit.weight.clone()
+    backbone.init_weights()
+    assert (backbone.layers[0].attn.qkv.weight == 7).all()
+    assert torch.equal(backbone.topdown.feedback.layers['0'].emit.weight, drawn)
+
+
+def test_the_feedback_of_a_convnext_keeps_its_initialisation():
+    """The parent's would give every convolution a standard deviation of 0.02."""
+    sizes = dict(arch=dict(depths=[1, 1, 1, 1], channels=[16, 16, 32, 64]))
+    torch.manual_seed(0)
+    backbone = TOASTConvNeXt(**sizes, feedback_std=1.0)
+    before = copy.deepcopy(backbone.topdown.state_dict())
+    backbone.init_weights()
+    assert backbone.stages[0][0].depthwise_conv.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    for name, tensor in backbone.topdown.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize('lite', [None, dict(rank=2)])
+def test_base_and_pretuned_module_in_one_file(tmp_path, lite):
+    """What a published pre-tuned checkpoint becomes; of the base alone, for another route."""
+    trained = TOASTViT(**SIZES)
+    torch.save(trained.state_dict(), tmp_path / 'all.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'all.pth'))
+    backbone = TOASTViT(**SIZES, init_cfg=init_cfg, pretuned=str(tmp_path / 'all.pth'), lite=lite)
+    backbone.init_weights()
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(backbone.state_dict()[name], tensor), name
+
+
+def test_the_other_kind_of_backbone_is_named():
+    convnext = TOASTConvNeXt(
+        arch=dict(depths=[1, 1, 1, 1], channels=[4, 4, 8, 8]), feedback_from=None
+    )
+    vit = TOASTViT(**SIZES, feedback_from=None)
+    with pytest.raises(CheckpointError, match=r'is of a ConvNeXt, and this backbone is a Vision'):
+        vit.load_state_dict(convnext.state_dict())
+    with pytest.raises(CheckpointError, match=r'is of a Vision Transformer, and .* is a ConvNeXt'):
+        convnext.load_state_dict(vit.state_dict())
 
 
 def test_loading_a_base_raises_no_false_alarm(base, caplog):

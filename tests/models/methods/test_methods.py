@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import KINDS, plain, scatter, tuned
 from mmpretrain.models import VisionTransformer
+from small_backbones import KINDS, plain, scatter, tuned
 from torch.utils.checkpoint import checkpoint
 
 from toast_mm.checkpoint import CheckpointError

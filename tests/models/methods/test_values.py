@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import VIT, plain, tuned
+from small_backbones import VIT, plain, tuned
 
 from toast_mm.models import TOASTViT
 

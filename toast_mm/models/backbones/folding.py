@@ -44,6 +44,10 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise CheckpointError('it is folded already')
     start = f'{prefix}{FEEDBACK}'
     weights = {n[len(start) :]: t for n, t in state_dict.items() if n.startswith(start)}
+    if all(name.startswith(f'{prefix}topdown.') for name in state_dict):
+        raise CheckpointError(
+            'it holds the top-down module alone; fold a checkpoint of the whole model'
+        )
     transform = state_dict[f'{prefix}{TRANSFORM}']
     receivers = sorted({int(name.split('.')[1]) for name in weights})
     lite = next(

@@ -325,9 +325,10 @@ class SteeredBackbone(BaseBackbone):
         return self
 
     def merge(self) -> SteeredBackbone:
-        """Write what a method added to the layers into their weights: a plain frozen backbone.
+        """Write what a method added to the layers into their weights: the backbone without it.
 
-        The outputs stay the same, and the checkpoint is one of the backbone without the method.
+        LoRA, SSF, and the low-rank updates of TOAST-Lite. The outputs stay the same, and nothing
+        trains any more.
 
         Returns:
             The backbone itself, in eval mode.
@@ -336,7 +337,8 @@ class SteeredBackbone(BaseBackbone):
             ValueError: There is nothing to merge, or something that cannot be merged.
         """
         layers = [module for module in self.modules() if isinstance(module, TunedLayer)]
-        if not layers:
+        lite = self.topdown is not None and 'TOAST-Lite' in self.method
+        if not layers and not lite:
             raise ValueError('no method added anything that could be merged into the weights')
         for layer in layers:
             if not isinstance(layer, MergeableLayer):
@@ -344,8 +346,11 @@ class SteeredBackbone(BaseBackbone):
             layer.check_mergeable()
         for layer in layers:
             layer.merge()
+        if lite:
+            self.topdown.feedback.merge()
         self.added = frozenset()
         self.tuned = False
+        self.method = _describe(self.topdown, None, self.frozen)
         self.requires_grad_(False)
         return self.eval()
 
@@ -405,7 +410,10 @@ class SteeredBackbone(BaseBackbone):
             CheckpointError: A checkpoint does not cover the backbone, or the
                 pre-tuned module is of another base, width or route.
         """
+        # The parent's initialisers would reach the top-down module, which has its own.
+        topdown, self.topdown = self.topdown, None
         super().init_weights()
+        self.topdown = topdown
         for module in self.modules():
             if isinstance(module, TunedLayer):
                 module.reset_tuning()

@@ -143,6 +143,8 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 f'out_type={kwargs["out_type"]!r} is for a ViT; a ConvNeXt gives maps with '
                 'gap_before_final_norm=False'
             )
+        if isinstance(arch, str) and arch not in self.arch_settings:
+            raise ValueError(f'arch={arch!r} is none of {", ".join(self.arch_settings)}')
         depths = arch['depths'] if isinstance(arch, dict) else self.arch_settings[arch]['depths']
         depth = len(depths)
         super().__init__(

@@ -56,6 +56,8 @@ def load_base(
     given = {
         name[len(start) :]: tensor for name, tensor in state_dict.items() if name.startswith(start)
     }
+    if getattr(backbone, 'pretuned', None):  # which brings the module; this file may hold one, too
+        given = {name: t for name, t in given.items() if not name.startswith('topdown.')}
     try:
         keys = backbone.load_state_dict(given, strict=False)
     except CheckpointError as error:
@@ -77,6 +79,7 @@ def demand_coverage(
     task file is completed by the base that it names.
     """
     _restore_base(backbone, state_dict, prefix)
+    _demand_same_kind(backbone, state_dict, prefix)
     topdown = [name for name in state_dict if name.startswith(f'{prefix}topdown.')]
     if topdown:
         _demand_same_form(backbone, topdown)
@@ -152,6 +155,18 @@ def _restore_base(
             )
     own = backbone.state_dict()
     state_dict.update({f'{prefix}{name}': own[name] for name in names})
+
+
+def _demand_same_kind(backbone: SteeredBackbone, given: Iterable[str], prefix: str) -> None:
+    """Say so if the checkpoint is of the other kind of backbone, and not what is missing in it."""
+    parts = {_part(name, prefix) for name in given if name.startswith(prefix)}
+    kinds = {'layers': 'a Vision Transformer', 'stages': 'a ConvNeXt'}
+    own = next((part for part in kinds if hasattr(backbone, part)), None)
+    other = next((part for part in kinds if part in parts), None)
+    if own and other and own not in parts:
+        raise CheckpointError(
+            f'the checkpoint is of {kinds[other]}, and this backbone is {kinds[own]}'
+        )
 
 
 def _demand_same_form(backbone: SteeredBackbone, given: Iterable[str]) -> None:
