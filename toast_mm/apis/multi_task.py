@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
-from torch import Tensor, nn
+from torch import Tensor
 
 from toast_mm.engine.model import build_model
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
 
 
-class MultiTask(Mapping[str, nn.Module]):
+class MultiTask(Mapping[str, Any]):
     """Classifiers and segmentors by name that share a frozen backbone.
 
     Tasks whose first pass is that of the plain backbone (TOAST by any route,
@@ -39,7 +39,7 @@ class MultiTask(Mapping[str, nn.Module]):
 
     def __init__(self, device: str = 'cpu') -> None:
         self.device = device
-        self._models: dict[str, nn.Module] = {}
+        self._models: dict[str, Any] = {}
 
     def add(self, name: str, config: str | Config, checkpoint: str) -> None:
         """Load a task.
@@ -60,7 +60,7 @@ class MultiTask(Mapping[str, nn.Module]):
         model.dataset_meta = meta.get('dataset_meta', {})
         self.add_model(name, model)
 
-    def add_model(self, name: str, model: nn.Module) -> None:
+    def add_model(self, name: str, model: Any) -> None:
         """Add a task by its model.
 
         Raises:
@@ -99,9 +99,7 @@ class MultiTask(Mapping[str, nn.Module]):
             predictions[name] = model.test_step(_copy(batch))
         return predictions
 
-    def _sharing(
-        self, models: Mapping[str, nn.Module], batch: Mapping[str, Any]
-    ) -> dict[str, Tensor]:
+    def _sharing(self, models: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Tasks with a common first pass, and the images that they see, which are the same."""
         sharing: dict[str, Tensor] = {}
         for name, model in models.items():
@@ -113,7 +111,7 @@ class MultiTask(Mapping[str, nn.Module]):
                 sharing[name] = images
         return sharing
 
-    def __getitem__(self, name: str) -> nn.Module:
+    def __getitem__(self, name: str) -> Any:
         """The model of a task."""
         if name not in self._models:
             raise KeyError(f'there is no task {name!r}; there are: {", ".join(self) or "none"}')
@@ -125,7 +123,7 @@ class MultiTask(Mapping[str, nn.Module]):
     def __len__(self) -> int:
         return len(self._models)
 
-    def _demand_possible(self, name: str, model: nn.Module) -> None:
+    def _demand_possible(self, name: str, model: Any) -> None:
         if name in self._models:
             raise ValueError(f'there is a task {name!r} already: give this one another name')
         if not isinstance(model.backbone, SteeredBackbone):

@@ -219,8 +219,9 @@ class SteeredBackbone(BaseBackbone):
         streams = {
             block: first.streams[block] for block in route.shared if block in self.out_indices
         }
-        drops = [module for module in bottom_up if isinstance(module, (DropPath, TuningDropout))]
-        with set_modes(dict.fromkeys(drops, self.training)):
+        kinds = (DropPath, TuningDropout)
+        drops = {module: self.training for module in bottom_up if isinstance(module, kinds)}
+        with set_modes(drops):
             stream = shared
             for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
                 entering, signal = stream, signals.get(block)
@@ -336,17 +337,18 @@ class SteeredBackbone(BaseBackbone):
         Raises:
             ValueError: There is nothing to merge, or something that cannot be merged.
         """
-        layers = [module for module in self.modules() if isinstance(module, TunedLayer)]
-        lite = self.topdown is not None and 'TOAST-Lite' in self.method
-        if not layers and not lite:
+        tuned = [module for module in self.modules() if isinstance(module, TunedLayer)]
+        layers = [layer for layer in tuned if isinstance(layer, MergeableLayer)]
+        if not tuned and 'TOAST-Lite' not in self.method:
             raise ValueError('no method added anything that could be merged into the weights')
-        for layer in layers:
-            if not isinstance(layer, MergeableLayer):
+        for layer in tuned:
+            if layer not in layers:
                 raise ValueError(f'{type(layer).__name__} cannot be merged into its weights')
+        for layer in layers:
             layer.check_mergeable()
         for layer in layers:
             layer.merge()
-        if lite:
+        if self.topdown is not None and not self.folded:
             self.topdown.feedback.merge()
         self.added = frozenset()
         self.tuned = False

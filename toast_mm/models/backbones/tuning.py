@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,9 @@ class TunedLayer(nn.Module):
 class MergeableLayer(TunedLayer):
     """A layer whose tuned form is a layer of its kind with other weights."""
 
-    plain: type[nn.Module]  # the class that it had
+    weight: Any  # these are those of the layer's other parent
+    bias: Any
+    plain: Any  # the class that it had
 
     def tuned_parameters(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor | None]:
         """Weight and bias, of these outputs, that give the same without the method."""
@@ -57,7 +59,7 @@ class MergeableLayer(TunedLayer):
         """Write the tuned weight and bias into the layer, which is plain from then on."""
         weight, bias = self.tuned_parameters()
         self.weight.copy_(weight)
-        if self.bias is not None:
+        if self.bias is not None and bias is not None:
             self.bias.copy_(bias)
         self.remove_tuning()
 

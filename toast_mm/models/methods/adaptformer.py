@@ -6,6 +6,7 @@ Chen et al., `AdaptFormer <https://arxiv.org/abs/2205.13535>`_.
 from __future__ import annotations
 
 from math import sqrt
+from typing import cast
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
@@ -30,7 +31,7 @@ class AdaptedFFN(TunedLayer, FFN):
 
     def reset_tuning(self) -> None:
         """The bottleneck adds nothing at the start."""
-        down, up = self.adapter[0], self.adapter[-1]
+        down, up = cast(nn.Linear, self.adapter[0]), cast(nn.Linear, self.adapter[-1])
         nn.init.kaiming_uniform_(down.weight, a=sqrt(5))
         for zero in (down.bias, up.weight, up.bias):
             nn.init.zeros_(zero)

@@ -23,6 +23,10 @@ from .targets import find_layers
 class UpdatedLinear(MergeableLayer, LoRALinear, nn.Linear):
     """mmpretrain's LoRA layer that is its own original layer: weight and bias keep their names."""
 
+    lora_down: nn.Linear
+    lora_up: nn.Linear
+    scaling: Tensor
+
     @property
     def original_layer(self) -> Callable[[Tensor], Tensor]:
         """The layer without its update."""

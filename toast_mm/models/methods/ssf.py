@@ -55,11 +55,11 @@ class ScaledLayer(MergeableLayer):
             raise ValueError(f'{self} has no bias that could hold the shift: it cannot be merged')
 
 
-class ScaledLinear(ScaledLayer, nn.Linear):
+class ScaledLinear(ScaledLayer, nn.Linear):  # type: ignore[misc]
     """Linear layer, scaled and shifted."""
 
 
-class ScaledLayerNorm(ScaledLayer, nn.LayerNorm):
+class ScaledLayerNorm(ScaledLayer, nn.LayerNorm):  # type: ignore[misc]
     """Layer norm, scaled and shifted."""
 
 
@@ -77,7 +77,8 @@ class ScaledLayerNorm2d(ScaledLayer, LayerNorm2d):
 
     def forward(self, x: Tensor, data_format: str = 'channel_first') -> Tensor:
         """Map, channels first or last."""
-        scale, shift = self.ssf_scale, self.ssf_shift
+        scale: Tensor = self.ssf_scale
+        shift: Tensor = self.ssf_shift
         if data_format == 'channel_first':
             scale, shift = scale[:, None, None], shift[:, None, None]
         return LayerNorm2d.forward(self, x, data_format) * scale + shift

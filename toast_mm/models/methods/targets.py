@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import nn
 
 from toast_mm.models.backbones.steering import SteeredBackbone
 
 
-def base_modules(backbone: SteeredBackbone) -> Iterator[tuple[str, nn.Module]]:
+def base_modules(backbone: SteeredBackbone) -> Iterator[tuple[str, Any]]:
     """Names and modules of the pre-trained backbone, without top-down module and new norms."""
     left_out = ('topdown', *backbone.new_modules)
     for name, module in backbone.named_modules():
@@ -20,7 +21,7 @@ def base_modules(backbone: SteeredBackbone) -> Iterator[tuple[str, nn.Module]]:
 
 def find_layers(
     backbone: SteeredBackbone, targets: str | Sequence[str], kind: type[nn.Module]
-) -> dict[str, nn.Module]:
+) -> dict[str, Any]:
     """Layers of a kind by name, chosen as in ``peft``.
 
     Args:
@@ -34,7 +35,7 @@ def find_layers(
     """
     layers = {name: module for name, module in base_modules(backbone) if isinstance(module, kind)}
     patterns = [targets] if isinstance(targets, str) else list(targets)
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Any] = {}
     for pattern in patterns:
         if isinstance(targets, str):
             try:
