@@ -188,7 +188,7 @@ def test_an_interrupted_run_goes_on(checkout):
     half_trained = checkout.root / 'work_dirs' / JOBS[1] / 'iter_100.pth'
     half_trained.touch()
     os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.strip() == 'quickstart.sh: interrupted; called again, it goes on from here'
     assert 'failed' not in output
@@ -219,7 +219,7 @@ def test_a_terminal_shows_the_counter(checkout):
             shown += os.read(ours, 4096)
         except OSError:  # how a terminal ends
             break
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     os.close(ours)
     assert b'\r\x1b[Ktuning TOAST on scenes [1][ 50/125], 0:00:20 left' in shown
     assert process.returncode == 0

@@ -23,6 +23,13 @@ def make(**changes):
     return head
 
 
+@pytest.fixture(autouse=True)
+def scope():
+    """In which the loss of segmentors is built."""
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
 @pytest.fixture
 def inputs():
     """Of three outputs the head takes the first and the last."""
