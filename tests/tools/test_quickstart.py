@@ -61,6 +61,8 @@ class Checkout:
             env={'PATH': os.environ['PATH'], 'SEED': '0', **settings},
             cwd='/',
             start_new_session=True,
+            # A shell that was started in the background ignores Ctrl-C, and so would this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,
         )
 
