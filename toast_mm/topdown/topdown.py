@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .feedback import FeedbackPath, Size
+from .low_rank import LowRankUpdate
 from .selection import FeatureSelection
 
 
@@ -51,6 +52,11 @@ class TopDown(nn.Module):
         if not channel_selection:
             selection.channel_transform.requires_grad_(False)
             feedback.requires_grad_(False)
+
+    @property
+    def lite(self) -> bool:
+        """Whether low-rank updates of the feedback path are tuned in place of its weights."""
+        return any(isinstance(module, LowRankUpdate) for module in self.modules())
 
     def forward(
         self,

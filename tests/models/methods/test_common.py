@@ -227,8 +227,27 @@ def test_statistics_of_the_base_stay(method, image):
     assert any('running_mean' in name for name in before)
 
 
+@pytest.mark.parametrize(
+    ('tuning', 'first'),
+    [
+        (METHODS['partial'], 2),
+        (dict(type='toast_mm.Partial', blocks=2), 1),
+        (dict(type='toast_mm.LoRA', targets=('layers.1.attn.qkv',)), 1),
+        (METHODS['vpt'], 0),
+    ],
+)
+def test_nothing_below_the_first_tuned_block_is_differentiated(tuning, first, image):
+    backbone = tuned('vit', tuning)
+    graphs = []
+    for layer in backbone.layers:
+        layer.register_forward_hook(lambda module, arguments, out: graphs.append(out.requires_grad))
+    backbone(image)
+    assert graphs == [block >= first for block in range(3)]
+
+
 @pytest.mark.parametrize('feedback_from', [None, 'last'])
 @pytest.mark.parametrize('method', METHODS)
+@pytest.mark.filterwarnings('ignore:None of the inputs have requires_grad')  # of frozen blocks
 def test_gradients_survive_activation_checkpointing(method, feedback_from, image):
     """Of the reentrant kind, which mmengine's switch asks for."""
     if feedback_from and method.startswith('vpt'):

@@ -18,10 +18,10 @@ from toast_mm.fingerprint import fingerprint
 from toast_mm.topdown import FeedbackRoute
 
 if TYPE_CHECKING:
-    from .steering import SteeredBackbone
+    from .transfer import TransferBackbone
 
 
-def save_pretuned(backbone: SteeredBackbone, path: str) -> None:
+def save_pretuned(backbone: TransferBackbone, path: str) -> None:
     """Write the top-down module of a backbone alone, with what it was tuned for.
 
     The file is safetensors; its metadata hold the route, the form of the
@@ -46,7 +46,7 @@ def save_pretuned(backbone: SteeredBackbone, path: str) -> None:
     save_safetensors(tensors, path, {'topdown': json.dumps(record)})
 
 
-def load_pretuned(backbone: SteeredBackbone, checkpoint: str) -> None:
+def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
     """Load a pre-tuned top-down module: a file of its own, or a checkpoint of the whole model.
 
     Args:
@@ -57,7 +57,7 @@ def load_pretuned(backbone: SteeredBackbone, checkpoint: str) -> None:
         CheckpointError: The module was tuned on another base, or is of another
             width or route, or there is none, or the file is damaged.
     """
-    assert backbone.topdown is not None, 'steer() refuses pretuned without one'
+    assert backbone.topdown is not None, 'prepare() refuses pretuned without one'
     expected = backbone.topdown.state_dict()
     file = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weights = file.get('state_dict', file)
@@ -110,7 +110,7 @@ def _topdown_weights(
     return given
 
 
-def _demand_base(backbone: SteeredBackbone, tuned_on: str) -> None:
+def _demand_base(backbone: TransferBackbone, tuned_on: str) -> None:
     present = _base_fingerprint(backbone, backbone.state_dict())
     if tuned_on != present:
         raise CheckpointError(
@@ -119,7 +119,7 @@ def _demand_base(backbone: SteeredBackbone, tuned_on: str) -> None:
         )
 
 
-def _base_in_checkpoint(state_dict: Mapping[str, Tensor], backbone: SteeredBackbone) -> str:
+def _base_in_checkpoint(state_dict: Mapping[str, Tensor], backbone: TransferBackbone) -> str:
     """Fingerprint of the base that a checkpoint of a whole model holds."""
     prefix = next(name for name in state_dict if 'topdown.' in name).split('topdown.', 1)[0]
     beside = {
@@ -135,7 +135,7 @@ def _base_in_checkpoint(state_dict: Mapping[str, Tensor], backbone: SteeredBackb
     return _base_fingerprint(backbone, beside)
 
 
-def _base_fingerprint(backbone: SteeredBackbone, state_dict: Mapping[str, Tensor]) -> str:
+def _base_fingerprint(backbone: TransferBackbone, state_dict: Mapping[str, Tensor]) -> str:
     return fingerprint(
         {
             name: tensor

@@ -12,13 +12,13 @@ from torch import Tensor
 from toast_mm.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from .steering import SteeredBackbone
+    from .transfer import TransferBackbone
 
 # Among the weights, since these reach a model by whatever way a checkpoint is loaded.
 RECORD = 'base_record'
 
 
-def frozen_base(backbone: SteeredBackbone) -> list[str]:
+def frozen_base(backbone: TransferBackbone) -> list[str]:
     """Names of the weights that the base brings, and that no training changes.
 
     A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base.
@@ -36,7 +36,7 @@ def is_frozen_path(name: str) -> bool:
     return name.startswith('topdown.feedback.') and '.updates.' not in name
 
 
-def make_record(backbone: SteeredBackbone) -> Tensor:
+def make_record(backbone: TransferBackbone) -> Tensor:
     """Where base and pre-tuned module come from, and their fingerprint, as JSON in bytes.
 
     Raises:
@@ -71,7 +71,7 @@ def is_task_file(state_dict: Mapping[str, Tensor]) -> bool:
     return any(name.split('.')[-1] == RECORD for name in state_dict)
 
 
-def base_fingerprint(backbone: SteeredBackbone, names: Iterable[str]) -> str:
+def base_fingerprint(backbone: TransferBackbone, names: Iterable[str]) -> str:
     """Fingerprint of weights of the base; those that are resized to the image are no part of it."""
     own = backbone.state_dict()
     return fingerprint(

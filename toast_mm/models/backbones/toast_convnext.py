@@ -180,7 +180,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 feedback_std,
             )
             topdown = TopDown(selection, feedback, channel_selection, lite)
-        self.steer(topdown, pretuned, frozen, tuning)
+        self.prepare(topdown, pretuned, frozen, tuning)
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:
         """The image ``(B, 3, H, W)`` itself enters the first stage."""

@@ -194,7 +194,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
             feedback = LinearFeedback(self.embed_dims, self.route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection, lite)
-        self.steer(topdown, pretuned, frozen, tuning)
+        self.prepare(topdown, pretuned, frozen, tuning)
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .steering import SteeredBackbone
+    from .transfer import TransferBackbone
 
 
 class TuningMethod(ABC):
@@ -20,7 +20,7 @@ class TuningMethod(ABC):
     """
 
     @abstractmethod
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Add what is tuned, and let it train; all else is frozen already.
 
         Raises:

@@ -18,7 +18,7 @@ from .pretuned import load_pretuned
 from .task_file import RECORD, base_fingerprint, is_frozen_path
 
 if TYPE_CHECKING:
-    from .steering import SteeredBackbone
+    from .transfer import TransferBackbone
 
 InitCfg = dict | Sequence[dict] | None
 
@@ -70,7 +70,7 @@ def load_base(
 
 
 def demand_coverage(
-    backbone: SteeredBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
+    backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
     """Hook before any loading: less of the backbone than expected is an error, not a warning.
 
@@ -104,7 +104,7 @@ def demand_coverage(
 
 
 def _restore_base(
-    backbone: SteeredBackbone, state_dict: MutableMapping[str, Tensor], prefix: str
+    backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str
 ) -> None:
     """Complete a task file by the base, which is loaded first if the backbone does not hold it.
 
@@ -157,7 +157,7 @@ def _restore_base(
     state_dict.update({f'{prefix}{name}': own[name] for name in names})
 
 
-def _demand_same_kind(backbone: SteeredBackbone, given: Iterable[str], prefix: str) -> None:
+def _demand_same_kind(backbone: TransferBackbone, given: Iterable[str], prefix: str) -> None:
     """Say so if the checkpoint is of the other kind of backbone, and not what is missing in it."""
     parts = {_part(name, prefix) for name in given if name.startswith(prefix)}
     kinds = {'layers': 'a Vision Transformer', 'stages': 'a ConvNeXt'}
@@ -169,7 +169,7 @@ def _demand_same_kind(backbone: SteeredBackbone, given: Iterable[str], prefix: s
         )
 
 
-def _demand_same_form(backbone: SteeredBackbone, given: Iterable[str]) -> None:
+def _demand_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
     """Fold the backbone for a folded checkpoint; refuse TOAST for TOAST-Lite, and such."""
     if not any(name.endswith('selection.channel_transform') for name in given):
         backbone.fold()
@@ -178,7 +178,7 @@ def _demand_same_form(backbone: SteeredBackbone, given: Iterable[str]) -> None:
             'this backbone is folded for inference, but the checkpoint is not: load it into a '
             'backbone that is not, and fold that'
         )
-    lite = any('.updates.' in name for name in backbone.state_dict())
+    lite = backbone.topdown is not None and backbone.topdown.lite
     if lite == any('.updates.' in name for name in given):
         return
     if lite:

@@ -12,7 +12,7 @@ import torch
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.transfer import TransferBackbone
 from toast_mm.models.backbones.tuning import TunedLayer, TuningDropout, TuningMethod
 from toast_mm.registry import MODELS
 
@@ -59,7 +59,7 @@ class AdaptFormer(TuningMethod):
         self.scale = scale
         self.drop_rate = drop_rate
 
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Give every feed-forward network its bottleneck.
 
         Raises:

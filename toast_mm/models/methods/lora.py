@@ -13,7 +13,7 @@ import torch
 from mmpretrain.models.peft.lora import LoRALinear
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.transfer import TransferBackbone
 from toast_mm.models.backbones.tuning import MergeableLayer, TuningDropout, TuningMethod
 from toast_mm.registry import MODELS
 
@@ -78,7 +78,7 @@ class LoRA(TuningMethod):
         self.drop_rate = drop_rate
         self.targets = targets
 
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Give every target its update.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.transfer import TransferBackbone
 from toast_mm.models.backbones.tuning import TuningMethod
 from toast_mm.registry import MODELS
 
@@ -20,7 +20,7 @@ class Partial(TuningMethod):
     def __init__(self, blocks: int = 1) -> None:
         self.blocks = blocks
 
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Wake the blocks.
 
         Raises:
@@ -43,7 +43,7 @@ class BitFit(TuningMethod):
     Ben Zaken et al., `BitFit <https://arxiv.org/abs/2106.10199>`_.
     """
 
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Wake the biases."""
         for _, module in base_modules(backbone):
             for name, parameter in module.named_parameters(recurse=False):

@@ -11,7 +11,7 @@ import torch
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.transfer import TransferBackbone
 from toast_mm.models.backbones.tuning import MergeableLayer, TuningMethod
 from toast_mm.registry import MODELS
 
@@ -96,7 +96,7 @@ SCALED = {
 class SSF(TuningMethod):
     """Scale and shift behind every linear layer, convolution and layer norm of the backbone."""
 
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Give every operation its scale and shift."""
         for module in [module for _, module in base_modules(backbone)]:
             scaled = next((SCALED[kind] for kind in SCALED if isinstance(module, kind)), None)

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.models.backbones.transfer import TransferBackbone
 
 
-def base_modules(backbone: SteeredBackbone) -> Iterator[tuple[str, Any]]:
+def base_modules(backbone: TransferBackbone) -> Iterator[tuple[str, Any]]:
     """Names and modules of the pre-trained backbone, without top-down module and new norms."""
     left_out = ('topdown', *backbone.new_modules)
     for name, module in backbone.named_modules():
@@ -20,7 +20,7 @@ def base_modules(backbone: SteeredBackbone) -> Iterator[tuple[str, Any]]:
 
 
 def find_layers(
-    backbone: SteeredBackbone, targets: str | Sequence[str], kind: type[nn.Module]
+    backbone: TransferBackbone, targets: str | Sequence[str], kind: type[nn.Module]
 ) -> dict[str, Any]:
     """Layers of a kind by name, chosen as in ``peft``.
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.steering import SteeredBackbone
 from toast_mm.models.backbones.toast_vit import SteeredEncoderLayer, TOASTViT
+from toast_mm.models.backbones.transfer import TransferBackbone
 from toast_mm.models.backbones.tuning import TunedLayer, TuningMethod
 from toast_mm.registry import MODELS
 
@@ -58,7 +58,7 @@ class VPT(TuningMethod):
         self.num_prompts = num_prompts
         self.deep = deep
 
-    def attach(self, backbone: SteeredBackbone) -> None:
+    def attach(self, backbone: TransferBackbone) -> None:
         """Give the blocks their prompts.
 
         Raises:

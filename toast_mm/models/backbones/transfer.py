@@ -1,0 +1,270 @@
+"""What of a pre-trained backbone trains, what is frozen, and where its weights come from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmcv.cnn.bricks import DropPath
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from toast_mm.registry import MODELS
+from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
+
+from .pretuned import load_pretuned
+from .tuning import MergeableLayer, TunedLayer
+from .weights import demand_coverage, load_base, split_init_cfg
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class TransferBackbone(BaseBackbone):
+    """Goes before an mmpretrain backbone, which it freezes but for what a transfer method tunes.
+
+    That is a top-down module, a method beside it or in its place, or everything.
+    """
+
+    depth: int  # number of blocks, or stages
+    out_indices: list[int]
+    topdown: TopDown | None
+    route: FeedbackRoute
+    selection_form: dict[str, bool]  # how the signal is selected and enters, for a pre-tuned file
+
+    frozen: bool
+    tuned: bool  # whether a method tunes the backbone itself
+    method: str  # the transfer method in words
+    added: frozenset[str] = frozenset()  # names of what a method added
+    first_tuned: int | None = None  # the lowest block of which a method tunes something
+
+    init_cfg: Any
+    pretrained: list[dict]
+    pretuned: str | None
+
+    # Modules that no pre-trained checkpoint has: they train and need no covering.
+    new_modules: tuple[str, ...] = ()
+    # Parameters that are resized to the image: they do not tell one base from another.
+    resized_parameters: tuple[str, ...] = ()
+    # Layers that LoRA updates by default: last parts of their names.
+    lora_targets: tuple[str, ...] = ()
+
+    @abstractmethod
+    def block_modules(self, block: int) -> list[nn.Module]:
+        """The modules that nothing but this block and what follows it needs."""
+
+    @abstractmethod
+    def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
+        """Fold the channel transform, and what follows linearly, into the feedback path."""
+
+    def prepare(
+        self,
+        topdown: TopDown | None,
+        pretuned: str | None,
+        frozen: bool,
+        tuning: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add what is tuned and freeze the rest; called at the end of ``__init__``.
+
+        Args:
+            topdown: The module for :attr:`route`, or None for the plain
+                backbone.
+            pretuned: Checkpoint of the pre-tuned module that
+                :meth:`init_weights` loads.
+            frozen: Whether the backbone is frozen.
+            tuning: Config of a method that tunes the frozen backbone itself.
+
+        Raises:
+            ValueError: No output comes after the first receiver, there is
+                no module for ``pretuned``, or ``tuning`` does not fit.
+        """
+        if topdown is not None and self.out_indices[-1] < self.route.feedback_to:
+            raise ValueError(
+                f'out_indices={self.out_indices} end below the first block that receives a signal, '
+                f'{self.route.feedback_to}: no output would be steered'
+            )
+        if pretuned and topdown is None:
+            raise ValueError(
+                f'pretuned={pretuned!r} needs a top-down module, but feedback_from is None'
+            )
+        if tuning and not frozen:
+            raise ValueError(
+                f'frozen=False tunes everything, and tuning={dict(tuning)} what the method says: '
+                'leave out one of them'
+            )
+        self.topdown = topdown
+        self.pretuned = pretuned
+        self.frozen = frozen
+        # mmengine's own loader says neither which file it is nor that anything is missing.
+        self.init_cfg, self.pretrained = split_init_cfg(self.init_cfg)
+        self._register_load_state_dict_pre_hook(demand_coverage, with_module=True)
+        if frozen:
+            for parameter in self._base_parameters():
+                parameter.requires_grad_(False)
+        self.tuned = bool(tuning)
+        self.method = _describe(topdown, tuning, frozen)
+        if tuning:
+            self._attach(tuning)
+        self._freeze_unused()
+        if tuning and not any(parameter.requires_grad for parameter in self._base_parameters()):
+            raise ValueError(
+                f'tuning={dict(tuning)} tunes nothing that out_indices={self.out_indices} depend on'
+            )
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = float(module.drop_prob)  # numpy's, in which no graph can be
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen backbone stays in eval mode unless a method tunes it alone.
+
+        Raises:
+            RuntimeError: A folded backbone cannot be trained.
+        """
+        if mode and self.folded:
+            raise RuntimeError(
+                'the top-down module is folded for inference and cannot be trained: train from the '
+                'checkpoint before folding'
+            )
+        super().train(mode)
+        for module in self.bottom_up() if self.frozen else []:
+            # Where a method tunes the backbone alone, drop path acts; statistics stay the base's.
+            if not self.tuned or self.topdown is not None or isinstance(module, _BatchNorm):
+                module.training = False
+        return self
+
+    def init_weights(self) -> None:
+        """Initialise as the parent does, then load pre-trained weights and the pre-tuned module.
+
+        Raises:
+            CheckpointError: A checkpoint does not cover the backbone, or the
+                pre-tuned module is of another base, width or route.
+        """
+        # The parent's initialisers would reach the top-down module, which has its own.
+        topdown, self.topdown = self.topdown, None
+        super().init_weights()
+        self.topdown = topdown
+        for module in self.modules():
+            if isinstance(module, TunedLayer):
+                module.reset_tuning()
+        for pretrained in self.pretrained:
+            load_base(self, **pretrained)
+        if self.pretuned:
+            load_pretuned(self, self.pretuned)
+
+    def is_base(self, name: str) -> bool:
+        """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
+        return name not in self.added and name.split('.')[0] not in ('topdown', *self.new_modules)
+
+    def bottom_up(self) -> list[nn.Module]:
+        """All modules below this one but the top-down part."""
+        return [
+            module
+            for name, module in self.named_modules()
+            if name and name.split('.')[0] != 'topdown'
+        ]
+
+    @property
+    def folded(self) -> bool:
+        """Whether the top-down module is folded for inference."""
+        return self.topdown is not None and self.topdown.selection.channel_transform is None
+
+    def fold(self) -> Self:
+        """Fold the trained top-down module for inference: fewer products, the same outputs.
+
+        Low-rank updates are merged, and nothing trains any more. Folded once, it stays as it is. A
+        checkpoint of a folded model is loaded by the config of the training: the backbone folds
+        itself.
+
+        Returns:
+            The backbone itself, in eval mode.
+
+        Raises:
+            ValueError: There is no top-down module.
+        """
+        if self.topdown is None:
+            raise ValueError('there is no top-down module to fold: feedback_from is None')
+        if not self.folded:
+            transform = self.topdown.selection.drop_channel_transform()
+            self.topdown.feedback = self.fold_feedback(self.topdown.feedback, transform)
+            self.requires_grad_(False)
+            self.eval()
+        return self
+
+    def merge(self) -> Self:
+        """Write what a method added to the layers into their weights: the backbone without it.
+
+        LoRA, SSF, and the low-rank updates of TOAST-Lite. The outputs stay the same, and nothing
+        trains any more.
+
+        Returns:
+            The backbone itself, in eval mode.
+
+        Raises:
+            ValueError: There is nothing to merge, or something that cannot be merged.
+        """
+        tuned = [module for module in self.modules() if isinstance(module, TunedLayer)]
+        layers = [layer for layer in tuned if isinstance(layer, MergeableLayer)]
+        lite = self.topdown is not None and self.topdown.lite
+        if not tuned and not lite:
+            raise ValueError('no method added anything that could be merged into the weights')
+        for layer in tuned:
+            if layer not in layers:
+                raise ValueError(f'{type(layer).__name__} cannot be merged into its weights')
+        for layer in layers:
+            layer.check_mergeable()
+        for layer in layers:
+            layer.merge()
+        if self.topdown is not None and lite:
+            self.topdown.feedback.merge()
+        self.added = frozenset()
+        self.tuned = False
+        self.method = _describe(self.topdown, None, self.frozen)
+        self.requires_grad_(False)
+        return self.eval()
+
+    def _base_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the backbone itself, with what a method adds to its layers."""
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            if name.split('.')[0] not in ('topdown', *self.new_modules)
+        ]
+
+    def _attach(self, tuning: Mapping[str, Any]) -> None:
+        """Add what a method tunes, and note its names and where it begins."""
+        names = set(self.state_dict())
+        MODELS.build(tuning).attach(self)
+        self.added = frozenset(set(self.state_dict()) - names)
+        self.first_tuned = next(filter(self._is_tuned, range(self.depth)), None)
+
+    def _is_tuned(self, block: int) -> bool:
+        modules = self.block_modules(block)
+        return any(p.requires_grad for module in modules for p in module.parameters())
+
+    def _freeze_unused(self) -> None:
+        """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""
+        last = self.out_indices[-1]
+        first_pass = self.route.feedback_from if self.topdown else 0
+        unused = [
+            module
+            for block in range(max(last + 1, first_pass), self.depth)
+            for module in self.block_modules(block)
+        ]
+        for module in unused:
+            module.requires_grad_(False)
+        if self.topdown:
+            for block in range(last + 1, self.route.feedback_from):
+                self.topdown.feedback.freeze_signal(block)
+
+
+def _describe(topdown: TopDown | None, tuning: Mapping[str, Any] | None, frozen: bool) -> str:
+    """The transfer method in words."""
+    parts = [] if frozen else ['full fine-tuning']
+    if topdown is not None:
+        parts.append('TOAST-Lite' if topdown.lite else 'TOAST')
+    if tuning:
+        parts.append(str(tuning['type']).rpartition('.')[2])
+    return ' with '.join(parts) or 'a head alone'
