@@ -137,7 +137,8 @@ def flops(run: Callable, model: nn.Module, size: int) -> float:
 
 def counts(row: str, args: argparse.Namespace) -> Cost:
     """What can be counted without running anything."""
-    model = build(row, args).to('meta')
+    with torch.device('meta'):
+        model = build(row, args)
     tuned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     cost = Cost(tuned, flops(forward, model, args.img_size))
     if model.tunable and row != 'plain':
@@ -234,7 +235,7 @@ def check() -> list[str]:
     def demand(what: str, ratio: float, bound: float) -> None:
         print(f'{what}: {ratio:.3f}, at most {bound}')
         if ratio > bound:
-            complaints.append(what)
+            complaints.append(f'broken: {what}')
 
     for route, bound in (('last', 2.09), ('early', 1.56), ('late', 1.56)):
         args = argparse.Namespace(arch='base', img_size=224, route=route)
@@ -259,7 +260,9 @@ def main() -> None:
     parser.add_argument('--check', action='store_true', help='only whether the FLOPs keep bounds')
     args = parser.parse_args()
     if args.check:
-        sys.exit(bool(check()))
+        complaints = check()
+        print(*complaints, sep='\n', end='')
+        sys.exit(bool(complaints))
     costs = {}
     for row in track(methods(args.route), description='measuring', transient=True):
         with ProcessPoolExecutor(1, get_context('spawn')) as process:

@@ -55,7 +55,14 @@ class TestWholeFile:
             assert content(path) == former
         assert content(path) == 'new'
 
-    @pytest.mark.parametrize('error', [FULL, RuntimeError('PytorchStreamWriter failed')])
+    @pytest.mark.parametrize(
+        'error',
+        [
+            FULL,
+            RuntimeError('PytorchStreamWriter failed writing file data.pkl'),
+            RuntimeError('Parent directory absent does not exist.'),
+        ],
+    )
     def test_what_stops_the_writing(self, target, error):
         path, former = target
         with pytest.raises(WriteError) as info, whole_file(str(path)) as partial:
@@ -67,7 +74,7 @@ class TestWholeFile:
         assert isinstance(info.value, OSError)
         assert content(path) == former
 
-    @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, KeyError])
+    @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, KeyError, RuntimeError])
     def test_what_has_another_reason_stays_what_it_is(self, target, error):
         path, former = target
         with pytest.raises(error), whole_file(str(path)) as partial:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import os.path as osp
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -35,11 +36,21 @@ def whole_file(path: str) -> Iterator[str]:
     try:
         yield partial
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # PyTorch has an error of its own for a full disk
+    except (OSError, RuntimeError) as error:
+        if not isinstance(error, OSError) and not _is_of_writing(error):
+            raise
         raise WriteError(f'{path} cannot be written: {error}') from error
     finally:
         if osp.exists(partial):
             os.remove(partial)
+
+
+def _is_of_writing(error: RuntimeError) -> bool:
+    """Whether it is what PyTorch raises in place of an OSError, for a full disk for one."""
+    return (
+        re.search('StreamWriter|inline_container|iostream|directory .* does not exist', str(error))
+        is not None
+    )
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from mmpretrain.models import VisionTransformer
+from mmpretrain.models import VisionTransformer, VisionTransformerClsHead
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.conversion import convert_vit
@@ -146,6 +146,7 @@ def random_npz(path, prefix='', attention=1, norm=2, mlp=3, side=4):
         'head/kernel': (DIM, 5),
         'head/bias': (5,),
         'pre_logits/kernel': (DIM, DIM),
+        'pre_logits/bias': (DIM,),
     }
     for n in range(DEPTH):
         block = f'Transformer/encoderblock_{n}'
@@ -178,7 +179,20 @@ def test_jax(prefix, tmp_path):
     torch.testing.assert_close(converted.weights['head.layers.head.weight'], model.head.weight)
     assert converted.kind == 'ViT of JAX'
     assert converted.preprocessing['mean'] == [127.5] * 3
-    assert converted.unused == ['pre_logits/kernel']
+    assert converted.unused == []
+    # The head of ImageNet-21k comes after a layer that timm drops: mmpretrain's hidden_dim.
+    head = VisionTransformerClsHead(num_classes=5, in_channels=DIM, hidden_dim=DIM)
+    own = {n.removeprefix('head.'): t for n, t in converted.weights.items() if 'head.' in n}
+    head.load_state_dict(own)
+    arrays = np.load(path)
+    features = np.random.default_rng(1).normal(size=(2, DIM)).astype(np.float32)
+    kernels, biases = (
+        [arrays[f'{prefix}{layer}/{part}'] for layer in ('pre_logits', 'head')]
+        for part in ('kernel', 'bias')
+    )
+    expected = np.tanh(features @ kernels[0] + biases[0]) @ kernels[1] + biases[1]
+    given = head((torch.from_numpy(features),))
+    torch.testing.assert_close(given, torch.from_numpy(expected))
 
 
 def test_jax_of_big_vision(tmp_path):

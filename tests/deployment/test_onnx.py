@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 
-from toast_mm.deployment import export_onnx
+from toast_mm.deployment import Deployable, export_onnx
 from toast_mm.deployment import onnx as module
 from toast_mm.files import WriteError
 
@@ -53,7 +53,11 @@ def classifier(kind):
     )
 
 
-def segmentor():
+def segmentor(kind='vit', **test_cfg):
+    backbone, channels = {
+        'vit': (dict(VIT, out_type='featmap'), [16] * 4),
+        'convnext': (dict(CONVNEXT, gap_before_final_norm=False), [4, 6, 8, 10]),
+    }[kind]
     norm = dict(type='SyncBN')
     return build(
         'mmseg',
@@ -62,10 +66,10 @@ def segmentor():
             data_preprocessor=dict(
                 type='SegDataPreProcessor', mean=MEAN, std=STD, bgr_to_rgb=True, size=(32, 32)
             ),
-            backbone=dict(VIT, out_type='featmap', out_indices=[0, 1, 2, 3]),
+            backbone=dict(backbone, out_indices=[0, 1, 2, 3]),
             decode_head=dict(
                 type='UPerHead',
-                in_channels=[16] * 4,
+                in_channels=channels,
                 in_index=[0, 1, 2, 3],
                 pool_scales=(1, 2, 3),
                 channels=8,
@@ -73,7 +77,7 @@ def segmentor():
                 norm_cfg=norm,
                 align_corners=False,
             ),
-            test_cfg=dict(mode='whole'),
+            test_cfg=dict(test_cfg or dict(mode='whole')),
         ),
     )
 
@@ -101,7 +105,7 @@ def close(given, expected):
 def test_classifier(kind, tmp_path):
     model = classifier(kind)
     unfolded = copy.deepcopy(model)
-    assert export_onnx(model, str(tmp_path / 'model.onnx'), (32, 32)) <= 1e-4
+    assert export_onnx(Deployable(model), str(tmp_path / 'model.onnx'), (32, 32)) <= 1e-4
     for number in (1, 2, 3):
         scores = run(tmp_path / 'model.onnx', images(number))
         assert scores.shape == (number, 5)
@@ -116,11 +120,13 @@ def test_classifier(kind, tmp_path):
     assert model.backbone.folded == (kind != 'plain')
 
 
-@pytest.mark.parametrize('size', [(32, 32), (40, 56)])
-def test_segmentor(size, tmp_path):
-    model = segmentor()
+@pytest.mark.parametrize(
+    ('kind', 'size'), [('vit', (32, 32)), ('vit', (40, 56)), ('convnext', (70, 90))]
+)
+def test_segmentor(kind, size, tmp_path):
+    model = segmentor(kind)
     unfolded = copy.deepcopy(model)
-    export_onnx(model, str(tmp_path / 'model.onnx'), size)
+    export_onnx(Deployable(model), str(tmp_path / 'model.onnx'), size)
     for number in (1, 3):
         scores = run(tmp_path / 'model.onnx', images(number, size))
         assert scores.shape == (number, 4, *size)
@@ -129,12 +135,28 @@ def test_segmentor(size, tmp_path):
         close(scores, torch.stack([sample.seg_logits.data for sample in result]).numpy())
 
 
+def test_what_the_file_takes_is_said(tmp_path):
+    model = Deployable(segmentor(mode='slide', crop_size=(32, 48), stride=(16, 16)))
+    assert (model.channels, model.window) == ('RGB', (32, 48))
+    plain = classifier('plain')
+    plain.data_preprocessor = MODELS.build(dict(type='mmpretrain.ClsDataPreprocessor'))
+    model = Deployable(plain)
+    assert (model.channels, model.window) == ('channels as the pipeline loads them', None)
+    batch = torch.from_numpy(images(2))
+    with torch.no_grad():
+        assert torch.equal(model(batch), plain.head(plain.extract_feat(batch)))
+
+
 def test_what_differs_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'model\.onnx is not written: its scores differ by'):
-        export_onnx(classifier('vit'), str(tmp_path / 'model.onnx'), (32, 32), tolerance=0)
+        export_onnx(
+            Deployable(classifier('vit')), str(tmp_path / 'model.onnx'), (32, 32), tolerance=0
+        )
     assert not list(tmp_path.iterdir())
     with pytest.raises(WriteError, match='cannot be written'):
-        export_onnx(classifier('vit'), str(tmp_path / 'absent' / 'model.onnx'), (32, 32))
+        export_onnx(
+            Deployable(classifier('vit')), str(tmp_path / 'absent' / 'model.onnx'), (32, 32)
+        )
     monkeypatch.setitem(module.__dict__['os'].sys.modules, 'onnxscript', None)
     with pytest.raises(ImportError, match=r'pip install "toast_mm\[onnx\]"'):
-        export_onnx(classifier('vit'), str(tmp_path / 'model.onnx'), (32, 32))
+        export_onnx(Deployable(classifier('vit')), str(tmp_path / 'model.onnx'), (32, 32))

@@ -1,13 +1,11 @@
 """tools/model_converters and tools/deployment: published checkpoint, test, fold, test, export."""
 
 import pickle
-import re
 from pathlib import Path
 
 import pytest
 import torch
-
-from toast_mm.models import TOASTViT
+from published_checkpoints import CHANNELS, DEPTH, DEPTHS, DIM, published_convnext, published_vit
 
 
 def results(tool, classifier_job, checkpoint, out):
@@ -37,53 +35,63 @@ def test_folded_checkpoint_is_tested_by_the_same_config(
         tool('train', classifier_job, '--cfg-options', f'load_from={target}')
 
 
-def published(**changes):
-    """A tuned model as the published code saves it, of the size of the job."""
-    torch.manual_seed(0)
-    backbone = TOASTViT(
-        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
-        img_size=32,
-        patch_size=8,
-    )
-    names = {
-        r'topdown\.selection\.task_embedding': 'prompt',
-        r'topdown\.selection\.channel_transform': 'top_down_transform',
-        r'topdown\.feedback\.layers\.(\d)\.descend': r'decoders.\1.linear',
-        r'topdown\.feedback\.layers\.(\d)\.emit': r'decoders.\1.linear2',
-        r'patch_embed\.projection': 'patch_embed.proj',
-        r'layers\.(\d)\.ln': r'blocks.\1.norm',
-        r'layers\.(\d)\.attn': r'blocks.\1.attn',
-        r'layers\.(\d)\.ffn\.layers\.0\.0': r'blocks.\1.mlp.fc1',
-        r'layers\.(\d)\.ffn\.layers\.1': r'blocks.\1.mlp.fc2',
-        'ln1': 'norm',
-    }
-    weights = {'head.last_layer.weight': torch.randn(2, 16), 'head.last_layer.bias': torch.zeros(2)}
-    for name, tensor in backbone.state_dict().items():
-        for ours, theirs in names.items():
-            name, count = re.subn(f'^{ours}', theirs, name)
-            if count:
-                break
-        weights[f'enc.{name}'] = torch.randn(tensor.shape) * 0.3
-    weights |= changes
+KINDS = {
+    'TOAST on ViT': published_vit(),
+    'TOAST-Lite on ViT': published_vit(lite=True),
+    'TOAST on ConvNeXt': published_convnext(),
+}
+
+
+def published(kind='TOAST on ViT', **changes):
+    """A tuned classifier as the published code saves it."""
+    weights = {f'enc.{name}': tensor for name, tensor in KINDS[kind].items()}
+    head = torch.Generator().manual_seed(1)
+    weights['head.last_layer.weight'] = torch.randn(2, len(weights['enc.prompt']), generator=head)
+    weights |= {'head.last_layer.bias': torch.zeros(2), **changes}
     return {'model_state_dict': {n: t for n, t in weights.items() if t is not None}, 'epoch': 3}
 
 
+def job_for(kind, job):
+    """The job with a backbone of the size of the published checkpoint."""
+    if 'ConvNeXt' in kind:
+        backbone = f"""dict(
+    _delete_=True,
+    type='toast_mm.TOASTConvNeXt',
+    arch=dict(depths={list(DEPTHS)}, channels={list(CHANNELS)}),
+    layer_scale_init_value=1.0,
+)"""
+        head = (
+            f"dict(_delete_=True, type='LinearClsHead', num_classes=2, in_channels={CHANNELS[-1]})"
+        )
+    else:
+        lite = 'dict(rank=4)' if 'Lite' in kind else None
+        arch = f'dict(num_layers={DEPTH}, feedforward_channels={4 * DIM})'
+        backbone, head = f'dict(arch={arch}, lite={lite})', 'dict()'
+    path = job.with_name('published.py')
+    path.write_text(f"_base_ = '{job}'\nmodel = dict(backbone={backbone}, head={head})\n")
+    return path
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_published_checkpoint_is_tested_folded_and_tested(
-    tool, classifier_job, tmp_path, monkeypatch, capsys
+    kind, tool, classifier_job, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    torch.save(published(), 'published.pth')
+    job = job_for(kind, classifier_job)
+    torch.save(published(kind), 'published.pth')
     tool('model_converters/toast2mm', 'published.pth', 'toast.pth')
     report = capsys.readouterr().out
-    assert 'TOAST on ViT: 38 mapped, 0 of them resized, 0 unused, 0 missing' in report
-    assert "'embed_dims': 16, 'num_layers': 2, 'feedforward_channels': 32" in report
+    number = len(published(kind)['model_state_dict'])
+    scales = sum('lora_A' in name for name in KINDS[kind])  # alpha, which is not in the file
+    assert f'{kind}: {number + scales} mapped, 0 of them resized, 0 unused, 0 missing' in report
+    assert ('saved in training mode' in report) == ('Lite' in kind)
     assert 'mean=[123.675, 116.28, 103.53]' in report
     row = next(line for line in report.splitlines() if 'top_down_transform' in line)
-    assert 'backbone.topdown.selection.channel_transform' in row and '(16, 16)' in row
+    assert 'backbone.topdown.selection.channel_transform' in row
 
-    plain = results(tool, classifier_job, 'toast.pth', 'plain.pkl')
+    plain = results(tool, job, 'toast.pth', 'plain.pkl')
     tool('model_converters/fold', 'toast.pth', 'folded.pth')
-    folded = results(tool, classifier_job, 'folded.pth', 'folded.pkl')
+    folded = results(tool, job, 'folded.pth', 'folded.pkl')
     assert len(plain) == len(folded) == 8
     assert [p['pred_label'] for p in plain] == [p['pred_label'] for p in folded]
     assert len({tuple(p['pred_score'].tolist()) for p in plain}) == 8
@@ -154,14 +162,15 @@ def test_onnx(tool, classifier_job, tmp_path, monkeypatch, capsys):
     import onnxruntime
 
     monkeypatch.chdir(tmp_path)
+    job = job_for('TOAST on ViT', classifier_job)
     torch.save(published(), 'published.pth')
     tool('model_converters/toast2mm', 'published.pth', 'toast.pth')
     capsys.readouterr()
-    tool('deployment/export_onnx', classifier_job, 'toast.pth', 'toast.onnx', '--size', '32', '32')
+    tool('deployment/export_onnx', job, 'toast.pth', 'toast.onnx', '--size', '32', '32')
     assert 'toast.onnx: ' in capsys.readouterr().out
     session = onnxruntime.InferenceSession('toast.onnx')
     scores = session.run(None, {'images': np.zeros((5, 3, 32, 32), np.float32)})[0]
     assert scores.shape == (5, 2)
     for wrong in (['absent.pth', 'out.onnx'], ['toast.pth', 'out.txt']):
         with pytest.raises(SystemExit):
-            tool('deployment/export_onnx', classifier_job, *wrong, '--size', '32', '32')
+            tool('deployment/export_onnx', job, *wrong, '--size', '32', '32')

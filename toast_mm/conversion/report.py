@@ -29,6 +29,7 @@ class Converted:
         unused: Names in the source that nothing was made of.
         missing: Names that the backbone has and the source has not.
         settings: Arguments of the backbone that the weights fit.
+        caveat: What the file cannot tell, and the user has to know.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Converted:
     unused: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     settings: dict = field(default_factory=dict)
+    caveat: str = ''
 
     def add(self, name: str, tensor: Tensor, *sources: str, note: str = '') -> None:
         """Note that a tensor was made of some sources."""
@@ -98,6 +100,8 @@ class Converted:
             f'preprocessing = dict(mean={norm["mean"]}, std={norm["std"]})  # {norm["why"]}',
             soft_wrap=True,
         )
+        if self.caveat:
+            console.print(self.caveat, soft_wrap=True)
 
 
 def rename(

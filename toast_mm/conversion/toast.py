@@ -61,6 +61,10 @@ def convert_toast(weights: Mapping[str, Tensor]) -> Converted:
     converted.preprocessing = dict(IMAGENET, why=why)
     if lite:
         converted.settings['lite'] = lite
+        converted.caveat = (
+            'A TOAST-Lite that the published code saved in evaluation mode holds its updates in '
+            'its weights as well: convert one that was saved in training mode.'
+        )
     settings = dict(converted.settings)
     if is_vit:
         if isinstance(settings['arch'], dict):

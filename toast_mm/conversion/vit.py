@@ -32,6 +32,7 @@ TIMM = [
     (rf'blocks\.{_N}\.mlp\.fc1\.{_W}', r'backbone.layers.\1.ffn.layers.0.0.\2'),
     (rf'blocks\.{_N}\.mlp\.fc2\.{_W}', r'backbone.layers.\1.ffn.layers.1.\2'),
     (rf'norm\.{_W}', r'backbone.ln1.\1'),
+    (rf'pre_logits\.(?:fc\.)?{_W}', r'head.layers.pre_logits.\1'),
     (rf'head\.{_W}', r'head.layers.head.\1'),
 ]
 
@@ -67,6 +68,7 @@ JAX = [
     (rf'{_LAYER}/MlpBlock_[03]/Dense_0/{_P}', r'blocks.\1.mlp.fc1.\2'),
     (rf'{_LAYER}/MlpBlock_[03]/Dense_1/{_P}', r'blocks.\1.mlp.fc2.\2'),
     (rf'Transformer/encoder_norm/{_P}', r'norm.\1'),
+    (rf'pre_logits/{_P}', r'pre_logits.\1'),
     (rf'head/{_P}', r'head.\1'),
 ]
 

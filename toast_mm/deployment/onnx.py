@@ -19,6 +19,11 @@ class Deployable(nn.Module):
 
     Args:
         model: mmpretrain's ``ImageClassifier`` or mmseg's ``EncoderDecoder``.
+
+    Attributes:
+        channels: Order of the channels that it takes.
+        window: Height and width of the sliding windows in which the config tests
+            a segmentor, which are not part of this; None if it tests whole images.
     """
 
     mean: Tensor
@@ -30,13 +35,18 @@ class Deployable(nn.Module):
             model.backbone.fold()
         self.model = revert_sync_batchnorm(model)
         preprocessor = model.data_preprocessor
-        self.register_buffer('mean', preprocessor.mean, persistent=False)
-        self.register_buffer('std', preprocessor.std, persistent=False)
+        for name, neutral in (('mean', 0.0), ('std', 1.0)):  # without normalisation, it has none
+            value = getattr(preprocessor, name, torch.tensor(neutral))
+            self.register_buffer(name, value, persistent=False)
+        converts = any(getattr(preprocessor, n, False) for n in ('to_rgb', '_channel_conversion'))
+        self.channels = 'RGB' if converts else 'channels as the pipeline loads them'
         self.is_segmentor = hasattr(model, 'decode_head')
+        slides = self.is_segmentor and model.test_cfg.get('mode') == 'slide'
+        self.window = tuple(model.test_cfg.crop_size) if slides else None
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)``, RGB from 0 to 255, to scores before softmax.
+        """Images ``(B, 3, H, W)`` from 0 to 255, of the :attr:`channels`, to scores before softmax.
 
         Returns:
             ``(B, classes)``, or of a segmentor ``(B, classes, H, W)``.
@@ -50,14 +60,14 @@ class Deployable(nn.Module):
 
 
 def export_onnx(
-    model: nn.Module, path: str, size: tuple[int, int], tolerance: float = 1e-4
+    model: Deployable, path: str, size: tuple[int, int], tolerance: float = 1e-4
 ) -> float:
     """Write a model as ONNX for images of one size, in batches of any.
 
     The file is run by onnxruntime beside PyTorch, and only kept if both agree.
 
     Args:
-        model: A whole classifier or segmentor; it is folded.
+        model: The model with all its weights.
         path: File to write, ending in ``.onnx``.
         size: Height and width of the images.
         tolerance: Largest difference of scores, as a share of the largest
@@ -76,11 +86,10 @@ def export_onnx(
         import onnxscript  # noqa: F401  what torch.onnx writes with
     except ImportError as error:
         raise ImportError(f'{error}; pip install "toast_mm[onnx]"') from error
-    deployable = Deployable(model)
     images = 255 * torch.rand(3, 3, *size)
     with torch.no_grad(), whole_file(path) as partial:
         torch.onnx.export(
-            deployable,
+            model,
             (images[:2],),
             partial,
             input_names=['images'],
@@ -93,7 +102,7 @@ def export_onnx(
         session = onnxruntime.InferenceSession(os.fspath(partial))
         difference = 0.0
         for batch in (images, images[:1]):
-            expected = deployable(batch)
+            expected = model(batch)
             given = torch.from_numpy(session.run(None, {'images': batch.numpy()})[0])
             off = (given - expected).abs().max() / expected.abs().max()
             difference = max(difference, off.item())

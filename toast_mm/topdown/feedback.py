@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from .low_rank import LowRankUpdate
@@ -204,6 +204,9 @@ class DeconvFeedback(FeedbackPath):
         hidden = super().descend(block, hidden)
         if size is None or tuple(size) == tuple(hidden.shape[-2:]):
             return hidden
-        below, beside = (there - here for there, here in zip(size, hidden.shape[-2:], strict=True))
-        # Contiguous, since inductor gets the strides of this padding's gradient wrong otherwise.
-        return F.pad(hidden.contiguous(), (0, beside, 0, below), mode='replicate')
+        for dim, there in zip((2, 3), size, strict=True):
+            here = hidden.shape[dim]
+            edge = hidden.narrow(dim, here - 1, 1)
+            # Not F.pad, whose gradient is not deterministic on GPUs and wrong under inductor.
+            hidden = torch.cat([hidden, *[edge] * (there - here)], dim)
+        return hidden

@@ -9,7 +9,7 @@ import argparse
 import os.path as osp
 import sys
 
-from toast_mm.deployment import export_onnx
+from toast_mm.deployment import Deployable, export_onnx
 from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
 from toast_mm.files import WriteError
 
@@ -33,13 +33,20 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     try:
-        difference = export_onnx(load_model(cfg, args.checkpoint), args.out, tuple(args.size))
+        model = Deployable(load_model(cfg, args.checkpoint))
+        difference = export_onnx(model, args.out, tuple(args.size))
     except (ImportError, WriteError, ValueError) as error:
         sys.exit(str(error))
     print(
         f'{args.out}: {osp.getsize(args.out) / 2**20:.2f} MiB; images (batch, 3, {args.size[0]}, '
-        f'{args.size[1]}), RGB from 0 to 255, to scores; onnxruntime differs by {difference:.0e}'
+        f'{args.size[1]}), {model.channels}, from 0 to 255, to scores; onnxruntime differs by '
+        f'{difference:.0e}'
     )
+    if model.window:
+        print(
+            f'The config tests in sliding windows of {model.window[0]} x {model.window[1]}; the '
+            'file knows nothing of these: whoever runs it cuts windows and averages their scores'
+        )
 
 
 if __name__ == '__main__':

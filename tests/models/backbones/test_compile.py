@@ -1,5 +1,7 @@
 """torch.compile takes both passes as one graph."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -44,3 +46,21 @@ def test_folded(kind):
     compiled = torch.compile(backbone, fullgraph=True, backend='aot_eager')
     with torch.no_grad():
         torch.testing.assert_close(compiled(image), backbone(image))
+
+
+@pytest.mark.skipif(not shutil.which('g++'), reason='inductor needs a compiler')
+def test_odd_sizes_under_inductor():
+    """Maps are extended where the downsampling cut something off; the path is all that compiles."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    feedback = TOASTConvNeXt(**KINDS['convnext'][1]).topdown.feedback
+    sizes = {0: (33, 45), 1: (8, 11), 2: (4, 5), 3: (2, 2)}
+    selected = torch.rand(2, 1, 1, 10)
+    results = []
+    for forward in (feedback, torch.compile(feedback)):
+        feedback.zero_grad()
+        signals = forward(selected, sizes)
+        sum(signal.sin().sum() for signal in signals.values()).backward()
+        gradients = [parameter.grad.clone() for parameter in feedback.parameters()]
+        results.append(({stage: signal.detach() for stage, signal in signals.items()}, gradients))
+    torch.testing.assert_close(*results)

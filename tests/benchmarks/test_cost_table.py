@@ -1,0 +1,36 @@
+"""benchmarks/cost.py: its bounds, and that a broken one is noticed."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from toast_mm.models import TOASTViT
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['cost.py', '--check'])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / 'benchmarks' / 'cost.py'), run_name='__main__')
+    return ended.value.code
+
+
+def test_bounds(monkeypatch, capsys):
+    assert check(monkeypatch) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(' folded', 1)[0].split(',')[0] for line in printed] == [
+        'forward of last',
+        'forward of early',
+        'forward of late',
+        'step of last to full fine-tuning: 1.222',
+    ]
+
+
+def test_a_broken_bound(monkeypatch, capsys):
+    """What folding saves is needed."""
+    monkeypatch.setattr(TOASTViT, 'fold', lambda backbone: backbone.eval())
+    assert check(monkeypatch) == 1
+    assert 'broken: forward of last, folded, to the plain backbone' in capsys.readouterr().out
