@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 from toast_mm.engine.cli import build_runner
 from toast_mm.evaluation import Run, run_all
@@ -152,10 +153,10 @@ def test_the_weights_of_the_package_that_a_job_names_are_part_of_it(config, monk
 
 def test_a_run_is_the_same_whenever_it_is_loaded(config):
     """What is replaced whole, is so each time."""
-    data = {'_delete_': True, 'type': 'DefaultSampler', 'shuffle': False}
+    data = ConfigDict(_delete_=True, type='DefaultSampler')  # as from a config
     run = Run('a', config, {'train_dataloader.sampler': data})
-    assert run.load().train_dataloader.sampler == dict(type='DefaultSampler', shuffle=False)
-    assert run.load().to_dict() == run.load().to_dict()
+    for _ in range(2):
+        assert run.load().train_dataloader.sampler == dict(type='DefaultSampler')
 
 
 def test_workers_share_the_devices(monkeypatch):

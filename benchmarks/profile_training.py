@@ -1,0 +1,95 @@
+"""Where the time of a training goes: waiting for data, operators, and the rest, which is Python.
+
+Runs some iterations of a config's training under PyTorch's profiler and prints a line in Markdown.
+
+    python benchmarks/profile_training.py configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+import time
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from torch.profiler import ProfilerActivity, profile
+
+from toast_mm.engine.cli import argument_parser, build_runner, load_config
+
+
+class Measured(Exception):
+    """Enough iterations have run."""
+
+
+class Profile(Hook):
+    """Measure some iterations of a training and end it.
+
+    Args:
+        first: Iterations before, in which memory and workers get ready.
+        number: Iterations to measure.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, first: int, number: int) -> None:
+        self.first, self.number = first, number
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        self.profiler = profile(activities=activities)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        done = runner.iter + 1 - self.first
+        if done == 0:
+            self.profiler.start()
+            self.start = time.perf_counter()
+        elif done == self.number:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds = time.perf_counter() - self.start
+            self.profiler.stop()
+            times, _ = runner.message_hub.get_scalar('train/data_time').data
+            self.waiting = float(sum(times[-self.number :]))
+            raise Measured
+
+    @property
+    def operators(self) -> float:
+        """Seconds in operators; on a GPU, in kernels."""
+        events = self.profiler.key_averages()
+        if torch.cuda.is_available():
+            return sum(event.self_device_time_total for event in events) / 1e6
+        named = [event for event in events if event.key.startswith('aten::')]
+        return sum(event.self_cpu_time_total for event in named) / 1e6
+
+
+def main() -> None:
+    parser = argument_parser(__doc__.splitlines()[0])
+    parser.add_argument('--first', type=int, default=5, help='iterations before; default: 5')
+    parser.add_argument('--number', type=int, default=20, help='iterations; default: 20')
+    args: argparse.Namespace = parser.parse_args()
+    measured = Profile(args.first, args.number)
+    with TemporaryDirectory() as folder:
+        args.work_dir = folder
+        cfg = load_config(args)
+        cfg.default_hooks.pop('visualization', None)
+        runner = build_runner(cfg)
+        runner.register_hook(measured)
+        try:
+            runner.train()
+        except Measured:
+            pass
+        else:
+            raise SystemExit(f'the training has fewer than {args.first + args.number} iterations')
+    rest = measured.seconds - measured.waiting - measured.operators
+    shares = [part / measured.seconds for part in (measured.waiting, measured.operators, rest)]
+    cells = [f'{1000 * measured.seconds / args.number:.0f}', *(f'{share:.1%}' for share in shares)]
+    print('| job | ms per iteration | waiting for data | operators | Python and the rest |')
+    print('|---|---|---|---|---|')
+    print(f'| {osp.splitext(osp.basename(args.config))[0]} | {" | ".join(cells)} |')
+
+
+if __name__ == '__main__':
+    main()
