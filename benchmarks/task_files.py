@@ -62,7 +62,7 @@ def size(weights: dict[str, Tensor], folder: str, half: bool) -> float:
 
 
 def main() -> None:
-    methods = sorted(path.stem for path in METHODS.glob('*.py'))
+    methods = sorted(path.stem for path in METHODS.glob('*.py') if 'convnext' not in path.stem)
     rows = []
     progress = ProgressBar(len(methods))
     with tempfile.TemporaryDirectory() as folder:

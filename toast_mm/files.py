@@ -59,8 +59,21 @@ def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: Mapping
     Raises:
         WriteError: The file cannot be written.
     """
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
-    content = save({name: t.detach().contiguous() for name, t in tensors.items()}, texts)
     # Written here: safetensors' own writer makes files that nobody but their owner can read.
+    write_whole(safetensors_content(tensors, metadata), path)
+
+
+def safetensors_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Content of the file that :func:`save_safetensors` writes."""
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+    return save({name: t.detach().contiguous() for name, t in tensors.items()}, texts)
+
+
+def write_whole(content: bytes, path: str) -> None:
+    """Write a file that is whole or not there.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
     with whole_file(path) as partial, open(partial, 'wb') as file:
         file.write(content)

@@ -15,6 +15,7 @@ import os.path as osp
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmcv.transforms import Compose
 from mmengine.config import Config
@@ -105,13 +106,20 @@ def main() -> None:
     configs = {name: Config.fromfile(config) for name, config, _ in args.task}
     try:
         for name, _, checkpoint in args.task:
-            tasks.add(name, configs[name], checkpoint)
+            try:
+                tasks.add(name, configs[name], checkpoint)
+            except (CheckpointError, RuntimeError) as error:
+                sys.exit(f'task {name!r}, {checkpoint}: {" ".join(str(error).split())}')
         pipeline = common_pipeline(configs)
-    except (ValueError, CheckpointError, RuntimeError) as error:
-        sys.exit(' '.join(str(error).split()))
+    except ValueError as error:
+        sys.exit(str(error))
     table = PrettyTable(['image', *tasks], align='l')
     for number, image in enumerate(track_iter_progress(args.images)):
-        results = tasks(pseudo_collate([pipeline(dict(img_path=image))]))
+        try:
+            sample = pipeline(dict(img_path=image))
+        except (AssertionError, ValueError, OSError, cv2.error) as error:
+            sys.exit(f'{image} is no image that the tasks can read: {error}')
+        results = tasks(pseudo_collate([sample]))
         words = [
             describe(
                 results[name][0],

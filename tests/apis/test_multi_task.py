@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
 
 from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
@@ -46,7 +47,7 @@ def config(mean=127.5, **backbone) -> Config:
 
 def save(path: Path, cfg: Config, seed: int, base_seed: int = 0) -> str:
     """A trained model: the base is that of its seed, all else is drawn by another."""
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
     for number, offset in ((base_seed, 0), (seed, 100)):
         torch.manual_seed(number + offset)
@@ -201,6 +202,80 @@ def test_what_does_not_fit_says_so(tasks, tmp_path):
     with pytest.raises(ValueError, match='VisionTransformer cannot share its first pass'):
         present.add('new', plain, file)
     assert list(present) == ['last']
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            dict(norm_cfg=dict(type='LN', eps=0.3)),
+            r'ln1 is a norm with eps=0\.3, and there .*1e-06',
+        ),
+        (dict(arch__num_layers=3), 'is a TOASTViT of 3 blocks, and there a TOASTViT of 4 blocks'),
+        (
+            dict(layer_cfgs=dict(act_cfg=dict(type='ReLU'))),
+            r'layers\.0\.ffn\..* is a ReLU, and there a GELU',
+        ),
+    ],
+)
+def test_what_no_shape_tells_is_compared(tasks, tmp_path, change, message):
+    present = tasks('head')
+    cfg = config(feedback_from=None)
+    cfg.merge_from_dict({f'model.backbone.{k.replace("__", ".")}': v for k, v in change.items()})
+    with pytest.raises(ValueError, match=message):
+        present.add('new', cfg, save(tmp_path / 'new.pth', cfg, seed=1))
+
+
+@pytest.mark.parametrize('order', [('last', 'bitfit'), ('bitfit', 'last')])
+def test_folded_before(order, tasks):
+    """What a method tuned is not the base, although nothing trains any more."""
+    separate = {name: tasks(name)[name] for name in order}
+    expected = {name: model.test_step(batch()) for name, model in separate.items()}
+    together = MultiTask()
+    for name, model in separate.items():
+        model.backbone.fold()
+        together.add_model(name, model)
+    for name, samples in together(batch()).items():
+        torch.testing.assert_close(samples[0].pred_score, expected[name][0].pred_score)
+
+
+def test_a_classifier_beside_a_segmentor(tasks, tmp_path):
+    together = tasks('last')
+    cfg = Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(
+                type='EncoderDecoder',
+                data_preprocessor=dict(
+                    type='SegDataPreProcessor',
+                    mean=[127.5] * 3,
+                    std=[127.5] * 3,
+                    bgr_to_rgb=True,
+                    test_cfg=dict(size_divisor=32),
+                ),
+                backbone=dict(type='toast_mm.TOASTViT', **SIZES, out_type='featmap'),
+                decode_head=dict(
+                    type='FCNHead', in_channels=16, channels=8, num_classes=4, in_index=0
+                ),
+                test_cfg=dict(mode='whole'),
+            ),
+        )
+    )
+    together.add('scene', cfg, save(tmp_path / 'scene.pth', cfg, seed=2))
+    calls = count_blocks(together)
+    size = dict(ori_shape=(32, 32), img_shape=(32, 32))  # as pipelines note it
+    images = batch()
+    images['data_samples'] = [DataSample(metainfo=size), DataSample(metainfo=size)]
+    predictions = together(images)
+    assert len(calls) == 3 * DEPTH
+    expected = tasks('last')['last'].test_step(batch())
+    assert torch.equal(predictions['last'][0].pred_score, expected[0].pred_score)
+    assert predictions['scene'][0].pred_sem_seg.data.shape == (1, 32, 32)
+    other_way = batch()
+    other_way['data_samples'] = [SegDataSample(metainfo=size), SegDataSample(metainfo=size)]
+    again = together(other_way)
+    assert torch.equal(again['last'][0].pred_score, expected[0].pred_score)
+    assert torch.equal(again['scene'][0].seg_logits.data, predictions['scene'][0].seg_logits.data)
 
 
 def test_task_files(tasks, tmp_path):

@@ -35,7 +35,7 @@ def narrow(cfg: Config) -> list[int]:
     if 'pretuned' in backbone:
         backbone.pretuned = None
     if 'ConvNeXt' in backbone.type:
-        channels = [DIM // 8, DIM // 4, DIM // 2, DIM]
+        channels = [DIM // 2, DIM // 2, DIM // 2, DIM]  # for 8 heads of InCA
         backbone.arch = dict(depths=[1, 1, 1, 1], channels=channels)
         return channels
     layers = arch.num_layers if isinstance(arch, dict) else depth(arch)

@@ -48,6 +48,12 @@ def test_mistakes(tool, trained, classifier_job, folders, tmp_path, capsys):
         with pytest.raises(SystemExit):
             tool('multi_task', *arguments)
         assert message in capsys.readouterr().err
+    (tmp_path / 'no.png').write_text('no image')
+    with pytest.raises(SystemExit, match=r'no\.png is no image that the tasks can read'):
+        tool('multi_task', tmp_path / 'no.png', *task)
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    with pytest.raises(SystemExit, match=r"task 'hours', .*empty\.pth: .*covers 0 of"):
+        tool('multi_task', image, '--task', 'hours', classifier_job, tmp_path / 'empty.pth')
     other = tmp_path / 'other.py'
     other.write_text(classifier_job.read_text() + "\ntest_pipeline[1]['scale'] = 48\n")
     with pytest.raises(SystemExit, match="tasks 'birds' and 'hours' prepare images by other"):

@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from toast_mm.checkpoint import load_from_local
+from toast_mm.checkpoint import CheckpointError, load_from_local
+from toast_mm.models import TOASTViT
+from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
 
 WEIGHTS = {'head.weight': torch.tensor([[0.1, 2.0]]), 'backbone.count': torch.tensor([3])}
 
@@ -40,11 +42,46 @@ def test_published_once_more_it_keeps_its_metadata(tool, trained, tmp_path):
         assert torch.equal(other.get_tensor('head.weight'), WEIGHTS['head.weight'])
 
 
+def test_another_release_of_the_name_stays(tool, trained, tmp_path):
+    other = tmp_path / 'birds.safetensors'
+    other.write_bytes(b'an earlier release')
+    tool('misc/publish_model', trained, other)
+    assert other.read_bytes() == b'an earlier release'
+    assert len(list(tmp_path.glob('birds-*.safetensors'))) == 1
+
+
+def test_a_task_file_is_told_where_its_base_will_be(tool, tmp_path, capsys):
+    sizes = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    backbone = TOASTViT(arch=sizes, img_size=16, patch_size=8)
+    torch.save(backbone.state_dict(), tmp_path / 'base.pth')
+    backbone.pretrained = [dict(type='Pretrained', checkpoint='former.pth')]
+    weights = dict(backbone.state_dict())
+    leave_out_base(weights, frozen_base(backbone), make_record(backbone), '')
+    torch.save(dict(state_dict=weights), tmp_path / 'task.pth')
+    source, base = tmp_path / 'task.pth', str(tmp_path / 'base.pth')
+    tool('misc/publish_model', source, tmp_path / 'out.safetensors', '--no-hash', '--base', base)
+    assert f'It needs its base: {base}, or what' in capsys.readouterr().out
+    other = TOASTViT(arch=sizes, img_size=16, patch_size=8)
+    other.load_state_dict(load_from_local(str(tmp_path / 'out.safetensors'))['state_dict'])
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+    with pytest.raises(CheckpointError, match=r'former\.pth does not exist; name it by'):
+        TOASTViT(arch=sizes, img_size=16, patch_size=8).load_state_dict(weights)
+    with pytest.raises(SystemExit, match='leaves out no pre-tuned module'):
+        tool('misc/publish_model', source, tmp_path / 'out.safetensors', '--pretuned', 'x.pth')
+
+
 def test_mistakes(tool, trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
         tool('misc/publish_model', trained, tmp_path / 'out.pth')
     assert 'out.pth must end in .safetensors' in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r'checkpoint gone\.pth does not exist'):
         tool('misc/publish_model', 'gone.pth', tmp_path / 'out.safetensors')
-    with pytest.raises(SystemExit, match=r'nowhere/out\.safetensors cannot be written'):
+    with pytest.raises(SystemExit, match=r'nowhere/out-\w+\.safetensors cannot be written'):
         tool('misc/publish_model', trained, tmp_path / 'nowhere' / 'out.safetensors')
+    with pytest.raises(SystemExit, match=r'epoch_3\.pth is no task file'):
+        tool('misc/publish_model', trained, tmp_path / 'out.safetensors', '--base', 'base.pth')
+    released = tmp_path / 'released.safetensors'
+    tool('misc/publish_model', trained, released, '--no-hash')
+    with pytest.raises(SystemExit, match=r'released\.safetensors is the checkpoint itself'):
+        tool('misc/publish_model', released, released, '--half', '--no-hash')

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
-from torch import Tensor
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
 from toast_mm.engine.model import build_model
 from toast_mm.models.backbones.first_pass import FirstPass
@@ -78,7 +81,8 @@ class MultiTask(Mapping[str, Any]):
         """Predictions of several tasks for the same images.
 
         Args:
-            batch: ``inputs`` and ``data_samples`` as the pipeline of any of the tasks gives them.
+            batch: ``inputs`` and ``data_samples`` as the pipeline of any of the tasks gives them;
+                where classifiers and segmentors differ in the samples, they get the metadata.
             names: Names of the tasks. Defaults to all.
 
         Returns:
@@ -96,7 +100,7 @@ class MultiTask(Mapping[str, Any]):
         for name, model in models.items():
             if len(sharing) > 1 and name in sharing:
                 model.backbone.provide(_select(model.backbone, streams))
-            predictions[name] = model.test_step(_copy(batch))
+            predictions[name] = model.test_step(_batch_for(model, batch))
         return predictions
 
     def _sharing(self, models: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -106,7 +110,7 @@ class MultiTask(Mapping[str, Any]):
             windows = (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
             if windows or not shares_first_pass(model.backbone):
                 continue
-            images = model.data_preprocessor(_copy(batch), False)['inputs']
+            images = model.data_preprocessor(_batch_for(model, batch), False)['inputs']
             if all(torch.equal(images, others) for others in sharing.values()):
                 sharing[name] = images
         return sharing
@@ -126,9 +130,11 @@ class MultiTask(Mapping[str, Any]):
     def _demand_possible(self, name: str, model: Any) -> None:
         if name in self._models:
             raise ValueError(f'there is a task {name!r} already: give this one another name')
-        if not isinstance(model.backbone, SteeredBackbone):
+        backbone = getattr(model, 'backbone', None)
+        if not isinstance(backbone, SteeredBackbone):
+            kind = type(model if backbone is None else backbone).__name__
             raise ValueError(
-                f'task {name!r}: {type(model.backbone).__name__} cannot share its first pass; '
+                f'task {name!r}: {kind} cannot share its first pass; '
                 'use toast_mm.TOASTViT or toast_mm.TOASTConvNeXt'
             )
 
@@ -168,11 +174,19 @@ def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
     )
 
 
-def _structure(backbone: SteeredBackbone) -> tuple:
-    """What shapes of weights do not tell: the kind of backbone, and heads of attention."""
-    return type(backbone).__name__, *(
-        module.num_heads for module in backbone.modules() if hasattr(module, 'num_heads')
-    )
+def _structure(backbone: SteeredBackbone) -> dict[str, str]:
+    """What shapes of weights do not tell: blocks, heads of attention, norms, activations."""
+    blocks = getattr(backbone, 'depths', backbone.depth)
+    structure = {'the backbone': f'a {type(backbone).__name__} of {blocks} blocks'}
+    random = (nn.Dropout, DropPath, nn.Identity)  # a task's own, and nothing while predicting
+    for name, module in backbone.named_modules():
+        if hasattr(module, 'num_heads'):
+            structure[name] = f'attention of {module.num_heads} heads'
+        elif isinstance(module, nn.LayerNorm):
+            structure[name] = f'a norm with eps={module.eps}'
+        elif not isinstance(module, random) and not [*module.children(), *module.parameters()]:
+            structure[name] = f'a {type(module).__name__}'
+    return structure
 
 
 def _share_base(name: str, backbone: SteeredBackbone, other: str, present: SteeredBackbone) -> None:
@@ -181,11 +195,14 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
     Raises:
         ValueError: Both leave their base as it is, and it is not the same.
     """
-    if _structure(backbone) != _structure(present):
-        raise ValueError(
-            f'task {name!r} has another architecture than task {other!r}: {_structure(backbone)} '
-            f'and {_structure(present)}'
-        )
+    structure, others = _structure(backbone), _structure(present)
+    for part in structure:
+        # What only one of them has belongs to its method or its outputs.
+        if structure[part] != others.get(part, structure[part]):
+            raise ValueError(
+                f'task {name!r} has another architecture than task {other!r}: {part} is '
+                f'{structure[part]}, and there {others[part]}'
+            )
     own = dict(present.named_parameters())
     buffers = dict(present.named_buffers())
     for full_name, buffer in backbone.named_buffers():
@@ -195,10 +212,8 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
                 f'{full_name} differs'
             )
     for full_name, parameter in list(backbone.named_parameters()):
-        if not backbone.is_base(full_name) or parameter.requires_grad:
-            continue
         twin = own.get(full_name)
-        if twin is None or twin.requires_grad:
+        if twin is None or full_name not in backbone.left_alone & present.left_alone:
             continue
         if twin.shape != parameter.shape or not torch.equal(twin.cpu(), parameter):
             raise ValueError(
@@ -209,9 +224,13 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
         setattr(backbone.get_submodule(path), attribute, twin)
 
 
-def _copy(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch whose samples are its own, since models write into them."""
+def _batch_for(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch whose samples are the model's own, since it writes into them, and of its kind."""
+    kind = SegDataSample if hasattr(model, 'decode_head') else DataSample
     own = dict(batch)
-    if 'data_samples' in own:
-        own['data_samples'] = copy.deepcopy(own['data_samples'])
+    if own.get('data_samples') is not None:
+        own['data_samples'] = [
+            copy.deepcopy(sample) if isinstance(sample, kind) else kind(metainfo=sample.metainfo)
+            for sample in own['data_samples']
+        ]
     return own

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import sys
 from pathlib import Path
 
@@ -18,13 +17,25 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.files import WriteError, save_safetensors
+from toast_mm.files import WriteError, safetensors_content, write_whole
+from toast_mm.models.backbones.task_file import RECORD, read_record, relocate
 
 
-def publish(source: str, target: str, half: bool, with_hash: bool) -> None:
+def publish(
+    source: str,
+    target: Path,
+    half: bool,
+    with_hash: bool,
+    base: str | None,
+    pretuned: str | None,
+) -> None:
     """Write the weights of ``source`` to ``target``, floating point ones in float16 if ``half``.
 
-    Names of classes, and what the metadata of a safetensors file say, are kept.
+    Names of classes, and what the metadata of a safetensors file say, are kept. A task file is
+    told where its base and its pre-tuned module are from now on.
+
+    Raises:
+        ValueError: There is no base to name elsewhere.
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
@@ -34,16 +45,27 @@ def publish(source: str, target: str, half: bool, with_hash: bool) -> None:
             if not torch.equal(tensor.isfinite(), weights[name].isfinite()):
                 sys.exit(f'{name} has values beyond the range of float16: leave out --half')
         weights = {**weights, **halves}
+    record = next((name for name in weights if name.split('.')[-1] == RECORD), None)
+    if base or pretuned:
+        if record is None:
+            raise ValueError(f'{source} is no task file, and needs neither --base nor --pretuned')
+        weights = {**weights, record: relocate(weights[record], base, pretuned)}
     meta = checkpoint.get('meta', {})
     if not source.endswith('.safetensors'):  # of a training: settings, seed and environment
         meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
-    save_safetensors(weights, target, meta)
-    path = Path(target)
+    content = safetensors_content(weights, meta)
     if with_hash:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        path = path.with_name(f'{path.stem}-{digest}{path.suffix}')
-        os.replace(target, path)
-    print(f'{path}: {len(weights)} tensors, {path.stat().st_size / 2**20:.2f} MiB')
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        target = target.with_name(f'{target.stem}-{digest}{target.suffix}')
+    if target.exists() and target.samefile(source):
+        raise ValueError(f'{target} is the checkpoint itself: give the release another name')
+    write_whole(content, str(target))
+    print(f'{target}: {len(weights)} tensors, {len(content) / 2**20:.2f} MiB')
+    if record is not None:
+        paths = read_record(weights[record])
+        files = [source['checkpoint'] for source in paths['init_cfg']]
+        files += [paths['pretuned']] if paths['pretuned'] else []
+        print(f'It needs its base: {" and ".join(files)}, or what a config names in its place')
 
 
 def main() -> None:
@@ -54,12 +76,16 @@ def main() -> None:
     parser.add_argument(
         '--no-hash', action='store_true', help='keep the name without the beginning of the hash'
     )
+    parser.add_argument('--base', help='where the base of a task file will be found: path or URL')
+    parser.add_argument('--pretuned', help='and its pre-tuned module, if it leaves out one')
     args = parser.parse_args()
     if not args.target.endswith('.safetensors'):
         parser.error(f'{args.target} must end in .safetensors')
     try:
-        publish(args.source, args.target, args.half, not args.no_hash)
-    except (CheckpointError, FileNotFoundError, WriteError) as error:
+        publish(
+            args.source, Path(args.target), args.half, not args.no_hash, args.base, args.pretuned
+        )
+    except (CheckpointError, ValueError, FileNotFoundError, WriteError) as error:
         sys.exit(str(error))
 
 

@@ -175,6 +175,9 @@ def test_beside_an_average_of_the_weights(job, run, script, tmp_path):
     run(job(*hooks, default_hooks__checkpoint__save_best='accuracy/layer0/top1'))
     assert [saved(tmp_path / 'work', f'epoch_{epoch}.pth') for epoch in (1, 2, 3)] == [1, 0, 1]
     assert saved(tmp_path / 'work', 'best_accuracy_layer0_top1_epoch_2.pth') == 0
+    for epoch, best in ((1, 1), (2, 0), (3, 1)):  # a resumed training takes these
+        checkpoint = load_from_local(str(tmp_path / 'work' / f'epoch_{epoch}.pth'))
+        assert checkpoint['ema_state_dict'][f'module.{KEY}'].item() == best
 
 
 def test_a_wrapped_model(job, run, script, tmp_path, one_process_group):

@@ -65,12 +65,15 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
     file = str(tmp_path / 'run' / 'iter_3.pth')
     weights = load_from_local(file)['state_dict']
     tuned = {n for n, p in trained.named_parameters() if p.requires_grad}
-    assert weights.keys() == tuned | {'backbone.base_record'}
+    assert weights.keys() == tuned | {'backbone.base_record', 'backbone.pos_embed'}
     record = json.loads(bytes(weights['backbone.base_record'].tolist()))
     frozen = {n: t for n, t in torch.load(base).items() if n != 'pos_embed'}
     assert record == dict(
         fingerprint=fingerprint(frozen),
         method='TOAST',
+        form=dict(
+            token_selection=True, value_bias_twice=True, out_indices=[3], out_type='cls_token'
+        ),
         init_cfg=[dict(type='Pretrained', checkpoint=base)],
         pretuned=None,
     )
@@ -91,7 +94,9 @@ def test_a_pretuned_path_that_stays_frozen_is_left_out_too(config, run, tmp_path
     file = str(tmp_path / 'run' / 'iter_3.pth')
     names = {n.removeprefix('backbone.topdown.') for n in load_from_local(file)['state_dict']}
     assert all(
-        n.startswith(('head.', 'selection.', 'backbone.base_')) or '.updates.' in n for n in names
+        n.startswith(('head.', 'selection.', 'backbone.base_', 'backbone.pos_embed'))
+        or '.updates.' in n
+        for n in names
     )
     for changes in (dict(), dict(init_cfg=None, pretuned=None)):
         model = build(cfg, **changes)
@@ -107,7 +112,9 @@ def test_tuned_weights_of_the_base_are_in_it(config, run, tmp_path):
     trained = run(cfg).model
     file = str(tmp_path / 'run' / 'iter_3.pth')
     weights = load_from_local(file)['state_dict']
-    assert all(n.endswith(('.bias', 'base_record')) or n.startswith('head.') for n in weights)
+    assert all(
+        n.endswith(('.bias', 'base_record', 'pos_embed')) or n.startswith('head.') for n in weights
+    )
     model = build(cfg, init_cfg=None)
     load_checkpoint(model, file, map_location='cpu', strict=True)
     assert torch.equal(outputs(model), outputs(trained))
@@ -166,6 +173,34 @@ def test_a_task_file_of_another_method_is_refused(config, run, tmp_path):
         lora.load_state_dict(weights)
     with pytest.raises(CheckpointError, match=r'is of TOAST, and .* for a head alone'):
         load_checkpoint(build(cfg, feedback_from=None), str(tmp_path / 'run' / 'iter_3.pth'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(value_bias_twice=False), 'with value_bias_twice=True, and .* value_bias_twice=False'),
+        (dict(token_selection=False), 'with token_selection=True, and .* token_selection=False'),
+        (dict(out_type='raw'), "with out_type='cls_token', and this one has out_type='raw'"),
+        (dict(out_indices=[2, 3]), r'with out_indices=\[3\], and this one has .*\[2, 3\]'),
+    ],
+)
+def test_a_backbone_that_computes_something_else_is_refused(config, run, tmp_path, change, message):
+    """What no weight tells."""
+    cfg = config()
+    run(cfg)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(build(cfg, **change), str(tmp_path / 'run' / 'iter_3.pth'))
+
+
+def test_positions_are_those_of_the_task(config, run, tmp_path):
+    """A base that differs in them alone passes, since they are in the file."""
+    cfg = config()
+    expected = outputs(run(cfg).model)
+    weights = torch.load(cfg.model.backbone.init_cfg.checkpoint)
+    torch.save(dict(weights, pos_embed=weights['pos_embed'] + 1), tmp_path / 'moved.pth')
+    model = build(cfg, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'moved.pth')))
+    load_checkpoint(model, str(tmp_path / 'run' / 'iter_3.pth'), map_location='cpu', strict=True)
+    assert torch.equal(outputs(model), expected)
 
 
 def test_what_the_file_holds_is_not_looked_for_elsewhere(config, run, tmp_path):

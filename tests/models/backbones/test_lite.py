@@ -1,11 +1,14 @@
 """TOAST-Lite on both backbones: what trains, what is loaded, what is refused."""
 
+import logging
+
 import pytest
 import torch
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.models import TOASTConvNeXt, TOASTViT
-from toast_mm.models.backbones.pretuned import save_pretuned
+from toast_mm.models.backbones import transfer
+from toast_mm.models.backbones.pretuned import load_pretuned, save_pretuned
 
 KINDS = {
     'vit': lambda **kwargs: TOASTViT(
@@ -53,6 +56,16 @@ def test_what_trains(kind):
     assert all('.updates.' in name for name in topdown if name.startswith('feedback.'))
 
 
+def test_a_random_path_is_warned_of(monkeypatch):
+    logged = []
+    monkeypatch.setattr(transfer, 'print_log', lambda text, _, level: logged.append((level, text)))
+    KINDS['vit']().init_weights()
+    assert not logged
+    KINDS['vit'](lite=LITE).init_weights()
+    ((level, text),) = logged
+    assert level == logging.WARNING and 'without pretuned=... that is a random one' in text
+
+
 def test_signals_that_no_output_sees_do_not_train():
     backbone = make('vit', lite=LITE, out_indices=[1])
     frozen = backbone.topdown.feedback.layers['2'].updates.emit
@@ -67,8 +80,6 @@ def test_starts_as_the_pretuned_module(kind, tmp_path):
     save_pretuned(base, path)
     lite = make(kind, seed=1, lite=LITE, pretuned=path)
     lite.load_state_dict({k: v for k, v in base.state_dict().items() if 'topdown' not in k}, False)
-    from toast_mm.models.backbones.pretuned import load_pretuned
-
     load_pretuned(lite, path)
     assert torch.equal(lite(image())[0], base(image())[0])
     moved(lite)

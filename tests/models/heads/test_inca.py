@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.models.heads import CrossAttentionAdapter
 
 SEVERAL = dict(num_queries=3, num_heads=2)  # 6 projected queries, at most the 8 of the width
@@ -28,7 +29,10 @@ def scatter(module, seed=1):
 
 
 def make(num_classes=5, **form):
-    return scatter(CrossAttentionAdapter(8, num_classes, **form).double())
+    adapter = scatter(CrossAttentionAdapter(8, num_classes, **form).double())
+    if 'old_classes' in form:
+        adapter.load_state_dict(adapter.state_dict())  # it does not train before
+    return adapter
 
 
 @pytest.fixture
@@ -191,6 +195,19 @@ class TestAddedClasses:
         torch.testing.assert_close(again(tokens)[:, :5], adapter(tokens))
         tuned = {name for name, p in again.named_parameters() if p.requires_grad}
         assert tuned == set(result.missing_keys)
+
+    def test_nothing_is_frozen_that_was_not_loaded(self, tokens):
+        adapter = CrossAttentionAdapter(8, 5, per_class=True, num_heads=4, old_classes=3).double()
+        with pytest.raises(RuntimeError, match='none was loaded: name its checkpoint by load_from'):
+            adapter(tokens)
+        adapter.eval()(tokens)
+        plain = make(5, num_heads=4).state_dict()
+        with pytest.raises(
+            CheckpointError, match=r'old_classes=3 .*missing: .*classes\.0\.queries'
+        ):
+            adapter.load_state_dict(plain, strict=False)
+        with pytest.raises(CheckpointError, match=r'queries \(2, 8\) instead of \(3, 8\)'):
+            self.grow(make(2, per_class=True, num_heads=4))
 
 
 ERRORS = [

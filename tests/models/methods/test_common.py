@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.folding import fold_state_dict
+from toast_mm.models.methods.lora import LoRA
 
 LORA = dict(type='toast_mm.LoRA', rank=2)
 METHODS = {
@@ -234,6 +235,7 @@ def test_statistics_of_the_base_stay(method, image):
         (dict(type='toast_mm.Partial', blocks=2), 1),
         (dict(type='toast_mm.LoRA', targets=('layers.1.attn.qkv',)), 1),
         (METHODS['vpt'], 0),
+        (METHODS['lora'], 0),
     ],
 )
 def test_nothing_below_the_first_tuned_block_is_differentiated(tuning, first, image):
@@ -243,6 +245,26 @@ def test_nothing_below_the_first_tuned_block_is_differentiated(tuning, first, im
         layer.register_forward_hook(lambda module, arguments, out: graphs.append(out.requires_grad))
     backbone(image)
     assert graphs == [block >= first for block in range(3)]
+
+
+def test_norms_of_dense_outputs_are_no_method(image):
+    """They train, and what is below the tuned stage is frozen all the same."""
+    dense = dict(gap_before_final_norm=False, out_indices=[0, 1, 2, 3])
+    backbone = tuned('convnext', METHODS['partial'], **dense)
+    assert backbone.norm0.weight.requires_grad
+    graphs = []
+    for stage in backbone.stages:
+        stage[-1].register_forward_hook(
+            lambda module, arguments, out: graphs.append(out.requires_grad)
+        )
+    assert all(out.requires_grad for out in backbone(image))
+    assert graphs == [False, False, False, True]
+
+
+def test_the_class_of_a_method_names_it_as_well():
+    assert tuned('vit', dict(type=LoRA)).method == 'LoRA'
+    beside = tuned('vit', dict(type='toast_mm.LoRA'), feedback_from='last')
+    assert beside.method == 'TOAST with LoRA'
 
 
 @pytest.mark.parametrize('feedback_from', [None, 'last'])
@@ -275,6 +297,25 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
         ('vit', dict(type='toast_mm.Partial', blocks=4), {}, r'blocks=4 of Partial must be 1\.\.3'),
         ('vit', dict(type='toast_mm.Partial', blocks=0), {}, r'blocks=0 of Partial must be 1\.\.3'),
         ('vit', dict(type='toast_mm.VPT', num_prompts=0), {}, 'num_prompts=0 must be at least 1'),
+        (
+            'vit',
+            dict(type='toast_mm.VPT', num_prompts=161),
+            {},
+            'num_prompts=161 do not fit beside the 16 patches of an image: at most 160',
+        ),
+        ('vit', dict(rank=4), {}, r"names no method by type, such as type='toast_mm\.LoRA'"),
+        (
+            'vit',
+            dict(type='toast_mm.InCAHead', num_classes=2, in_channels=8, num_layers=1),
+            {},
+            'is no method',
+        ),
+        (
+            'vit',
+            dict(type='toast_mm.LoRA', targets='attn.qkv'),
+            {},
+            r"'attn\.qkv' as a regular expression for whole names matches no",
+        ),
         ('vit', dict(type='toast_mm.LoRA', rank=0), {}, 'rank=0 of LoRA must be at least 1'),
         (
             'vit',

@@ -74,7 +74,7 @@ class BestLayerHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Remember of which step it is; EMAHook puts in the buffers of its averaged model."""
         self._saved_iter = checkpoint['meta']['iter']
-        checkpoint['state_dict']['head.best_layer'] = unwrap(runner.model).head.best_layer.cpu()
+        _put(runner, checkpoint)
 
     def _write_again(self, runner: Runner) -> None:
         """The last checkpoint with the layer that was chosen after it had been saved."""
@@ -83,6 +83,14 @@ class BestLayerHook(Hook):
             runner.logger.warning(f'{path} is no local file and still has the former best layer')
             return
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        checkpoint['state_dict']['head.best_layer'] = unwrap(runner.model).head.best_layer.cpu()
+        _put(runner, checkpoint)
         with whole_file(path) as partial:
             torch.save(checkpoint, partial)
+
+
+def _put(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """Put the choice into the weights of a checkpoint, and into those that EMAHook keeps beside."""
+    best = unwrap(runner.model).head.best_layer.cpu()
+    checkpoint['state_dict']['head.best_layer'] = best
+    if 'ema_state_dict' in checkpoint:
+        checkpoint['ema_state_dict']['module.head.best_layer'] = best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,12 +21,14 @@ RECORD = 'base_record'
 def frozen_base(backbone: TransferBackbone) -> list[str]:
     """Names of the weights that the base brings, and that no training changes.
 
-    A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base.
+    A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base. Position
+    embeddings do not: they are resized to the images of the task, and stay with it.
     """
     return [
         name
         for name, parameter in backbone.named_parameters()
         if not parameter.requires_grad
+        and name not in backbone.resized_parameters
         and (backbone.is_base(name) or (backbone.pretuned and is_frozen_path(name)))
     ]
 
@@ -51,9 +53,49 @@ def make_record(backbone: TransferBackbone) -> Tensor:
     record = {
         'fingerprint': base_fingerprint(backbone, names),
         'method': backbone.method,
+        'form': task_form(backbone),
         'init_cfg': backbone.pretrained,
         'pretuned': backbone.pretuned if any(map(is_frozen_path, names)) else None,
     }
+    return _as_bytes(record)
+
+
+def task_form(backbone: TransferBackbone) -> dict[str, Any]:
+    """Arguments of a backbone that change what a task computes, and that no weight tells."""
+    steered = backbone.selection_form if backbone.topdown is not None else {}
+    return {**steered, **backbone.output_form}
+
+
+def relocate(record: Tensor, base: str | None = None, pretuned: str | None = None) -> Tensor:
+    """The record, with the base or the pre-tuned module found elsewhere.
+
+    Args:
+        record: What :func:`make_record` gave.
+        base: Path or URL of the base. Defaults to None, where it was.
+        pretuned: Path or URL of the pre-tuned module. Defaults to None, where it was.
+
+    Raises:
+        ValueError: The base consists of several files, or there is no pre-tuned module in it.
+    """
+    content = read_record(record)
+    if base is not None:
+        if len(content['init_cfg']) != 1:
+            files = ', '.join(source['checkpoint'] for source in content['init_cfg'])
+            raise ValueError(f'the base consists of several files: {files}')
+        content['init_cfg'][0]['checkpoint'] = base
+    if pretuned is not None:
+        if content['pretuned'] is None:
+            raise ValueError('the task file leaves out no pre-tuned module')
+        content['pretuned'] = pretuned
+    return _as_bytes(content)
+
+
+def read_record(record: Tensor) -> dict[str, Any]:
+    """Content of a record."""
+    return json.loads(bytes(record.cpu().numpy().tolist()))
+
+
+def _as_bytes(record: Mapping[str, Any]) -> Tensor:
     return torch.tensor(list(json.dumps(record).encode()), dtype=torch.uint8)
 
 
@@ -72,8 +114,6 @@ def is_task_file(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def base_fingerprint(backbone: TransferBackbone, names: Iterable[str]) -> str:
-    """Fingerprint of weights of the base; those that are resized to the image are no part of it."""
+    """Fingerprint of some weights of a backbone."""
     own = backbone.state_dict()
-    return fingerprint(
-        {name: own[name] for name in names if name not in backbone.resized_parameters}
-    )
+    return fingerprint({name: own[name] for name in names})

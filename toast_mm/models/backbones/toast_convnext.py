@@ -162,6 +162,9 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         # Norms of dense outputs belong to the outputs, not to a pre-trained classifier.
         self.new_modules = tuple(f'norm{stage}' for stage in range(depth - 1))
         self.selection_form = dict(token_selection=token_selection)
+        self.output_form = dict(
+            out_indices=self.out_indices, gap_before_final_norm=self.gap_before_final_norm
+        )
         topdown = None
         if feedback_from is not None:
             self.route = FeedbackRoute(depth, feedback_from, feedback_to)

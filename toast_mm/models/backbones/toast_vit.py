@@ -177,6 +177,11 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         out_indices: Sequence[int] | int = -1,
         **kwargs: Any,
     ) -> None:
+        if 'gap_before_final_norm' in kwargs:
+            raise ValueError(
+                f'gap_before_final_norm={kwargs["gap_before_final_norm"]} is for a ConvNeXt; a ViT '
+                "gives maps with out_type='featmap' and tokens with out_type='raw'"
+            )
         super().__init__(**kwargs)
         self.depth = self.num_layers
         self.out_indices = resolve_out_indices(out_indices, self.depth)
@@ -188,6 +193,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         self.selection_form = dict(
             token_selection=token_selection, value_bias_twice=value_bias_twice
         )
+        self.output_form = dict(out_indices=self.out_indices, out_type=self.out_type)
         topdown = None
         if feedback_from is not None:
             self.route = FeedbackRoute(self.depth, feedback_from, feedback_to)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,7 +17,7 @@ from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
 from .pretuned import load_pretuned
-from .tuning import MergeableLayer, TunedLayer
+from .tuning import MergeableLayer, TunedLayer, TuningMethod
 from .weights import demand_coverage, load_base, split_init_cfg
 
 if TYPE_CHECKING:
@@ -32,12 +34,15 @@ class TransferBackbone(BaseBackbone):
     out_indices: list[int]
     topdown: TopDown | None
     route: FeedbackRoute
-    selection_form: dict[str, bool]  # how the signal is selected and enters, for a pre-tuned file
+    # What weights do not tell, and files of tuned modules therefore say beside them:
+    selection_form: dict[str, bool]  # how the signal is selected and enters
+    output_form: dict[str, Any]  # what the outputs are
 
     frozen: bool
     tuned: bool  # whether a method tunes the backbone itself
     method: str  # the transfer method in words
     added: frozenset[str] = frozenset()  # names of what a method added
+    left_alone: frozenset[str] = frozenset()  # names of the weights of the base that do not train
     first_tuned: int | None = None  # the lowest block of which a method tunes something
 
     init_cfg: Any
@@ -104,9 +109,8 @@ class TransferBackbone(BaseBackbone):
             for parameter in self._base_parameters():
                 parameter.requires_grad_(False)
         self.tuned = bool(tuning)
-        self.method = _describe(topdown, tuning, frozen)
-        if tuning:
-            self._attach(tuning)
+        names = [self._attach(tuning)] if tuning else []
+        self.method = _describe(topdown, names, frozen)
         self._freeze_unused()
         if tuning and not any(parameter.requires_grad for parameter in self._base_parameters()):
             raise ValueError(
@@ -115,6 +119,11 @@ class TransferBackbone(BaseBackbone):
         for module in self.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = float(module.drop_prob)  # numpy's, in which no graph can be
+        self.left_alone = frozenset(
+            name
+            for name, parameter in self.named_parameters()
+            if self.is_base(name) and not parameter.requires_grad
+        )
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -153,6 +162,13 @@ class TransferBackbone(BaseBackbone):
             load_base(self, **pretrained)
         if self.pretuned:
             load_pretuned(self, self.pretuned)
+        elif self.topdown is not None and self.topdown.lite:
+            print_log(
+                'TOAST-Lite tunes updates of a feedback path that stays as it is, and without '
+                'pretuned=... that is a random one',
+                'current',
+                logging.WARNING,
+            )
 
     def is_base(self, name: str) -> bool:
         """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
@@ -221,7 +237,7 @@ class TransferBackbone(BaseBackbone):
             self.topdown.feedback.merge()
         self.added = frozenset()
         self.tuned = False
-        self.method = _describe(self.topdown, None, self.frozen)
+        self.method = _describe(self.topdown, [], self.frozen)
         self.requires_grad_(False)
         return self.eval()
 
@@ -233,16 +249,33 @@ class TransferBackbone(BaseBackbone):
             if name.split('.')[0] not in ('topdown', *self.new_modules)
         ]
 
-    def _attach(self, tuning: Mapping[str, Any]) -> None:
-        """Add what a method tunes, and note its names and where it begins."""
-        names = set(self.state_dict())
-        MODELS.build(tuning).attach(self)
-        self.added = frozenset(set(self.state_dict()) - names)
-        self.first_tuned = next(filter(self._is_tuned, range(self.depth)), None)
+    def _attach(self, tuning: Mapping[str, Any]) -> str:
+        """Add what a method tunes, and note its names and where it begins; the method's name.
 
-    def _is_tuned(self, block: int) -> bool:
-        modules = self.block_modules(block)
-        return any(p.requires_grad for module in modules for p in module.parameters())
+        Raises:
+            ValueError: It is no method, or does not fit.
+        """
+        names = set(self.state_dict())
+        if 'type' not in tuning:
+            raise ValueError(
+                f"tuning={dict(tuning)} names no method by type, such as type='toast_mm.LoRA'"
+            )
+        method = MODELS.build(tuning)
+        if not isinstance(method, TuningMethod):
+            raise ValueError(f'tuning={dict(tuning)} is no method that tunes a backbone')
+        method.attach(self)
+        self.added = frozenset(set(self.state_dict()) - names)
+        tuned = {parameter for parameter in self._base_parameters() if parameter.requires_grad}
+        self.first_tuned = next(
+            (
+                block
+                for block in range(self.depth)
+                for module in self.block_modules(block)
+                if not tuned.isdisjoint(module.parameters())
+            ),
+            None,
+        )
+        return type(method).__name__
 
     def _freeze_unused(self) -> None:
         """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""
@@ -260,11 +293,9 @@ class TransferBackbone(BaseBackbone):
                 self.topdown.feedback.freeze_signal(block)
 
 
-def _describe(topdown: TopDown | None, tuning: Mapping[str, Any] | None, frozen: bool) -> str:
+def _describe(topdown: TopDown | None, methods: list[str], frozen: bool) -> str:
     """The transfer method in words."""
     parts = [] if frozen else ['full fine-tuning']
     if topdown is not None:
         parts.append('TOAST-Lite' if topdown.lite else 'TOAST')
-    if tuning:
-        parts.append(str(tuning['type']).rpartition('.')[2])
-    return ' with '.join(parts) or 'a head alone'
+    return ' with '.join([*parts, *methods]) or 'a head alone'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from toast_mm.checkpoint import CheckpointError, check_fit
 
 from .pretuned import load_pretuned
-from .task_file import RECORD, base_fingerprint, is_frozen_path
+from .task_file import RECORD, base_fingerprint, is_frozen_path, read_record, task_form
 
 if TYPE_CHECKING:
     from .transfer import TransferBackbone
@@ -119,12 +118,8 @@ def _restore_base(
     content = state_dict.pop(f'{prefix}{RECORD}', None)
     if content is None:
         return
-    record = json.loads(bytes(content.cpu().numpy().tolist()))
-    if record['method'] != backbone.method:
-        raise CheckpointError(
-            f'the task file is of {record["method"]}, and this backbone is built for '
-            f'{backbone.method}: use the config of that training'
-        )
+    record = read_record(content)
+    _demand_same_task(backbone, record)
     # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
     sources = backbone.pretrained or record['init_cfg']
     pretuned = record['pretuned'] and (backbone.pretuned or record['pretuned'])
@@ -142,7 +137,8 @@ def _restore_base(
                 load_pretuned(backbone, pretuned)
         except (CheckpointError, FileNotFoundError) as error:
             raise CheckpointError(
-                f'the task file needs its base, which cannot be read: {error}'
+                f'the task file needs its base, which cannot be read: {error}; name it by '
+                'init_cfg, or, for tools that drop init_cfg, in the file: publish_model.py --base'
             ) from error
         present = base_fingerprint(backbone, names)
         if present != record['fingerprint']:
@@ -155,6 +151,22 @@ def _restore_base(
             )
     own = backbone.state_dict()
     state_dict.update({f'{prefix}{name}': own[name] for name in names})
+
+
+def _demand_same_task(backbone: TransferBackbone, record: Mapping[str, Any]) -> None:
+    """Refuse a task file of another method, or of a backbone that gives or selects other things."""
+    if record['method'] != backbone.method:
+        raise CheckpointError(
+            f'the task file is of {record["method"]}, and this backbone is built for '
+            f'{backbone.method}: use the config of that training'
+        )
+    form = task_form(backbone)
+    for name, value in record['form'].items():
+        if form.get(name) != value:
+            raise CheckpointError(
+                f'the task file is of a backbone with {name}={value!r}, and this one has '
+                f'{name}={form.get(name)!r}: use the config of that training'
+            )
 
 
 def _demand_same_kind(backbone: TransferBackbone, given: Iterable[str], prefix: str) -> None:

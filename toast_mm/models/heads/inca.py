@@ -1,4 +1,4 @@
-"""InCA: a cross-attention adapter on an activation of a frozen backbone, torch only.
+"""InCA: a cross-attention adapter on an activation of a frozen backbone.
 
 Dukler et al., `Your representations are in the network: composable and parallel adaptation for
 large scale models <https://arxiv.org/abs/2303.04105>`_.
@@ -6,11 +6,14 @@ large scale models <https://arxiv.org/abs/2303.04105>`_.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from toast_mm.checkpoint import check_fit
 
 
 class CrossAttention(nn.Module):
@@ -132,6 +135,8 @@ class CrossAttentionAdapter(nn.Module):
         torch.Size([2, 100])
     """
 
+    _lacks_old_classes = False
+
     def __init__(
         self,
         in_channels: int,
@@ -156,6 +161,7 @@ class CrossAttentionAdapter(nn.Module):
                 'classes cannot be added to a trained adapter'
             )
         embed_dims = embed_dims or in_channels
+        self.old_classes = old_classes
         self.norm = nn.LayerNorm(in_channels, norm_eps)
         self.attention = CrossAttention(in_channels, embed_dims, num_heads, norm_eps)
         self.per_class = per_class
@@ -166,6 +172,8 @@ class CrossAttentionAdapter(nn.Module):
             if len(steps) > 1:
                 self.requires_grad_(False)
                 self.classes[-1].requires_grad_(True)
+                self._lacks_old_classes = True
+                self._register_load_state_dict_pre_hook(_demand_old_classes, with_module=True)
         else:
             self.queries = nn.Parameter(init_std * torch.randn(num_queries, embed_dims))
             self.read_out = nn.Linear(embed_dims, num_classes)
@@ -173,7 +181,16 @@ class CrossAttentionAdapter(nn.Module):
             nn.init.zeros_(self.read_out.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Activation ``(B, N, C)`` to logits ``(B, K)``."""
+        """Activation ``(B, N, C)`` to logits ``(B, K)``.
+
+        Raises:
+            RuntimeError: Classes are added in a training to an adapter that was never loaded.
+        """
+        if self.training and self._lacks_old_classes:
+            raise RuntimeError(
+                'old_classes freezes what the adapter of these classes has learned, but none was '
+                'loaded: name its checkpoint by load_from'
+            )
         tokens = self.norm(tokens)
         if not self.per_class:
             return self.read_out(self.attention(self.queries, tokens).mean(1))
@@ -182,6 +199,17 @@ class CrossAttentionAdapter(nn.Module):
             for name in ('queries', 'weight', 'bias')
         )
         return (self.attention(queries, tokens) * weight).sum(-1) + bias
+
+
+def _demand_old_classes(
+    adapter: CrossAttentionAdapter, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+) -> None:
+    """Hook before loading: all of the adapter that classes are added to, or nothing is learned."""
+    new = f'classes.{len(adapter.classes) - 1}.'
+    old = {n: t for n, t in adapter.state_dict().items() if not n.startswith(new)}
+    expected = {f'{prefix}{name}': tensor for name, tensor in old.items()}
+    check_fit(expected, state_dict, f'adapter that old_classes={adapter.old_classes} describes')
+    adapter._lacks_old_classes = False
 
 
 def _class_steps(num_classes: int, old_classes: int | Sequence[int]) -> list[int]:

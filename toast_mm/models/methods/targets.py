@@ -49,8 +49,9 @@ def find_layers(
             names = [name for name in layers if f'.{name}'.endswith(f'.{pattern}')]
         if not names:
             there = dict.fromkeys(re.sub(r'\.\d+(?=\.)', '.*', name) for name in layers)
+            regex = ' as a regular expression for whole names' if isinstance(targets, str) else ''
             raise ValueError(
-                f'targets={targets!r}: {pattern!r} matches no {kind.__name__} layer of '
+                f'targets={targets!r}: {pattern!r}{regex} matches no {kind.__name__} layer of '
                 f'{type(backbone).__name__}; there are: {", ".join(there) or "none"}'
             )
         found.update((name, layers[name]) for name in names)

@@ -52,6 +52,8 @@ class VPT(TuningMethod):
         ValueError: There is no prompt.
     """
 
+    most = 10  # prompts for every patch; the paper tries up to 200 beside 196 in all
+
     def __init__(self, num_prompts: int = 100, deep: bool = True) -> None:
         if num_prompts < 1:
             raise ValueError(f'num_prompts={num_prompts} must be at least 1')
@@ -63,7 +65,7 @@ class VPT(TuningMethod):
 
         Raises:
             ValueError: The backbone has no tokens, or a top-down module, whose signals are for the
-                tokens of the image.
+                tokens of the image, or there are more than ten prompts for every patch.
         """
         if not isinstance(backbone, TOASTViT):
             raise ValueError(
@@ -75,8 +77,14 @@ class VPT(TuningMethod):
                 'VPT and feedback do not go together, since the signals are for the tokens of the '
                 'image; choose feedback_from=None, or LoRA or BitFit beside feedback'
             )
+        patches = prod(backbone.patch_resolution)
+        if self.num_prompts > self.most * patches:
+            raise ValueError(
+                f'num_prompts={self.num_prompts} do not fit beside the {patches} patches of an '
+                f'image: at most {self.most * patches}'
+            )
         channels = backbone.embed_dims
-        patch = prod(backbone.img_size) // prod(backbone.patch_resolution)
+        patch = prod(backbone.img_size) // patches
         for block, layer in enumerate(backbone.layers if self.deep else backbone.layers[:1]):
             layer.__class__ = PromptedEncoderLayer
             layer.prompts = nn.Parameter(torch.empty(self.num_prompts, channels))
