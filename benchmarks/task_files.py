@@ -53,9 +53,12 @@ def build(method: str, base: str) -> torch.nn.Module:
 
 
 def size(weights: dict[str, Tensor], folder: str, half: bool) -> float:
-    """MiB of a file with these weights."""
+    """MiB of a file with these weights; positions, which are the base's, are not rounded."""
     if half:
-        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
+        weights = {
+            n: t.half() if t.is_floating_point() and 'pos_embed' not in n else t
+            for n, t in weights.items()
+        }
     path = f'{folder}/task.safetensors'
     save_safetensors(weights, path, {})
     return Path(path).stat().st_size / 2**20

@@ -128,6 +128,22 @@ def test_tasks_that_see_other_images_run_alone(tasks, tmp_path):
         assert torch.equal(predictions[name][0].pred_score, samples[0].pred_score)
 
 
+def test_tasks_with_other_positions_run_alone(tasks, tmp_path):
+    together = tasks('last', 'other')
+    cfg = config(feedback_from='last')
+    file = save(tmp_path / 'moved.pth', cfg, seed=9)
+    weights = torch.load(file)
+    weights['state_dict']['backbone.pos_embed'] += 1
+    torch.save(weights, file)
+    together.add('moved', cfg, file)
+    expected = {name: model.test_step(batch()) for name, model in together.items()}
+    calls = count_blocks(together)
+    predictions = together(batch())
+    assert len(calls) == 3 * DEPTH + 2 * DEPTH
+    for name, samples in expected.items():
+        assert torch.equal(predictions[name][0].pred_score, samples[0].pred_score)
+
+
 def test_sliding_windows_have_first_passes_of_their_own(tasks):
     """A first pass of the whole image is none of a window."""
     together = tasks('last', 'other')
@@ -230,6 +246,9 @@ def test_what_no_shape_tells_is_compared(tasks, tmp_path, change, message):
 def test_folded_before(order, tasks):
     """What a method tuned is not the base, although nothing trains any more."""
     separate = {name: tasks(name)[name] for name in order}
+    for name, parameter in separate['bitfit'].backbone.named_parameters():
+        if parameter.requires_grad and not name.startswith('topdown.'):
+            parameter.data += 0.1
     expected = {name: model.test_step(batch()) for name, model in separate.items()}
     together = MultiTask()
     for name, model in separate.items():

@@ -65,6 +65,10 @@ def test_a_task_file_is_told_where_its_base_will_be(tool, tmp_path, capsys):
     other.load_state_dict(load_from_local(str(tmp_path / 'out.safetensors'))['state_dict'])
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor), name
+    tool('misc/publish_model', source, tmp_path / 'half.safetensors', '--no-hash', '--half')
+    halves = load_from_local(str(tmp_path / 'half.safetensors'))['state_dict']
+    assert torch.equal(halves['pos_embed'], backbone.pos_embed)  # as all tasks on this base
+    assert halves['topdown.selection.task_embedding'].dtype == torch.float16
     with pytest.raises(CheckpointError, match=r'former\.pth does not exist; name it by'):
         TOASTViT(arch=sizes, img_size=16, patch_size=8).load_state_dict(weights)
     with pytest.raises(SystemExit, match='leaves out no pre-tuned module'):

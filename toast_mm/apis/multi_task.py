@@ -26,8 +26,8 @@ class MultiTask(Mapping[str, Any]):
     a head alone, InCA) take it from each other: T tasks cost 1 + T passes
     where T models cost 2 T, and a head alone costs nothing but itself. A task
     that tunes the backbone itself (LoRA, BitFit and the others), prepares
-    images in another way or predicts in sliding windows runs as it would
-    alone. Weights of the base are in memory once.
+    images in another way, has other position embeddings or predicts in
+    sliding windows runs as it would alone. Weights of the base are in memory once.
 
     Args:
         device: Device of all tasks. Defaults to ``'cpu'``.
@@ -111,7 +111,11 @@ class MultiTask(Mapping[str, Any]):
             if windows or not shares_first_pass(model.backbone):
                 continue
             images = model.data_preprocessor(_batch_for(model, batch), False)['inputs']
-            if all(torch.equal(images, others) for others in sharing.values()):
+            if all(
+                torch.equal(images, others)
+                and _same_positions(model.backbone, models[other].backbone)
+                for other, others in sharing.items()
+            ):
                 sharing[name] = images
         return sharing
 
@@ -142,6 +146,14 @@ class MultiTask(Mapping[str, Any]):
 def shares_first_pass(backbone: SteeredBackbone) -> bool:
     """Whether the first pass is that of the plain backbone: nothing in it is tuned."""
     return backbone.frozen and not backbone.tuned
+
+
+def _same_positions(one: SteeredBackbone, other: SteeredBackbone) -> bool:
+    """Whether position embeddings, which are a task's own, are the same."""
+    return all(
+        torch.equal(one.get_parameter(name), other.get_parameter(name))
+        for name in one.resized_parameters
+    )
 
 
 def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPass:
@@ -216,6 +228,8 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
         if twin is None or full_name not in backbone.left_alone & present.left_alone:
             continue
         if twin.shape != parameter.shape or not torch.equal(twin.cpu(), parameter):
+            if full_name in backbone.resized_parameters:
+                continue
             raise ValueError(
                 f'task {name!r} was tuned on another backbone than task {other!r}: '
                 f'{full_name} differs'

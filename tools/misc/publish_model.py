@@ -39,13 +39,20 @@ def publish(
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
+    record = next((name for name in weights if name.split('.')[-1] == RECORD), None)
     if half:
-        halves = {name: t.half() for name, t in weights.items() if t.is_floating_point()}
+        # What a task file takes from the base has to stay the same as other tasks'.
+        kept = read_record(weights[record])['as_in_the_base'] if record else []
+        kept = [f'{record.removesuffix(RECORD)}{name}' for name in kept]
+        halves = {
+            name: t.half()
+            for name, t in weights.items()
+            if t.is_floating_point() and name not in kept
+        }
         for name, tensor in halves.items():
             if not torch.equal(tensor.isfinite(), weights[name].isfinite()):
                 sys.exit(f'{name} has values beyond the range of float16: leave out --half')
         weights = {**weights, **halves}
-    record = next((name for name in weights if name.split('.')[-1] == RECORD), None)
     if base or pretuned:
         if record is None:
             raise ValueError(f'{source} is no task file, and needs neither --base nor --pretuned')

@@ -74,6 +74,7 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
         form=dict(
             token_selection=True, value_bias_twice=True, out_indices=[3], out_type='cls_token'
         ),
+        as_in_the_base=['pos_embed'],
         init_cfg=[dict(type='Pretrained', checkpoint=base)],
         pretuned=None,
     )

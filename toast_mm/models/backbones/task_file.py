@@ -54,6 +54,7 @@ def make_record(backbone: TransferBackbone) -> Tensor:
         'fingerprint': base_fingerprint(backbone, names),
         'method': backbone.method,
         'form': task_form(backbone),
+        'as_in_the_base': list(backbone.resized_parameters),  # which are in the file all the same
         'init_cfg': backbone.pretrained,
         'pretuned': backbone.pretuned if any(map(is_frozen_path, names)) else None,
     }
