@@ -1,6 +1,7 @@
 """Settings chosen on what is held out, tested on the test data."""
 
 import json
+import pkgutil
 
 import pytest
 
@@ -54,3 +55,32 @@ def test_test_data_must_not_choose(tool, job, tmp_path):
     with pytest.raises(SystemExit, match=r'config file nowhere\.py does not exist'):
         tool('sweep', 'nowhere.py')
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    'where',
+    ['yapf.yapflib.yapf_api.FormatCode', 'mmengine.runner.EpochBasedTrainLoop.run_epoch'],
+)
+def test_ctrl_c(where, tool, job, tmp_path, monkeypatch, capsys):
+    """In the second run; mmengine makes an error of it while it prints a config."""
+    out = tmp_path / 'out'
+    module, _, name = where.rpartition('.')
+    owner = pkgutil.resolve_name(module)
+    plain = getattr(owner, name)
+
+    def interrupted(*args, **kwargs):
+        if records(out):
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(SystemExit) as ended:
+            tool('sweep', job, '--out-dir', out)
+    assert ended.value.code == 130
+    assert f'the same command goes on: what has finished is in {out}' in capsys.readouterr().out
+    before = records(out)
+    assert len(before) == 1
+    tool('sweep', job, '--out-dir', out)
+    assert len(records(out)) == 4
+    assert records(out).items() >= before.items()

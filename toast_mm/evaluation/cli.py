@@ -78,7 +78,9 @@ def run_and_report(
             workers,
             args.gpus,
         )
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _is_interruption(error):
+            raise
         print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
         sys.exit(130)
     text = table(outcomes)
@@ -86,3 +88,10 @@ def run_and_report(
     with whole_file(file) as partial, open(partial, 'w') as stream:
         stream.write(text + '\n')
     print(f'\n{text}\n\nThe table is in {file}')
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, of which mmengine makes a SyntaxError while it prints a config."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _is_interruption(error.__context__)
+    )
