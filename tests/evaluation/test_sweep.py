@@ -113,6 +113,36 @@ def test_a_run_that_fails_ends_the_sweep(config, tmp_path):
     assert not (tmp_path / 'out' / 'runs.jsonl').exists()
 
 
+def test_what_finishes_beside_a_failure_is_recorded(config, tmp_path):
+    """What waits is not begun; the folder of an unfinished run is no folder."""
+    good, *others = sweep(config)
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'broken').write_text('in the way')
+    runs = [good, Run('broken', config), *others, Run('last', config)]
+    with pytest.raises(OSError, match='broken'):
+        run_all(runs, str(tmp_path / 'out'), workers=2)
+    lines = (tmp_path / 'out' / 'runs.jsonl').read_text().split('\n')
+    names = {json.loads(line)['name'] for line in lines if line}
+    assert good.name in names and 'last' not in names
+    assert not (tmp_path / 'out' / 'last').exists()
+
+
+def test_what_changes_no_outcome_is_no_part_of_a_run(config, tmp_path):
+    def digest(**options):
+        return _digest(
+            Run('a', config, {k.replace('__', '.'): v for k, v in options.items()}).load()
+        )
+
+    plain = digest()
+    assert digest(train_dataloader__num_workers=2, log_level='DEBUG') == plain
+    assert digest(train_dataloader__batch_size=2) != plain
+    weights = tmp_path / 'weights.pth'
+    weights.write_bytes(b'1')
+    named = digest(model__backbone__pretuned=str(weights))
+    weights.write_bytes(b'22')
+    assert digest(model__backbone__pretuned=str(weights)) != named != plain
+
+
 def test_rates_are_scaled_to_the_batch(config, tmp_path, monkeypatch):
     """Where the config says so: batches of 4, rates given for batches of 8."""
     rates = []

@@ -5,6 +5,7 @@ import io
 from statistics import mean
 
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from toast_mm.evaluation.published import FGVC, PUBLISHED
@@ -49,12 +50,19 @@ def test_one_column(rows):
 
 def test_published(rows):
     table = cells(add_published(rows))
-    assert [row[1] for row in table[1:7]] == [
-        f'{method} (paper)'
-        for method in ('Linear', 'Fine-tune', 'VPT', 'LoRA', 'TOAST-Lite', 'TOAST')
-    ]
+    methods = (
+        'Linear',
+        'Fine-tune',
+        'VPT',
+        'LoRA',
+        'TOAST-Lite',
+        'TOAST',
+        'TOAST-Early',
+        'TOAST-Late',
+    )
+    assert [row[1] for row in table[1:9]] == [f'{method} (paper)' for method in methods]
     assert table[6] == [VIT, 'TOAST (paper)', '', '85.0', '84.5', '84.8']
-    assert table[7:] == cells(rows)[1:]
+    assert table[9:] == cells(rows)[1:]
     other = collect([Result('toast', 'vit-1m', 'cub', 0, 1.0, 5)])
     assert add_published(other) == other
 
@@ -66,6 +74,9 @@ def test_published_means():
         figures = PUBLISHED[VIT, method]
         assert mean(figures[name] for name in FGVC) == pytest.approx(expected, abs=0.051)
         assert len(figures) in (5, 24)
+    for backbone, expected in (('convnext-b-in1k', 89.8), ('vit-l16-in21k', 88.4)):
+        figures = PUBLISHED[backbone, 'TOAST']
+        assert mean(figures[name] for name in FGVC) == pytest.approx(expected, abs=0.051)
 
 
 def test_formats(rows):
@@ -90,9 +101,19 @@ def test_spread():
     assert (spread([]), spread([3.0]), spread([1.0, 2.0, 3.0])) == ('', '3.0', '2.0 ± 1.0')
 
 
-def test_curve(rows, tmp_path):
-    rows = collect([*RESULTS[1:3], Result('lite', VIT, 'cub', 0, 70.0, 740_000)])
+def test_curve(rows, tmp_path, monkeypatch):
+    rows = collect([*RESULTS[1:3], Result('toast-lite', VIT, 'cub', 0, 70.0, 740_000)])
+    rows += collect([Result('lora', VIT, 'cub', 0, 65.0, 300_000)])
+    drawn = []
+    plain = Axes.errorbar
+    monkeypatch.setattr(
+        Axes, 'errorbar', lambda *a, **k: drawn.append((a[1:], k)) or plain(*a, **k)
+    )
     draw_curve(rows, str(tmp_path / 'curve.png'), 'top-1')
+    (toast, lite), others = drawn[0], drawn[1]
+    assert toast == ((740_000, 14_750_000), (70.0, 62.0), (0.0, pytest.approx(8**0.5)))
+    assert lite['fmt'] == 'o-' and others[1]['fmt'] == 'D'
+    assert others[0][:2] == ((300_000,), (65.0,))
     assert Image.open(tmp_path / 'curve.png').size == (900, 600)
     with pytest.raises(ValueError, match='no row has both'):
         draw_curve(collect(RESULTS[3:]), str(tmp_path / 'none.png'), 'top-1')

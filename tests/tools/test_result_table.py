@@ -13,6 +13,7 @@ def sweep(tmp_path):
     job = 'toast-last_vit-b16-in21k_1xb32-100e_vtab-224x224'
     lines = [
         dict(
+            name=f'{task}/{seed}',
             job=job,
             phase='final',
             task=task,

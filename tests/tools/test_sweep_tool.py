@@ -50,8 +50,29 @@ def test_held_out_images_choose_and_test_images_decide(tool, job, tmp_path, caps
 def test_test_data_must_not_choose(tool, job, tmp_path):
     with job.open('a') as file:
         file.write("search.pop('held_out')\n")
-    with pytest.raises(SystemExit, match='show the same images, and search has no held_out'):
+    with pytest.raises(
+        SystemExit, match=r'choose by 8 images on which it is tested in the end, .*png'
+    ):
         tool('sweep', job, '--out-dir', tmp_path / 'out')
+    with job.open('a') as file:
+        file.write("search['held_out'] = {'train_dataloader.dataset.indices': [1, 2]}\n")
+    with pytest.raises(SystemExit, match='choose by 8 images on which it is tested in the end'):
+        tool('sweep', job, '--out-dir', tmp_path / 'out')  # nothing of val_dataloader
+    with job.open('a') as file:
+        file.write(
+            "search['held_out'] = {**held_out, 'train_dataloader.dataset.indices': [1, 2]}\n"
+        )
+    with pytest.raises(SystemExit, match='choose by 1 images on which it trains'):
+        tool('sweep', job, '--out-dir', tmp_path / 'out')
+    for change, message in (
+        ('search.seeds=[]', r'search\.seeds=\[\] must be a list of different values'),
+        ('search.lr=0.1', r'search\.lr=0\.1 must be a list'),
+        ('search.seeds=[1,1]', r'search\.seeds=\[1, 1\] must be a list of different'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            tool('sweep', job, '--out-dir', tmp_path / 'out', '--cfg-options', change)
+    with pytest.raises(SystemExit, match='--workers 0 must be at least 1'):
+        tool('sweep', job, '--out-dir', tmp_path / 'out', '--workers', '0')
     with pytest.raises(SystemExit, match=r'config file nowhere\.py does not exist'):
         tool('sweep', 'nowhere.py')
     assert not (tmp_path / 'out').exists()

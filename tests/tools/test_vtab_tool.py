@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,9 +115,11 @@ def test_protocol(undisturbed):
     assert '| **mean, all (2 tasks)** |' in table
 
 
-def test_killed_twice(undisturbed, job, data, tmp_path):
-    """The table is that of an undisturbed run, and no run is repeated."""
-    script = [sys.executable, ROOT / 'tools' / 'vtab.py', *command(job, data, tmp_path)]
+@pytest.mark.parametrize('workers', ['1', '2'])
+def test_killed_twice(workers, undisturbed, job, data, tmp_path):
+    """The table is that of an undisturbed run, no run is repeated, and no worker stays behind."""
+    options = command(job, data, tmp_path, '--workers', workers)
+    script = [sys.executable, ROOT / 'tools' / 'vtab.py', *options]
     for number in (2, 6):
         process = subprocess.Popen(
             script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -124,13 +127,29 @@ def test_killed_twice(undisturbed, job, data, tmp_path):
         while len(records(tmp_path)) < number:
             assert process.poll() is None
             time.sleep(0.05)
+        workers_of_it = children(process.pid)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        deadline = time.time() + 30
+        while any(map(is_running, workers_of_it)):
+            assert time.time() < deadline, 'a worker outlives the tool'
+            time.sleep(0.1)
     assert not (tmp_path / 'table.md').exists()
     subprocess.run(script, check=True, cwd=tmp_path, capture_output=True)
     runs = records(tmp_path)
     assert len({run['name'] for run in runs}) == len(runs) == 12
     assert (tmp_path / 'table.md').read_text() == (undisturbed[0] / 'table.md').read_text()
+
+
+def children(pid):
+    """Processes that a process has started, as far as this system says."""
+    file = Path(f'/proc/{pid}/task/{pid}/children')
+    return [int(child) for child in file.read_text().split()] if file.exists() else []
+
+
+def is_running(pid):
+    status = Path(f'/proc/{pid}/stat')
+    return status.exists() and status.read_text().rpartition(')')[2].split()[0] != 'Z'
 
 
 def test_on_cached_first_passes(undisturbed, job, data, tmp_path, tool, monkeypatch):
@@ -144,10 +163,9 @@ def test_on_cached_first_passes(undisturbed, job, data, tmp_path, tool, monkeypa
     assert list((tmp_path / 'work_dirs' / 'first_pass').glob('*/meta.json'))
 
 
-def test_names_of_the_tasks(tool, capsys):
-    with pytest.raises(SystemExit):
-        tool('vtab', '--list')
-    names = capsys.readouterr().out.split()
+def test_names_of_the_tasks():
+    script = [sys.executable, ROOT / 'tools' / 'vtab.py', '--list']
+    names = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
     assert len(names) == 19 and names[0] == 'cifar' and names[-1] == 'smallnorb_ele'
 
 
@@ -155,6 +173,8 @@ def test_mistakes_are_named_before_the_first_run(tool, job, data, tmp_path):
     arguments = ('--data-root', data, '--out-dir', tmp_path, '--tasks', 'kitti')
     with pytest.raises(SystemExit, match=r'/dsprite_loc does not exist; .*dsprites_loc'):
         tool('vtab', job, *arguments, 'dsprite_loc')
+    with pytest.raises(SystemExit, match=r'/CIFAR-100 does not exist; .*: cifar'):
+        tool('vtab', job, *arguments, 'CIFAR-100')
     with pytest.raises(SystemExit, match=r'config file nowhere\.py does not exist'):
         tool('vtab', 'nowhere.py', *arguments)
     with pytest.raises(SystemExit, match=r'has no search=dict\(lr='):

@@ -68,7 +68,7 @@ class SplitFiles(BaseDataset):
         if not self.split_files:
             return super().load_data_list()
         return [
-            dict(img_path=osp.join(self.img_prefix, path), gt_label=self.label_of[label])
+            dict(img_path=_existing(file, self.img_prefix, path), gt_label=self.label_of[label])
             for file in self.split_files
             for path, label in read_split_file(file).items()
         ]
@@ -91,25 +91,57 @@ class SplitFiles(BaseDataset):
         if self.split not in self.parent_splits:
             raise ValueError(
                 f'{type(self).__name__}: the original layout in {data_root} has no split '
-                f'{self.split!r}, but {", ".join(self.parent_splits)}; put {self.split}.json there '
-                'to define it'
+                f'{self.split!r}, but {", ".join(self.parent_splits)}; put train.json, val.json '
+                'and test.json there to define the splits'
             )
 
 
 def find_split_files(data_root: str, split: str) -> list[str]:
-    """The split files of a split; none where it is not defined by such files."""
+    """The split files of a split; none where there are no split files at all.
+
+    Raises:
+        FileNotFoundError: There are some, but none of this split, which would be another one in
+            the layout beside them.
+    """
     whole = osp.join(data_root, f'{split}.json')
     if osp.exists(whole):
         return [whole]
     parts = [osp.join(data_root, f'{part}.json') for part in ('train', 'val')]
-    return parts if split == 'trainval' and all(map(osp.exists, parts)) else []
+    if split == 'trainval' and all(map(osp.exists, parts)):
+        return parts
+    others = [f'{name}.json' for name in SPLITS if osp.exists(osp.join(data_root, f'{name}.json'))]
+    if others:
+        raise FileNotFoundError(
+            f'{whole} does not exist, but {", ".join(others)}: once a split is defined by a file, '
+            'all are'
+        )
+    return []
 
 
 def map_classes(data_root: str) -> dict[int, int]:
-    """Class id of the split files to label, over the union of all splits."""
-    files = (osp.join(data_root, f'{split}.json') for split in SPLITS)
-    ids = {id for file in files if osp.exists(file) for id in read_split_file(file).values()}
+    """Class id of the split files to label, over the union of all splits.
+
+    Raises:
+        ValueError: An image is in two of train, val and test.
+    """
+    ids: set[int] = set()
+    split_of: dict[str, str] = {}
+    for split in SPLITS:
+        file = osp.join(data_root, f'{split}.json')
+        content = read_split_file(file) if osp.exists(file) else {}
+        ids.update(content.values())
+        for path in content if split != 'trainval' else ():
+            if split_of.setdefault(path, split) != split:
+                raise ValueError(f'{file}: {path} is in {split_of[path]}.json as well')
     return {id: label for label, id in enumerate(sorted(ids))}
+
+
+def _existing(file: str, folder: str, path: str) -> str:
+    """Path of an image that a split file names."""
+    path = osp.join(folder, path)
+    if not osp.exists(path):
+        raise FileNotFoundError(f'{file} names {path}, which does not exist')
+    return path
 
 
 def read_split_file(file: str) -> dict[str, int]:
@@ -132,7 +164,7 @@ class CUB(SplitFiles, mmpretrain.datasets.CUB):
     """CUB-200-2011 (200 birds); see :class:`SplitFiles`."""
 
     image_folder = 'images'
-    layouts = (('images.txt', 'image_class_labels.txt', 'train_test_split.txt'),)
+    layouts = (('images.txt', 'image_class_labels.txt', 'train_test_split.txt', 'images'),)
 
 
 @DATASETS.register_module()
@@ -190,7 +222,7 @@ class NABirds(SplitFiles, _ListedDataset):
     """
 
     image_folder = 'images'
-    layouts = (('images.txt', 'image_class_labels.txt', 'train_test_split.txt'),)
+    layouts = (('images.txt', 'image_class_labels.txt', 'train_test_split.txt', 'images'),)
 
     def _samples(self) -> Iterator[tuple[str, int]]:
         paths, ids, in_training = (
@@ -211,7 +243,7 @@ class StanfordDogs(SplitFiles, _ListedDataset):
     """
 
     image_folder = 'Images'
-    layouts = (('train_list.mat', 'test_list.mat'),)
+    layouts = (('train_list.mat', 'test_list.mat', 'Images'),)
 
     def _samples(self) -> Iterator[tuple[str, int]]:
         name = 'test_list.mat' if self.split == 'test' else 'train_list.mat'

@@ -128,7 +128,10 @@ def list_file(data_root: str, task: str, split: str) -> str:
         raise ValueError(f'split={split!r} must be one of {tuple(LISTS)}')
     folder = osp.join(data_root, task)
     if not osp.isdir(folder):
-        similar = get_close_matches(task, VTAB_TASKS, n=3, cutoff=0.4)
+        names = {known.title.lower(): name for name, known in VTAB_TASKS.items()}
+        names |= {name: name for name in VTAB_TASKS}
+        matches = get_close_matches(task.lower(), names, n=3, cutoff=0.4)
+        similar = list(dict.fromkeys(names[match] for match in matches))
         hint = '' if task in VTAB_TASKS else f'; tasks of similar names: {", ".join(similar)}'
         raise FileNotFoundError(f'{folder} does not exist{hint if similar else ""}')
     files = [osp.join(folder, name) for name in dict.fromkeys(LISTS[split])]

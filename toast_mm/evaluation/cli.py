@@ -11,8 +11,9 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from toast_mm.files import whole_file
+from toast_mm.files import WriteError, whole_file
 
+from .held_out import demand_held_out
 from .protocol import Outcome, Task, run_protocol
 
 
@@ -40,6 +41,10 @@ def load_config(args: argparse.Namespace) -> Config:
             f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...]): '
             f'{", ".join(missing)} missing'
         )
+    for key in ('lr', 'weight_decay', 'seeds'):
+        values = cfg.search[key]
+        if not isinstance(values, list) or not values or len(set(values)) < len(values):
+            sys.exit(f'search.{key}={values} must be a list of different values: [...]')
     if any(hook['type'].endswith('BestLayerHook') for hook in cfg.get('custom_hooks', [])):
         sys.exit(
             f'{args.config}: BestLayerHook would choose a layer on the test data, by which the '
@@ -68,7 +73,15 @@ def run_and_report(
     """
     name = osp.splitext(osp.basename(args.config))[0]
     out_dir = args.out_dir or osp.join('work_dirs', name)
-    workers = args.workers or max(1, len(args.gpus))
+    workers = max(1, len(args.gpus)) if args.workers is None else args.workers
+    if workers < 1:
+        sys.exit(f'--workers {workers} must be at least 1')
+    tasks = list(tasks)
+    try:
+        for task in tasks:
+            demand_held_out(task)
+    except ValueError as error:
+        sys.exit(str(error))
     try:
         outcomes = run_protocol(
             tasks,
@@ -78,6 +91,8 @@ def run_and_report(
             workers,
             args.gpus,
         )
+    except WriteError as error:
+        sys.exit(f'{error}\nWhat has finished is in {out_dir}; the same command goes on')
     except BaseException as error:
         if not _is_interruption(error):
             raise

@@ -45,7 +45,8 @@ def read_results(folder: str | Path, metric: str) -> list[Result]:
     """Results below a work directory: of a sweep with ``runs.jsonl``, or of one training.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no finished training in it.
+        FileNotFoundError: There is no such folder, or no training in it.
+        ValueError: A training was interrupted.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -62,7 +63,9 @@ def read_results(folder: str | Path, metric: str) -> list[Result]:
 
 
 def _sweep(folder: Path, metric: str) -> Iterator[Result]:
-    for record in read_records(folder / 'runs.jsonl'):
+    """The last run of every name: former ones were of other settings."""
+    records = {record['name']: record for record in read_records(folder / 'runs.jsonl')}
+    for record in records.values():
         if record.get('phase') == 'final' and metric in record['metrics']:
             names = _names(record['job'])
             names['data'] = record.get('task', names['data'])
@@ -73,12 +76,19 @@ def _sweep(folder: Path, metric: str) -> Iterator[Result]:
 def _job(folder: Path, metric: str) -> Iterator[Result]:
     """The newest training in a folder: a resumed one goes on in a new log."""
     for log in sorted(folder.glob('*/vis_data/scalars.json'), reverse=True):
-        values = [record[metric] for record in read_records(log) if metric in record]
+        values = [record for record in read_records(log) if metric in record]
         if values:
             cfg = Config.fromfile(log.with_name('config.py'))
+            loop = cfg.get('train_cfg') or {}
+            end = loop.get('max_epochs') or loop.get('max_iters') or 0
+            if values[-1].get('step', end) < end:
+                raise ValueError(
+                    f'{folder} holds a training that was interrupted: its last validation is of '
+                    f'{values[-1]["step"]} of {end}; go on with --resume'
+                )
             seed = (cfg.get('randomness') or {}).get('seed') or 0
             names = _names(folder.name)
-            yield Result(**names, seed=seed, value=values[-1], tuned=tuned_parameters(cfg))
+            yield Result(**names, seed=seed, value=values[-1][metric], tuned=tuned_parameters(cfg))
             return
 
 

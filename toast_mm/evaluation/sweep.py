@@ -8,13 +8,16 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import lru_cache
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -120,20 +123,49 @@ def _train_all(
     for number in range(workers):
         places.put(devices[number % len(devices)] if devices else None)
     pool = ProcessPoolExecutor(workers, spawn, _start_worker, (threads, places))
+    waiting = deque(runs)
+    running: dict[Future, Run] = {}
+    failure: BaseException | None = None
     try:
-        futures = {pool.submit(_train, run, str(folder / run.name)): run for run in runs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        while True:
+            # No more than run at once: what is queued would start after a failure, too.
+            while failure is None and len(running) < workers and waiting:
+                run = waiting.popleft()
+                running[pool.submit(_train, run, str(folder / run.name))] = run
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                finished = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    yield finished, future.result()
+                elif failure is None:
+                    failure = error
+                    print(
+                        f'\n{finished.name} failed; {len(running)} others come to their end first'
+                    )
+        if failure is not None:
+            raise failure
     finally:
+        for child in active_children() if running else []:  # interrupted
+            child.terminate()
         pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(threads: int, places: SimpleQueue) -> None:
-    """Give a process its threads and, before CUDA starts in it, its GPU."""
+    """Give a process its threads and, before CUDA starts, its GPU; it ends with its parent."""
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     device = places.get()
     if device is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = device
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def read_records(file: Path) -> Iterator[dict]:
@@ -143,8 +175,12 @@ def read_records(file: Path) -> Iterator[dict]:
             yield json.loads(line)
 
 
+# Settings that change nothing but speed and what is printed.
+_IMMATERIAL = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'log_level')
+
+
 def _digest(cfg: Config) -> str:
-    """What decides the outcome of a run: its config, and the weights of the package that it names.
+    """What decides the outcome of a run: its config, and the content of files that it names.
 
     ``search``, what other runs there are, is no part of that, nor are the config's private names.
     """
@@ -153,12 +189,32 @@ def _digest(cfg: Config) -> str:
         for key, value in cfg.to_dict().items()
         if key != 'search' and not key.startswith('_')
     }
-    text = json.dumps(settings, sort_keys=True, default=repr)
-    digest = hashlib.sha256(text.encode())
-    for weights in sorted(WEIGHTS.glob('*.safetensors')):
-        if f'toast_mm://{weights.name}' in text:
-            digest.update(weights.read_bytes())
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, dict):
+            for key in sorted(value.keys() - {*_IMMATERIAL}, key=str):
+                digest.update(f'{key}:'.encode())
+                add(value[key])
+        elif isinstance(value, (list, tuple)):
+            digest.update(f'{len(value)}['.encode())
+            for item in value:
+                add(item)
+        else:
+            digest.update(f'{value!r};'.encode())
+            file = Path(str(value).replace('toast_mm://', f'{WEIGHTS}/'))
+            if isinstance(value, str) and len(value) < 1000 and file.is_file():
+                status = file.stat()
+                digest.update(_content(str(file), status.st_size, status.st_mtime_ns))
+
+    add(settings)
     return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _content(file: str, size: int, changed: int) -> bytes:
+    """SHA-256 of a file, read again when it has changed."""
+    return hashlib.sha256(Path(file).read_bytes()).digest()
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ class Row:
             return None
         return mean(mean(self.values[column]) for column in columns)
 
+    def deviation(self, columns: Sequence[str]) -> float:
+        """Standard deviation over the seeds, 0 for several data sets or a single seed."""
+        values = self.values.get(columns[0], []) if len(columns) == 1 else []
+        return stdev(values) if len(values) > 1 else 0.0
+
 
 def collect(results: Iterable[Result]) -> list[Row]:
     """Rows of results, in the order in which they come; seeds go together.
@@ -171,6 +176,9 @@ FORMATS: dict[str, Callable[[list[list[str]]], str]] = {
 def draw_curve(rows: Sequence[Row], path: str, metric: str) -> None:
     """Mean metric over tuned parameters, one point for every row, as a PNG.
 
+    A line joins the forms of TOAST (routes, ranks) on a backbone. Bars are standard deviations,
+    where there is one data set.
+
     Raises:
         ValueError: No row has both.
     """
@@ -181,16 +189,25 @@ def draw_curve(rows: Sequence[Row], path: str, metric: str) -> None:
     axes = figure.subplots()
     for backbone in dict.fromkeys(row.backbone for row in rows):
         points = sorted(
-            (row.tuned, average, row.method)
+            (row.tuned, average, row.method, row.deviation(columns))
             for row in rows
             if row.backbone == backbone and row.tuned and (average := row.mean(columns)) is not None
         )
-        if points:
-            axes.plot([p[0] for p in points], [p[1] for p in points], 'o-', label=backbone)
-            for point in points:
-                axes.annotate(point[2], point[:2], (3, 4), textcoords='offset points', fontsize=8)
+        family = [point for point in points if point[2].lower().startswith('toast')]
+        color = None
+        for members, style in ((family, 'o-'), ([p for p in points if p not in family], 'D')):
+            if members:
+                tuned, averages, names, deviations = zip(*members, strict=True)
+                (line, *_) = axes.errorbar(
+                    tuned, averages, deviations, fmt=style, capsize=2, color=color
+                )
+                line.set_label(backbone if color is None else None)
+                color = line.get_color()
+                for x, y, name in zip(tuned, averages, names, strict=True):
+                    axes.annotate(name, (x, y), (4, 5), textcoords='offset points', fontsize=8)
     if not axes.lines:
         raise ValueError('no row has both tuned parameters and a value for every data set')
     axes.set(xscale='log', xlabel='tuned parameters without the head', ylabel=f'mean {metric}')
+    axes.margins(x=0.2)
     axes.legend()
     figure.savefig(path, dpi=150)

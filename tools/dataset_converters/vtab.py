@@ -91,7 +91,7 @@ def main() -> None:
         try:
             convert(args.source / task)
         except (FileNotFoundError, ValueError, WriteError) as error:
-            sys.exit(str(error))
+            sys.exit(f'{error}; lists that are there stay, delete them to have all made anew')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from toast_mm.engine.first_pass_cache import (
     write,
 )
 from toast_mm.engine.model import unwrap
+from toast_mm.files import WriteError
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
 from toast_mm.registry import HOOKS
@@ -138,7 +140,10 @@ class FirstPassCacheHook(Hook):
         preprocessing = model.get('data_preprocessor') or runner.cfg.get('data_preprocessor')
         key = cache_key(backbone, model.backbone, preprocessing, pipeline, dataset, self.dtype)
         folder = self.folder / key
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f'first_pass_cache: {self.folder} is no folder: {error}') from error
         with FileLock(self.folder / f'{key}.lock'):  # one process computes, others wait for it
             if folder.exists():
                 runner.logger.info(f'First pass of the {mode} data: found in {folder}')
@@ -149,11 +154,19 @@ class FirstPassCacheHook(Hook):
                     _run(unwrap(runner.model), dataset, loader),
                     self.dtype,
                     with_images=backbone.needs_image,
-                    announce=lambda text: runner.logger.info(
-                        f'First pass of the {mode} data: computing {text}'
+                    announce=lambda text: _say(
+                        runner, f'First pass of the {mode} data: computing {text}'
                     ),
                 )
         return FirstPassCache(folder)
+
+
+def _say(runner: Any, text: str) -> None:
+    """Tell how much it takes, also where the log is silent, as in a sweep."""
+    if runner.logger.isEnabledFor(logging.INFO):
+        runner.logger.info(text)
+    else:
+        print(f'\n{text}')
 
 
 def _leaves(dataset: Any) -> Iterator[Any]:
