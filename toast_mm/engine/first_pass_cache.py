@@ -190,9 +190,7 @@ def cache_key(
         ValueError: The data set does not say which images it has.
     """
     weights = {
-        name: tensor
-        for name, tensor in backbone.state_dict().items()
-        if not name.startswith('topdown.')
+        name: tensor for name, tensor in backbone.state_dict().items() if backbone.is_base(name)
     }
     described = dict(
         version=__version__,

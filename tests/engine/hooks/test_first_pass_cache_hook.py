@@ -6,11 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from PIL import Image
 
+from toast_mm.engine.first_pass_cache import ServedPipeline
 from toast_mm.files import WriteError
 
 METHODS = {
@@ -319,8 +321,9 @@ class Usage:
     free = 10
 
 
-def test_the_size_is_told_beforehand(job, run, tmp_path, capsys):
-    run(job('last', {}, log_level='INFO'))
+@pytest.mark.parametrize('log_level', ['INFO', 'ERROR'])  # this of a sweep
+def test_the_size_is_told_beforehand(job, run, tmp_path, capsys, log_level):
+    run(job('last', {}, log_level=log_level))
     (folder,) = caches(tmp_path)
     told = re.search(r'computing ([\d.]+) MiB in (\S+)', capsys.readouterr().out)
     written = sum((folder / name).stat().st_size for name in ('3.npy', 'image.npy'))
@@ -383,3 +386,21 @@ def test_streams_are_those_of_the_images(job, run, tmp_path):
         with torch.no_grad():
             expected = vit(((rgb - mean) / std)[None])[0][0]
         torch.testing.assert_close(torch.from_numpy(cached[index]), expected)
+
+
+def test_a_file_in_the_place_of_the_folder(job, run, tmp_path):
+    (tmp_path / 'cache').write_text('in the way')
+    with pytest.raises(WriteError, match=r'first_pass_cache: .*cache is no folder'):
+        run(job(cache={}))
+
+
+def test_samples_that_were_loaded_before_are_noticed(job, run, monkeypatch):
+    """As by a loader that starts its workers with the training."""
+    monkeypatch.setattr(ServedPipeline, '__call__', lambda served, data: Compose(plain)(data))
+    plain = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(16, 16)),
+        dict(type='mmpretrain.PackInputs'),
+    ]
+    with pytest.raises(RuntimeError, match='the train data were loaded before their first passes'):
+        run(job(cache={}))

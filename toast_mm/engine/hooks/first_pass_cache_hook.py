@@ -63,6 +63,7 @@ class FirstPassCacheHook(Hook):
         self.dtype = dtype
         self.val = val
         self._caches: list[FirstPassCache] = []
+        self._served: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Find or compute the first passes of the training data."""
@@ -85,8 +86,13 @@ class FirstPassCacheHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train'
     ) -> None:
         samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
-        if not samples or 'first_pass' not in samples[0]:
+        if mode not in self._served or not samples:
             return
+        if 'first_pass' not in samples[0]:
+            raise RuntimeError(
+                f'first_pass_cache: the {mode} data were loaded before their first passes were '
+                'provided; this build of mmengine starts its workers too early: say num_workers=0'
+            )
         first = self._read([sample.first_pass for sample in samples])
         model = unwrap(runner.model)
         for block, stream in first.streams.items():
@@ -124,6 +130,7 @@ class FirstPassCacheHook(Hook):
             )
 
     def _serve(self, runner: Runner, mode: str, loader: DataLoader) -> None:
+        self._served.add(mode)
         config = runner.cfg[f'{mode}_dataloader']['dataset']
         for dataset, part in zip(_leaves(loader.dataset), _leaves(config), strict=True):
             if not isinstance(dataset.pipeline, ServedPipeline):
@@ -163,7 +170,7 @@ class FirstPassCacheHook(Hook):
 
 def _say(runner: Any, text: str) -> None:
     """Tell how much it takes, also where the log is silent, as in a sweep."""
-    if runner.logger.isEnabledFor(logging.INFO):
+    if any(handler.level <= logging.INFO for handler in runner.logger.handlers):
         runner.logger.info(text)
     else:
         print(f'\n{text}')
