@@ -261,7 +261,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.check:
         complaints = check()
-        print(*complaints, sep='\n', end='')
+        for complaint in complaints:
+            print(complaint)
         sys.exit(bool(complaints))
     costs = {}
     for row in track(methods(args.route), description='measuring', transient=True):

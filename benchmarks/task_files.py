@@ -20,7 +20,7 @@ from torch import Tensor
 import toast_mm  # noqa: F401  registers the parts
 from toast_mm.files import save_safetensors
 from toast_mm.models import TOASTViT
-from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
+from toast_mm.models.backbones.task_file import frozen_base, in_half, leave_out_base, make_record
 
 METHODS = Path('configs/_base_/methods')
 CLASSES = 200
@@ -53,12 +53,9 @@ def build(method: str, base: str) -> torch.nn.Module:
 
 
 def size(weights: dict[str, Tensor], folder: str, half: bool) -> float:
-    """MiB of a file with these weights; positions, which are the base's, are not rounded."""
+    """MiB of a file with these weights."""
     if half:
-        weights = {
-            n: t.half() if t.is_floating_point() and 'pos_embed' not in n else t
-            for n, t in weights.items()
-        }
+        weights = in_half(weights)
     path = f'{folder}/task.safetensors'
     save_safetensors(weights, path, {})
     return Path(path).stat().st_size / 2**20

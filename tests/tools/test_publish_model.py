@@ -42,6 +42,14 @@ def test_published_once_more_it_keeps_its_metadata(tool, trained, tmp_path):
         assert torch.equal(other.get_tensor('head.weight'), WEIGHTS['head.weight'])
 
 
+def test_weights_that_come_with_the_package(tool, tmp_path):
+    """They are no path; the former file of the name is replaced."""
+    target = tmp_path / 'base.safetensors'
+    target.write_bytes(b'former')
+    tool('misc/publish_model', 'toast_mm://vit-1m_tinyin100.safetensors', target, '--no-hash')
+    assert 'backbone.pos_embed' in load_from_local(str(target))['state_dict']
+
+
 def test_another_release_of_the_name_stays(tool, trained, tmp_path):
     other = tmp_path / 'birds.safetensors'
     other.write_bytes(b'an earlier release')

@@ -223,10 +223,11 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
                 f'task {name!r} was tuned on another backbone than task {other!r}: '
                 f'{full_name} differs'
             )
-    for full_name, parameter in list(backbone.named_parameters()):
-        twin = own.get(full_name)
-        if twin is None or full_name not in backbone.left_alone & present.left_alone:
+    both = backbone.left_alone & present.left_alone
+    for full_name, twin in own.items():
+        if full_name not in both:
             continue
+        parameter = backbone.get_parameter(full_name)
         if twin.shape != parameter.shape or not torch.equal(twin.cpu(), parameter):
             if full_name in backbone.resized_parameters:
                 continue

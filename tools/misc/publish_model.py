@@ -18,7 +18,7 @@ from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.files import WriteError, safetensors_content, write_whole
-from toast_mm.models.backbones.task_file import RECORD, read_record, relocate
+from toast_mm.models.backbones.task_file import in_half, read_record, record_name, relocate
 
 
 def publish(
@@ -39,20 +39,12 @@ def publish(
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
-    record = next((name for name in weights if name.split('.')[-1] == RECORD), None)
     if half:
-        # What a task file takes from the base has to stay the same as other tasks'.
-        kept = read_record(weights[record])['as_in_the_base'] if record else []
-        kept = [f'{record.removesuffix(RECORD)}{name}' for name in kept]
-        halves = {
-            name: t.half()
-            for name, t in weights.items()
-            if t.is_floating_point() and name not in kept
-        }
-        for name, tensor in halves.items():
-            if not torch.equal(tensor.isfinite(), weights[name].isfinite()):
+        full, weights = weights, in_half(weights)
+        for name, tensor in weights.items():
+            if not torch.equal(tensor.isfinite(), full[name].isfinite()):
                 sys.exit(f'{name} has values beyond the range of float16: leave out --half')
-        weights = {**weights, **halves}
+    record = record_name(weights)
     if base or pretuned:
         if record is None:
             raise ValueError(f'{source} is no task file, and needs neither --base nor --pretuned')
@@ -64,7 +56,7 @@ def publish(
     if with_hash:
         digest = hashlib.sha256(content).hexdigest()[:8]
         target = target.with_name(f'{target.stem}-{digest}{target.suffix}')
-    if target.exists() and target.samefile(source):
+    if target.resolve() == Path(source).resolve():
         raise ValueError(f'{target} is the checkpoint itself: give the release another name')
     write_whole(content, str(target))
     print(f'{target}: {len(weights)} tensors, {len(content) / 2**20:.2f} MiB')

@@ -10,7 +10,7 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.topdown import DeconvFeedback, FeedbackPath, LinearFeedback
 from toast_mm.topdown.folding import fold_deconv, fold_linear
 
-from .task_file import is_task_file
+from .task_file import record_name
 
 EMBEDDING = 'topdown.selection.task_embedding'
 TRANSFORM = 'topdown.selection.channel_transform'
@@ -32,7 +32,7 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: There is no top-down module, it is folded already, or the base is missing.
     """
-    if is_task_file(state_dict):
+    if record_name(state_dict):
         raise CheckpointError(
             'it is a task file, without the value projections of its base, which are folded too; '
             'load it and fold the model: model.backbone.fold()'

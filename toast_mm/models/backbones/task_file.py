@@ -109,9 +109,23 @@ def leave_out_base(
     state_dict[f'{prefix}{RECORD}'] = record
 
 
-def is_task_file(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint leaves out the base."""
-    return any(name.split('.')[-1] == RECORD for name in state_dict)
+def record_name(state_dict: Mapping[str, Tensor]) -> str | None:
+    """Name of the record in a checkpoint that leaves out the base; None in others."""
+    return next((name for name in state_dict if name.split('.')[-1] == RECORD), None)
+
+
+def in_half(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a checkpoint in float16.
+
+    What a task file takes from the base stays as it is: the same as in other tasks.
+    """
+    name = record_name(state_dict)
+    kept = [] if name is None else read_record(state_dict[name])['as_in_the_base']
+    kept = [f'{(name or "").removesuffix(RECORD)}{part}' for part in kept]
+    return {
+        name: tensor.half() if tensor.is_floating_point() and name not in kept else tensor
+        for name, tensor in state_dict.items()
+    }
 
 
 def base_fingerprint(backbone: TransferBackbone, names: Iterable[str]) -> str:
