@@ -61,6 +61,7 @@ def test_another_release_of_the_name_stays(tool, trained, tmp_path):
 def test_a_task_file_is_told_where_its_base_will_be(tool, tmp_path, capsys):
     sizes = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
     backbone = TOASTViT(arch=sizes, img_size=16, patch_size=8)
+    torch.nn.init.normal_(backbone.pos_embed)
     torch.save(backbone.state_dict(), tmp_path / 'base.pth')
     backbone.pretrained = [dict(type='Pretrained', checkpoint='former.pth')]
     weights = dict(backbone.state_dict())
