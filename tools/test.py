@@ -29,7 +29,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision (on a CPU: bfloat16, if it has that)',
+    )
     args = parser.parse_args()
     if not is_file(args.checkpoint):
         parser.error(f'checkpoint {args.checkpoint} does not exist')

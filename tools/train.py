@@ -26,7 +26,9 @@ def parse_args() -> argparse.Namespace:
         help='go on from a checkpoint, or from the newest one in the work dir if none is named',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='mixed precision (on a CPU: bfloat16 autocast)'
+        '--amp',
+        action='store_true',
+        help='mixed precision (on a CPU: bfloat16, if it has that)',
     )
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument(

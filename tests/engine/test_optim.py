@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-import toast_mm.engine  # noqa: F401  registers the constructor
+from toast_mm.engine import optim
+from toast_mm.engine.optim import computes_bfloat16
 
 
 class Selection(nn.Module):
@@ -165,9 +166,55 @@ class TestTunedOptimWrapperConstructor:
             torch.testing.assert_close(parameter, before[name] - step, rtol=0, atol=1e-6)
 
 
+@pytest.fixture
+def processor(monkeypatch):
+    """Decides whether the processor has bfloat16 units."""
+
+    def decide(has_bfloat16: bool) -> None:
+        monkeypatch.setattr(optim, '_processor_has_bfloat16', lambda: has_bfloat16)
+
+    return decide
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    """What is said to the log."""
+    lines: list[str] = []
+    monkeypatch.setattr(optim, 'print_log', lambda line, logger, level: lines.append(line))
+    return lines
+
+
+class TestComputesBFloat16:
+    def test_the_processor_decides(self, processor, said):
+        processor(True)
+        assert computes_bfloat16('cpu', 'training')
+        assert said == []
+        processor(False)
+        assert not computes_bfloat16(torch.device('cpu'), 'training')
+        (line,) = said
+        assert line.startswith('training uses float32: this processor has no bfloat16 units')
+
+    def test_other_devices_do_not(self, processor, said):
+        processor(True)
+        assert not computes_bfloat16('cuda:1', 'the test')
+        (line,) = said
+        assert line.startswith('the test uses float32') and line.endswith('the model is on cuda:1')
+
+    @pytest.mark.parametrize('answer', [True, False])
+    def test_onednn_is_asked(self, monkeypatch, answer):
+        monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: answer)
+        assert optim._processor_has_bfloat16() is answer
+
+    def test_a_build_without_onednn(self, monkeypatch):
+        monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: True)
+        monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+        assert optim._processor_has_bfloat16() is False
+
+
 class TestBFloat16OptimWrapper:
     @pytest.fixture
-    def wrapper(self):
+    def wrapper(self, processor):
+        processor(True)
         model = Model()
         return model, build(model, type='toast_mm.BFloat16OptimWrapper')
 
@@ -187,16 +234,58 @@ class TestBFloat16OptimWrapper:
         assert linear.weight.grad is None  # zeroed for the next step
         assert not torch.equal(linear.weight, before)
 
+    def test_float32_without_bfloat16_units(self, processor, said):
+        """The same step as mmengine's ``OptimWrapper``, and attention by the fused kernel."""
+        processor(False)
+        x, weights = torch.rand(5, 3), []
+        for kind in ('OptimWrapper', 'toast_mm.BFloat16OptimWrapper'):
+            model = Model()
+            wrapper = build(model, type=kind)
+            with wrapper.optim_context(model):
+                output = model(x)
+                assert output.dtype == torch.float32
+                assert torch.backends.cuda.flash_sdp_enabled()
+            wrapper.update_params(output.square().sum())
+            weights.append(model.head[1].weight.detach())
+        assert torch.equal(*weights)
+        assert len(said) == 1
+
+    @pytest.mark.parametrize('saved_with', [True, False])
+    def test_state_goes_to_a_machine_of_the_other_kind(self, processor, saved_with):
+        """A momentum that was gathered in one precision is used in the other."""
+        x = torch.rand(5, 3)
+        processor(saved_with)
+        model = Model()
+        optimizer = dict(type='SGD', lr=0.5, momentum=0.9)
+        wrapper = build(model, type='toast_mm.BFloat16OptimWrapper', optimizer=optimizer)
+        with wrapper.optim_context(model):
+            loss = model(x).float().sum()
+        wrapper.update_params(loss)
+
+        processor(not saved_with)
+        other = Model()
+        other.load_state_dict(model.state_dict())
+        resumed = build(other, type='toast_mm.BFloat16OptimWrapper', optimizer=optimizer)
+        resumed.load_state_dict(wrapper.state_dict())
+        momentum = wrapper.optimizer.state[model.head[1].bias]['momentum_buffer']
+        assert momentum.item() == 5  # of five samples
+        before = model.head[1].bias.item()
+        with resumed.optim_context(other):
+            loss = other(x).float().sum()
+        resumed.update_params(loss)
+        assert other.head[1].bias.item() == pytest.approx(before - 0.5 * (0.9 * 5 + 5))
+
     def test_context_ends_with_an_error(self, wrapper):
         model, wrapper = wrapper
         with pytest.raises(KeyError), wrapper.optim_context(model):
             raise KeyError
         assert not torch.is_autocast_enabled('cpu')
 
-    def test_trains(self, toy_config, tmp_path):
+    def test_trains(self, toy_config, tmp_path, processor):
         """In a run: near the one in float32, but not the same."""
         from toast_mm.engine import Runner
 
+        processor(True)
         weights = []
         for kind in ('OptimWrapper', 'toast_mm.BFloat16OptimWrapper'):
             cfg = toy_config(tmp_path, optim_wrapper__type=kind, val_cfg=None)

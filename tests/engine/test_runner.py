@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.engine import Runner
+from toast_mm.engine import Runner, optim
 from toast_mm.engine.runner import latest_checkpoint
 from toast_mm.files import WriteError
 
@@ -352,6 +352,26 @@ class TestBuilding:
     def test_sync_batchnorm_is_reverted(self, toy_config, tmp_path):
         model = Runner.from_cfg(toy_config(tmp_path)).model
         assert not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+
+    @pytest.mark.parametrize(
+        ('fp16', 'has_bfloat16', 'dtype'),
+        [
+            (True, True, torch.bfloat16),
+            (True, False, torch.float32),
+            (False, True, torch.float32),
+        ],
+    )
+    def test_fp16_of_validation_and_test_on_a_cpu(
+        self, toy_config, tmp_path, monkeypatch, fp16, has_bfloat16, dtype
+    ):
+        monkeypatch.setattr(optim, '_processor_has_bfloat16', lambda: has_bfloat16)
+        cfg = toy_config(tmp_path, val_cfg=dict(fp16=fp16), test_cfg=dict(fp16=fp16))
+        runner = Runner.from_cfg(cfg)
+        dtypes = []
+        runner.model.head.register_forward_hook(lambda *call: dtypes.append(call[-1].dtype))
+        runner.val()
+        runner.test()
+        assert len(dtypes) == 8 and set(dtypes) == {dtype}
 
     @pytest.mark.parametrize('channels_last', [False, True])
     def test_channels_last(self, toy_config, tmp_path, channels_last):

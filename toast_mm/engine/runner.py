@@ -14,14 +14,16 @@ from typing import Any
 import mmengine.runner
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.model import revert_sync_batchnorm
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import BaseLoop, CheckpointLoader
 from torch import nn
 from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.model import unwrap
+from toast_mm.engine.optim import computes_bfloat16
 from toast_mm.files import whole_file
 from toast_mm.registry import RUNNERS
 
@@ -43,6 +45,7 @@ class Runner(mmengine.runner.Runner):
     - ``first_pass_cache=True`` computes the first pass of every image once; see
       :class:`FirstPassCacheHook`, whose arguments it takes as a dict.
     - ``task_files=True`` leaves the frozen base out of checkpoints; see :class:`TaskFileHook`.
+    - ``fp16=True`` of validation and test is float32 on a CPU without bfloat16 units.
     - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
       process then keeps statistics of its own, and process 0 saves).
     """
@@ -114,6 +117,20 @@ class Runner(mmengine.runner.Runner):
         self._resume = False
         self._demand_all = True
         return super().test()
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As mmengine, whose ``fp16`` is bfloat16 on a CPU, even on one that cannot compute it."""
+        return self._in_affordable_precision(super().build_val_loop(loop), 'validation')
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As mmengine, whose ``fp16`` is bfloat16 on a CPU, even on one that cannot compute it."""
+        return self._in_affordable_precision(super().build_test_loop(loop), 'the test')
+
+    @staticmethod
+    def _in_affordable_precision(loop: BaseLoop, what: str) -> BaseLoop:
+        if getattr(loop, 'fp16', False) and get_device() == 'cpu':
+            loop.fp16 = computes_bfloat16('cpu', what)
+        return loop
 
     def load_checkpoint(
         self,

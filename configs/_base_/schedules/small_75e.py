@@ -1,4 +1,4 @@
-"""Small backbones from scratch: AdamW, cosine by step, mixed images, bfloat16 on a CPU."""
+"""Small backbones from scratch: AdamW, cosine by step, mixed images, bfloat16 if a CPU has it."""
 
 _epochs, _warmup = 75, 2
 
