@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 import toast_mm  # noqa: F401  registers the transforms
-from toast_mm.datasets import DrawnIndex, SeedAugmentation
+from toast_mm.datasets import SeedAugmentation, drawing
 
 
 def noise(results: dict) -> dict:
@@ -50,19 +50,20 @@ def samples(
 
 class TestSeedAugmentation:
     def test_function_of_the_draw(self):
-        def augment(index: int, draw: tuple) -> tuple:
-            results = dict(sample_idx=DrawnIndex(index, draw))
-            return noise(SeedAugmentation()(results))['noise']
+        def augment(draw: tuple) -> tuple:
+            with drawing(draw):
+                return noise(SeedAugmentation()({}))['noise']
 
-        first = augment(4, (3, 7))
+        first = augment((3, 7))
         np.random.rand(), random.random(), torch.rand(1)
-        assert augment(0, (3, 7)) == first
+        assert augment((3, 7)) == first
         for other in ((3, 8), (4, 7), (7, 3)):
-            assert not set(augment(4, other)) & set(first)
+            assert not set(augment(other)) & set(first)
 
     def test_results_stay_as_they_are(self):
-        results = dict(sample_idx=DrawnIndex(4, (3, 7)), img='pixels')
-        assert SeedAugmentation()(results) is results
+        results = dict(sample_idx=4, img='pixels')
+        with drawing((3, 7)):
+            assert SeedAugmentation()(results) is results
         assert results == dict(sample_idx=4, img='pixels')
 
     @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ class TestSeedAugmentation:
         with pytest.raises(ValueError) as info:
             samples(Numbers(), sampler=f'mmengine.{sampler}')
         assert str(info.value) == (
-            'SeedAugmentation needs a sampler that counts its draws: say '
+            'SeedAugmentation needs a sampler that counts its draws, made for this data set: say '
             "sampler=dict(type='toast_mm.InfiniteSampler') or 'toast_mm.DefaultSampler'"
         )
 

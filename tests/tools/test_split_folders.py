@@ -51,3 +51,15 @@ def test_too_few_images(tool, source, tmp_path):
     with pytest.raises(SystemExit, match='has 0 images'):
         split(tool, tmp_path / 'nowhere', tmp_path / 'lists')
     assert not (tmp_path / 'lists').exists()
+
+
+@pytest.mark.parametrize(
+    'option, value', [('--train', '-2'), ('--val', '-1'), ('--train', '0'), ('--val', '0')]
+)
+def test_numbers_that_no_images_have(tool, source, tmp_path, capsys, option, value):
+    """A negative number would count from the end, and put training images into the test list."""
+    with pytest.raises(SystemExit) as exit_:
+        split(tool, source, tmp_path / 'lists', option, value)
+    assert exit_.value.code == 2
+    assert f'argument {option}: {value} must be at least 1' in capsys.readouterr().err
+    assert not (tmp_path / 'lists').exists()

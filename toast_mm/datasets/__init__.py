@@ -1,5 +1,5 @@
 from .fine_grained import CUB, Flowers102, NABirds, StanfordCars, StanfordDogs
-from .samplers import DefaultSampler, DrawnIndex, InfiniteSampler
+from .samplers import DefaultSampler, DrawnIndex, InfiniteSampler, drawing, fetch
 from .transforms import LoadAnnotations, LoadImageFromFile, SeedAugmentation
 from .vtab import VTAB
 
@@ -16,4 +16,6 @@ __all__ = [
     'SeedAugmentation',
     'StanfordCars',
     'StanfordDogs',
+    'drawing',
+    'fetch',
 ]

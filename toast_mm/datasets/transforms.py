@@ -6,6 +6,7 @@ import mmcv.transforms
 import mmseg.datasets.transforms
 from mmcv.transforms import BaseTransform
 
+from toast_mm.datasets.samplers import take_draw
 from toast_mm.registry import TRANSFORMS
 from toast_mm.seeding import seed_everything
 
@@ -22,21 +23,18 @@ class SeedAugmentation(BaseTransform):
         ValueError: The indices do not come from a sampler of this project.
     """
 
-    def __init__(self) -> None:
-        self._seeded = False
-
     def transform(self, results: dict) -> dict:
-        """Seed from ``results['sample_idx']``; results stay as they are."""
-        draw = getattr(results['sample_idx'], 'draw', None)
+        """Seed from the draw; results stay as they are."""
+        try:
+            draw = take_draw()
+        except LookupError:
+            raise ValueError(
+                'SeedAugmentation needs a sampler that counts its draws, made for this data set: '
+                "say sampler=dict(type='toast_mm.InfiniteSampler') or 'toast_mm.DefaultSampler'"
+            ) from None
+        # None: of images that are mixed in or stand in for an unusable one, within its stream.
         if draw is not None:
             seed_everything(*draw)
-            self._seeded = True
-        elif not self._seeded:
-            raise ValueError(
-                'SeedAugmentation needs a sampler that counts its draws: say '
-                "sampler=dict(type='toast_mm.InfiniteSampler') or 'toast_mm.DefaultSampler'"
-            )
-        # Otherwise mmengine fetches a substitute for an unusable sample, within the stream of that.
         return results
 
 

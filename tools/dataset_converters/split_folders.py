@@ -27,12 +27,24 @@ def labelled_images(source: Path) -> list[tuple[Path, int]]:
     return [(path, label_of[path.parent]) for path in images]
 
 
+def number_of_images(text: str) -> int:
+    """A number that images can have; of a negative one Python would count from the end."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text} must be at least 1')
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, help='folder with a folder per class')
     parser.add_argument('target', type=Path, help='folder for the lists')
-    parser.add_argument('--train', type=int, required=True, help='number of training images')
-    parser.add_argument('--val', type=int, required=True, help='number of held-out images')
+    parser.add_argument(
+        '--train', type=number_of_images, required=True, help='number of training images'
+    )
+    parser.add_argument(
+        '--val', type=number_of_images, required=True, help='number of held-out images'
+    )
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
     samples = labelled_images(args.source)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from toast_mm.datasets import DrawnIndex, SeedAugmentation
+from toast_mm.datasets import SeedAugmentation, drawing
 from toast_mm.engine import Runner, StepSeedHook
 
 
@@ -31,7 +31,8 @@ def test_function_of_seed_iteration_and_process():
 @pytest.mark.parametrize('number', [0, 5])
 def test_differs_from_the_augmentation(number):
     """Dropout of step i must not know the crop of draw i."""
-    SeedAugmentation()(dict(sample_idx=DrawnIndex(0, (3, number))))
+    with drawing((3, number)):
+        SeedAugmentation()({})
     assert not set(draw()) & set(draw_in_step(3, number, 0))
 
 

@@ -5,7 +5,7 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from toast_mm.datasets import DefaultSampler, DrawnIndex, InfiniteSampler
+from toast_mm.datasets import DefaultSampler, DrawnIndex, InfiniteSampler, fetch
 from toast_mm.engine.model import steered_backbone, unwrap
 from toast_mm.registry import HOOKS
 
@@ -43,7 +43,7 @@ class MeanTokenInitHook(Hook):
             indices = [DrawnIndex(index, (runner.seed, n)) for n, index in enumerate(indices)]
         sums, count = [], 0
         for start in range(0, number, loader.batch_size):
-            samples = [loader.dataset[index] for index in indices[start:][: loader.batch_size]]
+            samples = fetch(loader.dataset, indices[start:][: loader.batch_size])
             batch = loader.collate_fn(samples)
             images = unwrap(runner.model).data_preprocessor(batch, True)['inputs']
             with torch.no_grad(), backbone.tracing() as trace:
