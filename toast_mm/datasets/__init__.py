@@ -1,6 +1,7 @@
 from .fine_grained import CUB, Flowers102, NABirds, StanfordCars, StanfordDogs
+from .loading import LoadAnnotations, LoadImageFromFile
 from .samplers import DefaultSampler, DrawnIndex, InfiniteSampler, drawing, fetch
-from .transforms import LoadAnnotations, LoadImageFromFile, SeedAugmentation
+from .transforms import SeedAugmentation
 from .vtab import VTAB
 
 __all__ = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmcv.transforms
-import mmseg.datasets.transforms
 from mmcv.transforms import BaseTransform
 
 from toast_mm.datasets.samplers import take_draw
@@ -36,41 +34,3 @@ class SeedAugmentation(BaseTransform):
         if draw is not None:
             seed_everything(*draw)
         return results
-
-
-@TRANSFORMS.register_module()
-class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``, with an error that names the file that it cannot decode.
-
-    Passes by where the image is there without a path: mmpretrain's inferencers load it themselves.
-    """
-
-    def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']`` into ``results['img']``, ``(H, W, 3)``, BGR."""
-        if 'img' in results and 'img_path' not in results:
-            return results
-        try:
-            return super().transform(results)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f'{results["img_path"]} cannot be decoded as an image') from error
-
-
-@TRANSFORMS.register_module()
-class LoadAnnotations(mmseg.datasets.transforms.LoadAnnotations):
-    """mmseg's ``LoadAnnotations``, with an error that names the mask that it cannot decode.
-
-    Passes by where there is no truth to load, so that a test pipeline serves inference as well.
-    """
-
-    def transform(self, results: dict) -> dict:
-        """Read ``results['seg_map_path']`` into ``results['gt_seg_map']``, ``(H, W)``."""
-        if 'seg_map_path' not in results:
-            return results
-        try:
-            return super().transform(results)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f'{results["seg_map_path"]} cannot be decoded as a mask') from error

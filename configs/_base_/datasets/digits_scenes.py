@@ -20,7 +20,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='toast_mm'),
     dict(type='toast_mm.LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

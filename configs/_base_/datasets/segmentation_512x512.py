@@ -15,13 +15,13 @@ train_pipeline = [
 ]
 # mmseg's inferencer looks for LoadImageFromFile by that name.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', _scope_='toast_mm'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='toast_mm.LoadAnnotations'),  # behind Resize: the truth keeps its size
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='toast_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

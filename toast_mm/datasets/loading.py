@@ -1,0 +1,223 @@
+"""Reading images and masks, and refusing what nobody can have meant."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import cv2
+import mmcv
+import mmcv.transforms
+import mmseg.datasets.transforms.loading
+import numpy as np
+from mmcv.image.io import imread_flags
+from mmengine import fileio
+from mmengine.logging import print_log
+from mmseg.datasets.transforms import LoadImageFromNDArray
+from PIL import Image
+
+from toast_mm.registry import TRANSFORMS
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)  # of sensors
+EXIF_ORIENTATION = 0x0112
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile``, with errors that name the file, for images of any bit depth.
+
+    Images with 16 bits per channel often use 12 of them or fewer, and mmcv makes nearly black
+    ones of these. Here the bits that are used become 8 bits (with ``to_float32``: the same range,
+    0 to 256, with fractions).
+
+    Passes by where the image is there without a path: mmpretrain's inferencers load it themselves.
+
+    Args:
+        *args: As mmcv's.
+        bit_depth: How many bits the values in files with 16 bits per channel have. None takes the
+            fewest of 8, 10, 12, 14 and 16 that hold the brightest value of an image, and warns
+            where these are not 16. Other backends than ``'cv2'`` and ``color_type='unchanged'``
+            leave values as they are. Defaults to None.
+        **kwargs: As mmcv's.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be decoded, has values beyond ``bit_depth``, or is not of the
+            size of a mask that was loaded before it; names it.
+    """
+
+    def __init__(self, *args: Any, bit_depth: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if bit_depth is not None and not 8 <= bit_depth <= 16:
+            raise ValueError(f'bit_depth={bit_depth} must be from 8 to 16, or None')
+        if self.file_client_args is not None:
+            raise ValueError('LoadImageFromFile: file_client_args are called backend_args')
+        self.bit_depth = bit_depth
+        self._deep = self.imdecode_backend == 'cv2' and self.color_type != 'unchanged'
+        self._warned = False
+
+    def transform(self, results: dict) -> dict | None:
+        """Read ``results['img_path']`` into ``results['img']``, ``(H, W, 3)``, BGR."""
+        if 'img' in results and 'img_path' not in results:
+            return results
+        path = results['img_path']
+        try:
+            image = self._decode(fileio.get(path, backend_args=self.backend_args), path)
+        except Exception:
+            if self.ignore_empty:
+                return None
+            raise
+        if self.to_float32:
+            image = image.astype(np.float32)
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        if 'gt_seg_map' in results:
+            demand_equal_sizes(results)
+        return results
+
+    def _decode(self, content: bytes, path: str) -> np.ndarray:
+        flag = self.color_type
+        if self._deep:
+            flag = imread_flags[flag] | cv2.IMREAD_ANYDEPTH
+        try:
+            image = mmcv.imfrombytes(content, flag=flag, backend=self.imdecode_backend)
+        except Exception as error:
+            raise ValueError(f'{path} cannot be decoded as an image') from error
+        if image is None:
+            raise ValueError(f'{path} cannot be decoded as an image')
+        if self._deep and image.dtype != np.uint8:
+            return self._scale(image, path)
+        return image
+
+    def _scale(self, image: np.ndarray, path: str) -> np.ndarray:
+        """Values of some bits to values of 8 bits."""
+        if image.dtype != np.uint16:
+            raise ValueError(
+                f'{path} holds values of type {image.dtype}, which have no brightest one: save it '
+                'with 8 or 16 bits per channel'
+            )
+        brightest = int(image.max())
+        bits = self.bit_depth or next(bits for bits in BIT_DEPTHS if brightest < 2**bits)
+        if brightest >= 2**bits:
+            raise ValueError(f'{path} has the value {brightest}, which needs more than {bits} bits')
+        if self.bit_depth is None and bits < 16 and not self._warned:
+            self._warned = True
+            print_log(
+                f'{path} has 16 bits per channel and uses {bits} of them, which are scaled to 8; '
+                f'to scale all images alike, say LoadImageFromFile(bit_depth={bits}) in the '
+                'pipelines. This is said once; it may hold for other images as well',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if self.to_float32:
+            return image / np.float32(2 ** (bits - 8))
+        return (image >> (bits - 8)).astype(np.uint8)
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
+    """mmseg's ``LoadAnnotations`` for masks that belong to their image.
+
+    Passes by where there is no truth to load, so that a test pipeline serves inference as well.
+
+    Raises:
+        FileNotFoundError: There is no such mask.
+        ValueError: The mask cannot be decoded, is not of the size of its image, has several
+            channels or labels beyond 255, or pipeline and data set disagree on
+            ``reduce_zero_label``; names the files.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read ``results['seg_map_path']`` into ``results['gt_seg_map']``, ``(H, W)``."""
+        return super().transform(results) if 'seg_map_path' in results else results
+
+    def _load_seg_map(self, results: dict) -> None:
+        path = results['seg_map_path']
+        content = fileio.get(path, backend_args=self.backend_args)
+        try:
+            mask = mmcv.imfrombytes(content, flag='unchanged', backend=self.imdecode_backend)
+        except Exception as error:
+            raise ValueError(f'{path} cannot be decoded as a mask') from error
+        if mask is None:
+            raise ValueError(f'{path} cannot be decoded as a mask')
+        results['gt_seg_map'] = self._renumbering(results)[_labels(mask, path)]
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        if 'ori_shape' in results:
+            demand_equal_sizes(results)
+
+    def _renumbering(self, results: dict) -> np.ndarray:
+        """The label that each of 0..255 becomes."""
+        reduce_zero_label = results.get('reduce_zero_label', self.reduce_zero_label)
+        if self.reduce_zero_label not in (None, reduce_zero_label):
+            raise ValueError(
+                f'LoadAnnotations has reduce_zero_label={self.reduce_zero_label}, but its data set '
+                f'has {reduce_zero_label}: leave it out of the pipeline and say it in the data set'
+            )
+        labels = np.arange(256, dtype=np.uint8)
+        if reduce_zero_label:
+            labels[1:255] = labels[:254].copy()
+            labels[0] = 255
+        known = np.arange(256, dtype=np.uint8)
+        for old, new in (results.get('label_map') or {}).items():
+            known[old] = new % 256  # -1 is ignored, as 255
+        return known[labels]
+
+
+def _labels(mask: np.ndarray, path: str) -> np.ndarray:
+    """A decoded mask as labels 0..255, ``(H, W)``."""
+    if mask.ndim == 3 and mask.shape[2] == 1:
+        mask = mask[..., 0]
+    if mask.ndim != 2:
+        raise ValueError(
+            f'{path} has {mask.shape[-1]} channels, but a mask has one, whose values are the '
+            'numbers of the classes: convert its colours into these'
+        )
+    labels = mask.astype(np.uint8)
+    wrong = mask[labels != mask] if mask.dtype != np.uint8 else mask[:0]
+    if wrong.size:
+        raise ValueError(f'{path} has the label {wrong[0]}; labels are whole numbers from 0 to 255')
+    return labels
+
+
+def demand_equal_sizes(results: dict) -> None:
+    """Compare the mask that was loaded with what was read of its image.
+
+    Raises:
+        ValueError: Their sizes differ; names both files.
+    """
+    mask, image = results['gt_seg_map'].shape[:2], tuple(results['ori_shape'][:2])
+    if mask == image:
+        return
+    reason = ''
+    turned = exif_orientation(results.get('img_path'))
+    if turned > 4 and mask == image[::-1]:
+        reason = (
+            f'. The EXIF orientation of the image is {turned}, by which it is turned when it is '
+            "read: turn the mask as well, or read the image with color_type='color_ignore_"
+            "orientation'"
+        )
+    raise ValueError(
+        f'{results["seg_map_path"]} is a mask of {mask[1]} x {mask[0]} pixels, but its image '
+        f'{results.get("img_path")} has {image[1]} x {image[0]}{reason}'
+    )
+
+
+def exif_orientation(path: str | None) -> int:
+    """1 where an image lies as it is stored; 2 to 8 where it is mirrored or turned."""
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # not a local file, or of another format
+        return 1
+
+
+@TRANSFORMS.register_module()
+class InferencerLoader(mmseg.datasets.transforms.loading.InferencerLoader):
+    """What mmseg's inferencer puts in place of :class:`LoadImageFromFile`: reads as that does."""
+
+    def __init__(self, to_float32: bool = False, **kwargs: Any) -> None:
+        self.from_file = LoadImageFromFile(to_float32=to_float32, **kwargs)
+        self.from_ndarray = LoadImageFromNDArray(to_float32=to_float32)
+
+
+# What mmseg's ``inference_model`` puts in its place for an array.
+TRANSFORMS.register_module(module=LoadImageFromNDArray)
