@@ -188,7 +188,7 @@ def demand_equal_sizes(results: dict) -> None:
     if mask == image:
         return
     reason = ''
-    turned = exif_orientation(results.get('img_path'))
+    turned = exif_orientation(str(results.get('img_path')))
     if turned > 4 and mask == image[::-1]:
         reason = (
             f'. The EXIF orientation of the image is {turned}, by which it is turned when it is '
@@ -201,7 +201,7 @@ def demand_equal_sizes(results: dict) -> None:
     )
 
 
-def exif_orientation(path: str | None) -> int:
+def exif_orientation(path: str) -> int:
     """1 where an image lies as it is stored; 2 to 8 where it is mirrored or turned."""
     try:
         with Image.open(path) as image:
