@@ -54,7 +54,10 @@ def assert_same_features(converted, model, size=32, **kwargs):
 )
 def test_timm(name, kwargs):
     model = make_timm(name, **kwargs)
-    converted = convert_vit(model.state_dict())
+    # With a norm before the blocks or without a class token the file tells too little.
+    untold = 'pre_norm' in kwargs or 'class_token' in kwargs
+    reference = make_timm(name, **kwargs) if untold else None
+    converted = convert_vit(model.state_dict(), reference=reference)
     assert_same_features(converted, model)
     assert converted.kind == 'ViT of timm' and not converted.unused
     head = converted.weights['head.layers.head.weight']
@@ -217,10 +220,10 @@ def test_position_embeddings_are_resized():
 def test_missing_and_unused():
     state = make_timm().state_dict()
     del state['blocks.1.mlp.fc2.bias']
-    state['new.weight'] = torch.rand(1)
+    state['mask_token'] = torch.rand(1)
     converted = convert_vit(state)
     assert converted.missing == ['backbone.layers.1.ffn.layers.1.bias']
-    assert converted.unused == ['new.weight']
+    assert converted.unused == ['mask_token']
     with pytest.raises(CheckpointError, match=r'lacks weights: backbone\.layers\.1\.ffn\.layers'):
         converted.demand_whole()
 
@@ -232,6 +235,8 @@ def test_missing_and_unused():
         ({'blocks.0.norm1.bias': torch.rand(3)}, r'blocks\.0\.norm1\.bias is \(3,\), but'),
         ({'patch_embed.proj.weight': None}, 'no patch embedding'),
         ({'pos_embed': None}, r'no whole ViT: backbone\.pos_embed is missing'),
+        ({'blocks.1.attn.new': torch.rand(1)}, r'no place for its weights: blocks\.1\.attn\.new$'),
+        ({'blocks.1.ls1.gamma': torch.rand(DIM)}, r'no place.*: blocks\.1\.ls1\.gamma$'),
     ],
 )
 def test_refuses(change, complaint):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any, cast
 
 from mmpretrain.models import ConvNeXt
-from torch import Tensor
+from timm.models.convnext import checkpoint_filter_fn
+from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
 
+from .reference import UNTOLD, activation, demand_same_features, load_timm, preprocessing
 from .report import Converted, rename, without_prefix
 from .vit import IMAGENET
 
@@ -30,11 +33,25 @@ RULES = [
 ]
 
 
-def convert_convnext(weights: Mapping[str, Tensor]) -> Converted:
+BESIDE = r'head\..*'  # what stands behind a ConvNeXt
+
+
+def convert_convnext(
+    weights: Mapping[str, Tensor], reference: nn.Module | None = None
+) -> Converted:
     """Weights of a ConvNeXt under the names of mmpretrain's.
 
+    A model that computes something else is refused. Where the weights do not tell, the reference
+    must.
+
+    Args:
+        weights: Weights of the authors or of timm.
+        reference: timm's model of these weights, which it is given here. It also tells the
+            activation, the epsilon of the norms and the preprocessing. Defaults to None.
+
     Raises:
-        CheckpointError: It is no ConvNeXt, or the weights do not fit together.
+        CheckpointError: It is no ConvNeXt, the weights do not fit together, they are of a model
+            that mmpretrain does not have, or do not tell of which model they are.
     """
     weights = without_prefix(weights, ('module.',))
     if not any(re.search(r'dwconv|conv_dw', name) for name in weights):
@@ -42,9 +59,49 @@ def convert_convnext(weights: Mapping[str, Tensor]) -> Converted:
     why = 'ImageNet statistics, as all ConvNeXts of their authors'
     converted = Converted('ConvNeXt', dict(IMAGENET, why=why))
     rename(weights, RULES, converted, _reshape)
+    converted.refuse_unknown(BESIDE, 'ConvNeXt')
     converted.settings = settings_of(converted.weights)
-    converted.compare(ConvNeXt(**converted.settings))
+    if reference is not None:
+        load_timm(reference, checkpoint_filter_fn(dict(weights), reference), BESIDE)
+        converted.preprocessing = preprocessing(reference)
+        converted.settings |= _settings_of_timm(reference)
+    convnext = ConvNeXt(**converted.settings)
+    converted.compare(convnext)
+    if converted.missing:
+        return converted
+    if reference is not None:
+        demand_same_features(
+            reference, lambda image: _features(reference, image), convnext, converted.weights, 64
+        )
+    elif any('.conv_dw.' in name for name in weights):
+        _demand_known(converted.settings['arch'])
+    if any(name.startswith('head.pre_logits.') for name in converted.unused):
+        converted.drop_head()
     return converted
+
+
+def _demand_known(arch: Mapping[str, list[int]]) -> None:
+    """timm has ConvNeXts of one kind with other activations and epsilons, in sizes of their own."""
+    if arch not in ConvNeXt.arch_settings.values():
+        why = f'of {arch} there may be one with another activation or epsilon of the norms'
+        raise CheckpointError(UNTOLD.format(why))
+
+
+def _settings_of_timm(model: nn.Module) -> dict[str, Any]:
+    """What timm's model tells and the weights do not."""
+    block = cast(Any, model).stages[0].blocks[0]
+    settings: dict[str, Any] = {}
+    if block.norm.eps != 1e-6:
+        settings['norm_cfg'] = dict(type='LN2d', eps=block.norm.eps)
+    if act_cfg := activation(block.mlp.act):
+        settings['act_cfg'] = act_cfg
+    return settings
+
+
+def _features(model: nn.Module, image: Tensor) -> Tensor:
+    """Normed mean of the last map, before any layer of a head."""
+    head = cast(Any, model).head
+    return head.norm(head.global_pool(cast(Any, model).forward_features(image))).flatten(1)
 
 
 def settings_of(weights: Mapping[str, Tensor]) -> dict:

@@ -14,6 +14,10 @@ from toast_mm.checkpoint import CheckpointError
 
 Rules = Sequence[tuple[str, str]]
 
+_NO_PLACE = (
+    "the model computes something that mmpretrain's {} does not: there is no place for its weights"
+)
+
 
 @dataclass
 class Converted:
@@ -53,20 +57,41 @@ class Converted:
         """Note what a backbone has that is missing here.
 
         Raises:
-            CheckpointError: A tensor has another shape than the backbone's.
+            CheckpointError: A tensor has another shape than the backbone's, or no place in it.
         """
         expected = {f'{prefix}{name}': t for name, t in backbone.state_dict().items()}
         self.missing = [name for name in expected if name not in self.weights]
         surplus = [n for n in self.weights if n.startswith(prefix) and n not in expected]
-        for name in surplus:
-            del self.weights[name]
-            self.unused += self.sources.pop(name)
+        if surplus:
+            names = ', '.join(' + '.join(self.sources[name]) for name in surplus)
+            raise CheckpointError(f'{_NO_PLACE.format(type(backbone).__name__)}: {names}')
         for name, tensor in expected.items():
             if name in self.weights and self.weights[name].shape != tensor.shape:
                 raise CheckpointError(
                     f'{" + ".join(self.sources[name])} is {tuple(self.weights[name].shape)}, but '
                     f'{name} {tuple(tensor.shape)}'
                 )
+
+    def refuse_unknown(self, beside: str, backbone: str) -> None:
+        """Refuse weights of the source that nothing was made of, but for those of a head and such.
+
+        A model that has more weights computes something else.
+
+        Args:
+            beside: Pattern of whole names: what stands beside a backbone or behind it.
+            backbone: Name of the backbone in which there is no place for others.
+
+        Raises:
+            CheckpointError: Names them.
+        """
+        if unknown := [name for name in self.unused if not re.fullmatch(beside, name)]:
+            raise CheckpointError(f'{_NO_PLACE.format(backbone)}: {", ".join(unknown)}')
+
+    def drop_head(self) -> None:
+        """Leave out a head that comes behind something that has no place here."""
+        for name in [name for name in self.weights if name.startswith('head.')]:
+            del self.weights[name]
+            self.unused += self.sources.pop(name)
 
     def demand_whole(self) -> None:
         """Refuse a conversion that leaves parts of the backbone without weights.

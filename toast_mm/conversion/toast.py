@@ -59,6 +59,7 @@ def convert_toast(weights: Mapping[str, Tensor]) -> Converted:
     converted.kind = f'TOAST{"-Lite" if lite else ""} on {"ViT" if is_vit else "ConvNeXt"}'
     why = 'ImageNet statistics, as in the published code'
     converted.preprocessing = dict(IMAGENET, why=why)
+    converted.caveat = ''
     if lite:
         converted.settings['lite'] = lite
         converted.caveat = (

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isqrt
+from typing import Any, cast
 
 import torch
 from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor
+from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
 
+from .reference import UNTOLD, activation, demand_same_features, load_timm, preprocessing
 from .report import Converted, rename, without_prefix
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -72,11 +74,30 @@ JAX = [
     (rf'head/{_P}', r'head.\1'),
 ]
 
+# What stands behind a ViT, or was needed for its training alone.
+BESIDE = (
+    r'(?:vit\.)?(?:head|pre_logits|fc_norm|attn_pool|pooler|classifier|decoder)\..*|MAPHead_0/.*'
+    r'|decoder_.*|(?:vit\.)?(?:embeddings\.)?mask_token'
+)
+# Names that say too little: models that compute different things have them.
+AMBIGUOUS = {
+    r'norm_pre\..*': 'with norm_pre there are models of two activations, and some rotate positions',
+    r'blocks\.\d+\.gamma_1': 'gamma_1 is a name of DeiT-3 and of models that rotate positions',
+    r'attn_pool\..*|MAPHead_0/.*': 'it pools by attention, and there are models of two activations',
+    r'fc_norm\..*': 'its norm comes behind pooling, and there are several kinds of such models',
+}
+
 
 def convert_vit(
-    weights: Mapping[str, Tensor], container: str | None = None, img_size: int | None = None
+    weights: Mapping[str, Tensor],
+    container: str | None = None,
+    img_size: int | None = None,
+    reference: nn.Module | None = None,
 ) -> Converted:
     """Weights of a ViT under the names of mmpretrain's ``VisionTransformer``.
+
+    A model that computes something else is refused. Where the weights do not tell, the reference
+    must.
 
     Args:
         weights: Weights of timm or DeiT (also in a ``model``), of a JAX ``.npz``
@@ -84,25 +105,78 @@ def convert_vit(
         container: Name of the entry in which they were.
         img_size: Side of the images that position embeddings are resized to.
             Defaults to that of the weights.
+        reference: timm's model of these weights, which it is given here. It also tells what the
+            weights do not: the number of heads, the activation, the epsilon of the norms and the
+            preprocessing. Defaults to None.
 
     Raises:
-        CheckpointError: It is no such file, or the weights do not fit together.
+        CheckpointError: It is no such file, the weights do not fit together, they are of a model
+            that mmpretrain does not have, or do not tell of which model they are.
     """
     converted = Converted(*_recognise(weights, container))
     named, origin = _as_timm(weights, converted)
-    rename(named, TIMM, converted)
+    rename(_with_class_position(named, converted), TIMM, converted)
     converted.sources = {
         new: [name for old in olds for name in origin.get(old, [old])]
         for new, olds in converted.sources.items()
     }
     converted.unused = [n for old in converted.unused for n in origin.get(old, [old])]
+    converted.refuse_unknown(BESIDE, 'VisionTransformer')
     settings = _settings(converted.weights)
-    _resize_positions(converted, settings, img_size)
-    arch = dict(settings, arch=dict(settings['arch'], num_heads=1))
+    if reference is None:
+        _demand_telling([*named, *converted.unused])
+    else:
+        load_timm(reference, named, BESIDE)
+        converted.preprocessing = preprocessing(reference)
+        settings |= _settings_of_timm(reference, settings['arch'], named)
     with torch.device('meta'):
-        converted.compare(VisionTransformer(**arch, out_type='raw'))
+        converted.compare(_build(settings))
+    if reference is None:
+        converted.caveat = (
+            'The file does not tell the activation (taken as GELU) and the epsilon of the norms '
+            "(1e-6): --timm NAME, as timm calls the model, compares its features with timm's."
+        )
+    elif not converted.missing:
+        features = cast(Any, reference).forward_features
+        vit = _build(settings)
+        demand_same_features(reference, features, vit, converted.weights, settings['img_size'])
+        if 'cls_token' in named and cast(Any, reference).global_pool != 'token':
+            converted.drop_head()
+    if any(re.fullmatch(r'(?:fc_norm|attn_pool)\..*', name) for name in converted.unused):
+        converted.drop_head()
+    _resize_positions(converted, settings, img_size)
     converted.settings = dict(settings, arch=_named(settings['arch']))
     return converted
+
+
+def _demand_telling(names: Sequence[str]) -> None:
+    """Refuse names that several models have which compute different things."""
+    for pattern, why in AMBIGUOUS.items():
+        if any(re.fullmatch(pattern, name) for name in names):
+            raise CheckpointError(UNTOLD.format(why))
+    if 'cls_token' not in names:
+        why = 'it has no class token, and there are such models of two activations'
+        raise CheckpointError(UNTOLD.format(why))
+
+
+def _build(settings: Mapping[str, Any]) -> VisionTransformer:
+    arch = dict(num_heads=1) | settings['arch']  # which weights do not tell, nor does their shape
+    return VisionTransformer(**dict(settings, arch=arch), out_type='raw')
+
+
+def _settings_of_timm(
+    model: nn.Module, arch: Mapping[str, int], named: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """What timm's model tells and the weights do not."""
+    block = cast(Any, model).blocks[0]
+    settings: dict[str, Any] = dict(arch=dict(arch, num_heads=block.attn.num_heads))
+    if block.norm1.eps != 1e-6:
+        settings['norm_cfg'] = dict(type='LN', eps=block.norm1.eps)
+    if act_cfg := activation(block.mlp.act):
+        settings['layer_cfgs'] = dict(act_cfg=act_cfg)
+    if 'norm.weight' not in named:
+        settings['final_norm'] = False
+    return settings
 
 
 def _named(arch: dict[str, int]) -> str | dict[str, int | str]:
@@ -110,7 +184,7 @@ def _named(arch: dict[str, int]) -> str | dict[str, int | str]:
     for name, known in VisionTransformer.arch_zoo.items():
         if arch.items() <= known.items():
             return name
-    return dict(arch, num_heads='?')
+    return dict(num_heads='?') | arch
 
 
 def _recognise(weights: Mapping[str, Tensor], container: str | None) -> tuple[str, dict]:
@@ -148,16 +222,6 @@ def _as_timm(
         rename(without_prefix(weights, ('vit.',)), HUGGING_FACE, first)
     else:
         weights = without_prefix(weights, ('module.',))
-        positions, patches = weights.get('pos_embed'), weights.get('cls_token') is not None
-        if (
-            patches
-            and positions is not None
-            and isqrt(positions.shape[1]) ** 2 == positions.shape[1]
-        ):
-            # The class token has no position: the same as one of zero.
-            zero = torch.zeros_like(positions[:, :1])
-            weights = dict(weights, pos_embed=torch.cat([zero, positions], dim=1))
-            converted.resized['backbone.pos_embed'] = 'with a position of zero for the class token'
         return dict(weights), {}
     converted.unused += first.unused
     for name in [name for name in first.weights if '.attn.query.' in name]:
@@ -167,6 +231,22 @@ def _as_timm(
             first.weights[joined] = torch.cat([first.weights.pop(part) for part in parts])
             first.sources[joined] = [s for part in parts for s in first.sources.pop(part)]
     return first.weights, first.sources
+
+
+def _with_class_position(
+    weights: Mapping[str, Tensor], converted: Converted
+) -> Mapping[str, Tensor]:
+    """A class token without a position is the same as one at a position of zero."""
+    positions = weights.get('pos_embed')
+    if (
+        'cls_token' not in weights
+        or positions is None
+        or isqrt(positions.shape[1]) ** 2 != positions.shape[1]
+    ):
+        return weights
+    converted.resized['backbone.pos_embed'] = 'with a position of zero for the class token'
+    zero = torch.zeros_like(positions[:, :1])
+    return dict(weights, pos_embed=torch.cat([zero, positions], dim=1))
 
 
 def _torch_name(name: str) -> str:
@@ -186,7 +266,7 @@ def _from_jax(name: str, tensor: Tensor) -> Tensor:
     return tensor.T if name.endswith('.kernel') else tensor
 
 
-def _settings(weights: Mapping[str, Tensor]) -> dict:
+def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of the ViT that weights are of, all but the number of heads."""
     layers = {int(m[1]) for n in weights if (m := re.match(r'backbone\.layers\.(\d+)\.', n))}
     try:
@@ -206,6 +286,8 @@ def _settings(weights: Mapping[str, Tensor]) -> dict:
         settings['layer_scale_init_value'] = 1e-4
     if 'backbone.pre_norm.weight' in weights:
         settings['pre_norm'] = True
+    if ('backbone.patch_embed.projection.bias' in weights) == settings.get('pre_norm', False):
+        settings['patch_cfg'] = dict(bias='pre_norm' in settings)
     return settings
 
 

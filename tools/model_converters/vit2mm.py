@@ -7,13 +7,24 @@ import argparse
 
 from toast_mm.conversion import convert_vit
 from toast_mm.conversion.cli import add_files, run
+from toast_mm.conversion.reference import build_timm
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_files(parser)
     parser.add_argument('--img-size', type=int, help='resize position embeddings to these images')
-    run(parser, lambda weights, container, args: convert_vit(weights, container, args.img_size))
+    parser.add_argument(
+        '--timm',
+        metavar='NAME',
+        help="what timm calls the model: its features and the converted model's are compared",
+    )
+    run(
+        parser,
+        lambda weights, container, args: convert_vit(
+            weights, container, args.img_size, build_timm(args.timm)
+        ),
+    )
 
 
 if __name__ == '__main__':
