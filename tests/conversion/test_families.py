@@ -37,13 +37,17 @@ VITS = {
     'vit_small_patch14_reg4_dinov2': ('register token',) * 2,
 }
 CONVNEXTS = {
-    'convnext_tiny': (UNTOLD, None),  # in a size that mmpretrain does not know
-    'convnextv2_atto': (UNTOLD, None),
+    'convnext_tiny': (None, None),
+    'convnextv2_atto': (None, None),
     'convnext_xxlarge': (UNTOLD, None),  # another epsilon
     'test_convnext': (UNTOLD, None),  # another activation, too
     'convnext_atto_rms': ('lacks weights: ',) * 2,
     'convnext_atto_ols': (NO_PLACE + r'stem\.2\.weight, ',) * 2,
     'convnext_tiny_hnf': (NO_PLACE + r'norm_pre\.weight, ',) * 2,
+}
+OWN_SIZES = {  # by which they are known
+    'convnext_xxlarge': dict(depths=(3, 4, 30, 3)),
+    'test_convnext': dict(dims=(24, 32, 48, 64)),
 }
 KINDS = {
     'vit': (VITS, SMALL_VIT, convert_vit, VisionTransformer, 32),
@@ -63,7 +67,7 @@ def features_of(model, image):
 def test_same_features_or_refused(kind, name, told):
     families, sizes, convert, backbone, side = KINDS[kind]
     torch.manual_seed(0)
-    model = timm.create_model(name, **sizes).eval()
+    model = timm.create_model(name, **sizes | OWN_SIZES.get(name, {})).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     weights = {weight: tensor.clone() for weight, tensor in model.state_dict().items()}

@@ -151,6 +151,12 @@ def test_other_converters(tool, tmp_path, monkeypatch, capsys):
     assert "'depths': [1, 1, 1, 1], 'channels': [4, 6, 8, 10]" in capsys.readouterr().out
     meta = torch.load('converted.pth', weights_only=True)['meta']
     assert meta['preprocessing']['mean'] == [123.675, 116.28, 103.53]
+    compared = timm.create_model('test_vit')
+    torch.save(compared.state_dict(), 'compared.pth')
+    tool('model_converters/vit2mm', 'compared.pth', 'compared.mm.pth', '--timm', 'test_vit')
+    assert "'num_heads': 2" in capsys.readouterr().out  # which weights do not tell
+    with pytest.raises(SystemExit, match=r'the weights are not of vit_tiny_patch16_224'):
+        tool('model_converters/vit2mm', 'vit.pth', 'out.pth', '--timm', 'vit_tiny_patch16_224')
     with pytest.raises(SystemExit, match='no ViT of timm, DeiT, JAX or Hugging Face'):
         tool('model_converters/vit2mm', 'convnext.pth', 'out.pth')
     with pytest.raises(SystemExit, match='no ConvNeXt'):

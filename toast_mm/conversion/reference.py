@@ -22,6 +22,11 @@ UNTOLD = (
     "it, and the features of timm's model and of the converted one are compared"
 )
 
+TAKEN = (
+    'The file does not tell the activation (taken as GELU) and the epsilon of the norms (1e-6): '
+    "--timm NAME, as timm calls the model, compares its features with timm's."
+)
+
 # mmcv's and mmpretrain's configs of timm's activations, by the name of their class.
 ACTIVATIONS = {
     'GELU': dict(type='GELU'),

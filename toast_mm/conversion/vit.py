@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
 
-from .reference import UNTOLD, activation, demand_same_features, load_timm, preprocessing
+from .reference import TAKEN, UNTOLD, activation, demand_same_features, load_timm, preprocessing
 from .report import Converted, rename, without_prefix
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -132,10 +132,7 @@ def convert_vit(
     with torch.device('meta'):
         converted.compare(_build(settings))
     if reference is None:
-        converted.caveat = (
-            'The file does not tell the activation (taken as GELU) and the epsilon of the norms '
-            "(1e-6): --timm NAME, as timm calls the model, compares its features with timm's."
-        )
+        converted.caveat = TAKEN
     elif not converted.missing:
         features = cast(Any, reference).forward_features
         vit = _build(settings)
