@@ -8,11 +8,12 @@ import os.path as osp
 import sys
 
 import mmengine.runner
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from .config import ConfigError, ConfigOptions, apply_options, read_config
 from .model import build_model
 from .runner import Runner
 
@@ -27,7 +28,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         default={},
         help='settings that replace those of the config: key=value, key="[a,b]" or key=a,b',
     )
@@ -45,10 +46,11 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 def load_config(args: argparse.Namespace) -> Config:
     """Config file with ``--cfg-options``, ``--launcher`` and ``--work-dir`` applied."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        sys.exit(f'config file {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    try:
+        cfg = read_config(args.config)
+        apply_options(cfg, args.cfg_options)
+    except ConfigError as error:
+        sys.exit(str(error))
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

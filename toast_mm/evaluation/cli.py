@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
+from toast_mm.engine.config import ConfigError, ConfigOptions, apply_options, read_config
 from toast_mm.files import WriteError, whole_file
 
 from .held_out import demand_held_out
@@ -25,16 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--workers', type=int, help='runs at a time; default: one for every GPU, or one'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of all runs'
+        '--cfg-options', nargs='+', action=ConfigOptions, default={}, help='settings of all runs'
     )
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config with ``--cfg-options`` applied; it must have a ``search``."""
-    if not osp.isfile(args.config):
-        sys.exit(f'config file {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    try:
+        cfg = read_config(args.config)
+        apply_options(cfg, args.cfg_options)
+    except ConfigError as error:
+        sys.exit(str(error))
     missing = [key for key in ('lr', 'weight_decay', 'seeds') if key not in cfg.get('search', {})]
     if missing:
         sys.exit(
@@ -93,9 +95,7 @@ def run_and_report(
         )
     except WriteError as error:
         sys.exit(f'{error}\nWhat has finished is in {out_dir}; the same command goes on')
-    except BaseException as error:
-        if not _is_interruption(error):
-            raise
+    except KeyboardInterrupt:
         print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
         sys.exit(130)
     text = table(outcomes)
@@ -103,10 +103,3 @@ def run_and_report(
     with whole_file(file) as partial, open(partial, 'w') as stream:
         stream.write(text + '\n')
     print(f'\n{text}\n\nThe table is in {file}')
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether it is Ctrl-C, of which mmengine makes a SyntaxError while it prints a config."""
-    return error is not None and (
-        isinstance(error, KeyboardInterrupt) or _is_interruption(error.__context__)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
 from toast_mm.checkpoint import WEIGHTS
+from toast_mm.engine.config import apply_options, read_config
 from toast_mm.engine.model import unwrap
 
 
@@ -48,9 +48,8 @@ class Run:
 
     def load(self) -> Config:
         """The config of the run."""
-        cfg = Config.fromfile(self.config)
-        # A copy, since mmengine takes _delete_ out of what it merges.
-        cfg.merge_from_dict(copy.deepcopy({**self.options, 'randomness.seed': self.seed}))
+        cfg = read_config(self.config)
+        apply_options(cfg, {**self.options, 'randomness.seed': self.seed})
         return cfg
 
 

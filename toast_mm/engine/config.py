@@ -1,0 +1,105 @@
+"""Reading config files, and the settings of a command line that replace theirs."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os.path as osp
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+
+class ConfigError(ValueError):
+    """A config cannot be used; the message says which setting, why, and what would be right."""
+
+
+def read_config(path: str) -> Config:
+    """Read a config file.
+
+    What the run writes of it is not formatted by yapf: that takes a second at every start and at
+    every checkpoint, and turns a Ctrl-C meanwhile into a ``SyntaxError``.
+
+    Args:
+        path: Path of a config file of mmengine, in most cases ``.py``.
+
+    Raises:
+        ConfigError: There is no such file, it is no config, or one of its bases is missing.
+    """
+    if not osp.isfile(path):
+        raise ConfigError(f'config file {path} does not exist')
+    if not path.endswith(('.py', '.json', '.yaml', '.yml')):
+        raise ConfigError(f'config file {path} must end in .py')
+    try:
+        cfg = Config.fromfile(path, format_python_code=False)
+    except Exception as error:
+        why = ' '.join(traceback.format_exception_only(error)[-1].split())
+        raise ConfigError(f'config file {path} cannot be read: {why}') from error
+    if getattr(cfg, '_format_python_code', False):  # mmengine forgets it for text configs
+        cfg = Config(
+            cfg._cfg_dict,
+            cfg_text=cfg.text,
+            filename=cfg.filename,
+            env_variables=cfg.env_variables,
+            format_python_code=False,
+        )
+    return cfg
+
+
+class ConfigOptions(DictAction):
+    """mmengine's action for ``--cfg-options key=value``, which says what it cannot read."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Parse the settings, or end with a usage error that names the one that is wrong."""
+        settings = [values] if isinstance(values, str) else list(values or [])
+        for setting in settings:
+            key, equals, _ = setting.partition('=')
+            if not equals or not all(key.split('.')):
+                parser.error(
+                    f'{option_string}: {setting!r} must be key=value, such as '
+                    'optim_wrapper.optimizer.lr=0.01'
+                )
+            try:
+                super().__call__(parser, namespace, [setting], option_string)
+            except AssertionError:
+                parser.error(f'{option_string}: the brackets of {setting!r} do not match')
+
+
+def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Replace settings of a config.
+
+    Args:
+        cfg: The config, which is changed.
+        options: Values by dotted key: ``{'optim_wrapper.optimizer.lr': 0.01}``.
+
+    Raises:
+        ConfigError: A key leads through something that has no keys below it.
+    """
+    try:
+        cfg.merge_from_dict(copy.deepcopy(dict(options)))  # mmengine takes _delete_ out of it
+    except _MERGE_ERRORS as error:
+        raise ConfigError(
+            f'{_culprit(cfg, options)} does not fit the config: {error.args[0]}'
+        ) from error
+
+
+# What mmengine's merging ends in when a key leads through something that has no keys.
+_MERGE_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _culprit(cfg: Config, options: Mapping[str, Any]) -> str:
+    """The first setting that cannot be merged even alone."""
+    for key, value in options.items():
+        try:
+            copy.deepcopy(cfg).merge_from_dict({key: copy.deepcopy(value)})
+        except _MERGE_ERRORS:
+            return f'{key}={value!r}'
+    return ', '.join(f'{key}={value!r}' for key, value in options.items())
