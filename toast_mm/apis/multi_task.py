@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -98,9 +99,11 @@ class MultiTask(Mapping[str, Any]):
             images = next(iter(sharing.values()))
             streams = _first_streams(images, [self[name].backbone for name in sharing])
         for name, model in models.items():
-            if len(sharing) > 1 and name in sharing:
-                model.backbone.provide(_select(model.backbone, streams))
-            predictions[name] = model.test_step(_batch_for(model, batch))
+            shares = len(sharing) > 1 and name in sharing
+            with (
+                model.backbone.using(_select(model.backbone, streams)) if shares else nullcontext()
+            ):
+                predictions[name] = model.test_step(_batch_for(model, batch))
         return predictions
 
     def _sharing(self, models: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -160,7 +163,7 @@ def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPas
     """The stream after every block, as far as any of the backbones needs it."""
     deepest = max(backbones, key=_depth_of_first_pass)
     stream, context = deepest.embed(images)
-    first = FirstPass({-1: stream}, context=context)
+    first = FirstPass({-1: stream}, context=context, images=images)
     for block in range(_depth_of_first_pass(deepest)):
         first.sizes[block] = stream.shape[-2:]
         stream = first.streams[block] = deepest.run_block(block, stream)
@@ -177,13 +180,12 @@ def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
     """What one backbone takes of the streams: as they are, or as its outputs without feedback."""
     if backbone.topdown is not None:
         sizes = {block: first.sizes[block] for block in backbone.route.receivers}
-        return FirstPass(dict(first.streams), sizes, first.context)
-    return FirstPass(
-        {
-            block: backbone.format_output(block, first.streams[block], first.context)
-            for block in backbone.out_indices
-        }
-    )
+        return FirstPass(dict(first.streams), sizes, first.context, first.images)
+    outputs = {
+        block: backbone.format_output(block, first.streams[block], first.context)
+        for block in backbone.out_indices
+    }
+    return FirstPass(outputs, images=first.images)
 
 
 def _structure(backbone: SteeredBackbone) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""A forward that is provided with a first pass, against one that runs its own."""
+"""A forward that uses a first pass, against one that runs its own; and whose first pass it is."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -52,11 +54,11 @@ def without_image(first):
 def test_outputs_and_gradients(name, source, target, training):
     backbone = make(name, source, target).train(training)
     image, results = images(name), []
-    for provided in (False, True):
-        if provided:
-            backbone.provide(without_image(backbone.run_first_pass(image)))
+    first = without_image(backbone.run_first_pass(image))
+    for context in (nullcontext(), backbone.using(first)):
         torch.manual_seed(5)  # of drop path
-        outputs = backbone(image)
+        with context:
+            outputs = backbone(image)
         gradients = []
         if source is not None:
             tuned = list(backbone.topdown.parameters())
@@ -82,35 +84,121 @@ def test_holds_what_is_needed_and_no_more(name, source, target, held, needs):
     assert set(first.streams) == held
     assert backbone.needs_image is needs
     if not needs:
-        backbone.provide(first)
-        expected = backbone(torch.zeros(2, 3, 1, 1, dtype=torch.double))
+        first.images = torch.zeros(
+            2, 3, 1, 1, dtype=torch.double
+        )  # of the data that a cache serves
+        with backbone.using(first):
+            expected = backbone(first.images)
         torch.testing.assert_close(expected, backbone(images(name)))
 
 
 @pytest.mark.parametrize('name', SHAPES)
-def test_it_is_used_once(name):
-    backbone = make(name).eval()
-    one, other = images(name), images(name, seed=2)
-    expected = backbone(other)
-    backbone.provide(backbone.run_first_pass(one))
-    assert not torch.allclose(backbone(other)[-1], expected[-1])
-    torch.testing.assert_close(backbone(other), expected)
+@pytest.mark.parametrize('source', ['last', None])
+def test_it_is_used_as_long_as_it_is_handed_over(name, source):
+    backbone = make(name, source).eval()
+    image, other = images(name), images(name, seed=2)
+    expected, of_other = backbone(image), backbone(other)
+    first = without_image(backbone.run_first_pass(image))
+    calls = count_blocks(backbone)
+    with backbone.using(first):
+        for same in (image, image.clone()):  # as a data preprocessor gives them a second time
+            torch.testing.assert_close(backbone(same), expected)
+    assert len(calls) == (8 if source else 0)
+    torch.testing.assert_close(backbone(other), of_other)
 
 
-def test_another_number_of_images():
+def count_blocks(backbone):
+    calls = []
+    vit = hasattr(backbone, 'layers')
+    for layer in backbone.layers if vit else [stage[0] for stage in backbone.stages]:
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize('name', SHAPES)
+@pytest.mark.parametrize('source', ['last', None])
+@pytest.mark.parametrize(
+    'other',
+    [
+        lambda image: image.flip(-1),  # a view of test-time augmentation
+        lambda image: image[..., :8],  # a sliding window
+        lambda image: image[:1],
+        lambda image: image.float(),
+        lambda image: image.mul_(0.5),  # the same tensor, with other content
+    ],
+)
+def test_other_images_are_an_error(name, source, other):
+    backbone = make(name, source).eval()
+    image = images(name)
+    with (
+        backbone.using(backbone.run_first_pass(image)),
+        pytest.raises(ValueError, match=r'these images \(.*\) are not those that the first pass'),
+    ):
+        backbone(other(image))
+    torch.testing.assert_close(backbone(image), make(name, source).eval()(image))
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
+def test_an_exception_ends_it(error):
+    backbone = make('vit').eval()
+    with pytest.raises(error), backbone.using(backbone.run_first_pass(images('vit'))):
+        raise error
+    other = images('vit', seed=2)
+    torch.testing.assert_close(backbone(other), make('vit').eval()(other))
+
+
+def test_nested():
+    backbone = make('vit').eval()
+    one, other = images('vit'), images('vit', seed=2)
+    expected = backbone(one), backbone(other)
+    with backbone.using(backbone.run_first_pass(one)):
+        with backbone.using(backbone.run_first_pass(other)):
+            torch.testing.assert_close(backbone(other), expected[1])
+        torch.testing.assert_close(backbone(one), expected[0])
+
+
+@pytest.mark.parametrize(
+    ('source', 'target', 'message'),
+    [
+        ('middle', 'first', r'holds the streams of blocks \[-1, 3\].* of another route'),
+        ('last', 'middle', 'of another route'),
+        (None, 'first', 'of another route'),
+    ],
+)
+def test_of_another_route(source, target, message):
+    first = make('vit', out_indices=[3]).run_first_pass(images('vit'))
+    with pytest.raises(ValueError, match=message):
+        make('vit', source, target, out_indices=[3]).using(first).__enter__()
+
+
+def test_of_no_images():
     backbone = make('vit')
-    backbone.provide(backbone.run_first_pass(images('vit')))
-    with pytest.raises(ValueError, match='is not that of these 1 images'):
-        backbone(images('vit')[:1])
-    assert len(backbone(images('vit')[:1])[0]) == 1  # forgotten
+    first = backbone.run_first_pass(images('vit'))
+    first.images = None
+    with pytest.raises(ValueError, match='does not say which images it belongs to'):
+        backbone.using(first).__enter__()
 
 
 def test_compiled():
     backbone = make('vit').eval()
-    image = images('vit')
+    image, other = images('vit'), images('vit', seed=2)
     expected = backbone(image)
     compiled = torch.compile(backbone, fullgraph=True, backend='aot_eager')
-    first = without_image(backbone.run_first_pass(image))
     for _ in range(2):
-        backbone.provide(first)
-        torch.testing.assert_close(compiled(image), expected)
+        with backbone.using(without_image(backbone.run_first_pass(image))):
+            torch.testing.assert_close(compiled(image), expected)
+    breaking = torch.compile(backbone, backend='aot_eager')
+    with backbone.using(without_image(backbone.run_first_pass(image))):
+        torch.testing.assert_close(breaking(image.clone()), expected)
+        with pytest.raises(ValueError, match='are not those that the first pass'):
+            breaking(other)
+
+
+def test_outputs_of_the_first_pass_alone_need_its_streams():
+    """What pre-tuning on both passes would take from a first pass that was handed over."""
+    backbone = make('vit', out_indices=(0, 3)).eval()
+    image = images('vit')
+    with backbone.using(backbone.run_first_pass(image)), backbone.tracing() as trace:
+        backbone(image)
+    with pytest.raises(ValueError, match=r'without the outputs of blocks \[0\]'):
+        backbone.finish_first_pass(trace)

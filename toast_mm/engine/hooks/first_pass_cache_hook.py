@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from filelock import FileLock
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmengine.utils import ProgressBar
 from torch import Tensor
@@ -32,14 +35,21 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class FirstPassCacheHook(Hook):
-    """Compute the first pass of every image once, and provide the backbone with it from then on.
+    """Compute the first pass of every image once, and have the backbone use it from then on.
 
     Nothing in the first pass trains, so that without random augmentation it is
     the same in every epoch, at every learning rate and for every seed. It is
     kept in a folder that other runs find, by a key that follows from weights,
     arguments, images and transforms. Of a backbone without feedback the
-    outputs are kept, and it does not run at all. Configs ask for this by
-    ``first_pass_cache=True``, or a dict of the arguments.
+    outputs are kept, and it does not run at all.
+
+    It works under any Runner of mmengine, from ``custom_hooks``. Configs of :class:`Runner` may ask
+    for it by ``first_pass_cache=True``, or a dict of the arguments.
+
+    The samples of a batch say which first passes are theirs, and the model hands these to its
+    backbone while it works on this batch. A model that runs its backbone on other images than those
+    of the batch is an error. Validation in sliding windows, or with test-time augmentation, is not
+    cached.
 
     Args:
         folder: Folder of the caches. Defaults to ``'work_dirs/first_pass'``.
@@ -64,6 +74,7 @@ class FirstPassCacheHook(Hook):
         self.val = val
         self._caches: list[FirstPassCache] = []
         self._served: set[str] = set()
+        self._using = ExitStack()
 
     def before_train(self, runner: Runner) -> None:
         """Find or compute the first passes of the training data."""
@@ -78,9 +89,19 @@ class FirstPassCacheHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Find or compute those of the validation data."""
-        if self.val:
-            self._check(unwrap(runner.model))
-            self._serve(runner, 'val', runner.val_dataloader)
+        if not self.val or 'val' in self._served:
+            return
+        model = unwrap(runner.model)
+        windows = (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
+        if windows or isinstance(runner.model, BaseTTAModel):
+            self.val = False
+            runner.logger.info(
+                f'The val data have no first passes of their own: the backbone sees '
+                f'{"sliding windows" if windows else "several views"} of every image'
+            )
+            return
+        self._check(model)
+        self._serve(runner, 'val', runner.val_dataloader)
 
     def _before_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train'
@@ -93,21 +114,30 @@ class FirstPassCacheHook(Hook):
                 f'first_pass_cache: the {mode} data were loaded before their first passes were '
                 'provided; this build of mmengine starts its workers too early: say num_workers=0'
             )
-        first = self._read([sample.first_pass for sample in samples])
-        model = unwrap(runner.model)
-        for block, stream in first.streams.items():
-            first.streams[block] = stream.to(model.data_preprocessor.device).float()
-        model.backbone.provide(first)
 
-    def _read(self, places: list[tuple[int, int]]) -> FirstPass:
+    def _enter(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """In front of a forward of the model: have its backbone use what belongs to this batch."""
+        self._using.close()  # Ctrl-C in the forward before left it open
+        images, samples = _images_and_samples(*args, **kwargs)
+        places = [sample.get('first_pass') for sample in samples or []]
+        if places and None not in places:
+            self._using.enter_context(model.backbone.using(self._read(places, images)))
+
+    def _leave(self, model: Any, args: tuple, output: Any) -> None:
+        self._using.close()
+
+    def _read(self, places: list[tuple[int, int]], images: Tensor) -> FirstPass:
         """First pass of a batch, from numbers of caches and indices in them."""
         number = places[0][0]
         if all(place[0] == number for place in places):
-            return self._caches[number].read([index for _, index in places])
-        parts = [self._caches[number].read([index]) for number, index in places]
-        blocks = parts[0].streams
-        streams = {block: torch.cat([part.streams[block] for part in parts]) for block in blocks}
-        return FirstPass(streams, parts[0].sizes, parts[0].context)
+            parts = [self._caches[number].read([index for _, index in places])]
+        else:
+            parts = [self._caches[number].read([index]) for number, index in places]
+        streams = {}
+        for block, stream in parts[0].streams.items():
+            stream = torch.cat([part.streams[block] for part in parts]) if parts[1:] else stream
+            streams[block] = stream.to(images.device).float()
+        return replace(parts[0], streams=streams, images=images)
 
     @staticmethod
     def _check(model: Any) -> None:
@@ -130,8 +160,17 @@ class FirstPassCacheHook(Hook):
             )
 
     def _serve(self, runner: Runner, mode: str, loader: DataLoader) -> None:
+        config = (runner.cfg.get(f'{mode}_dataloader') or {}).get('dataset')
+        if config is None or 'model' not in runner.cfg:
+            raise ValueError(
+                'first_pass_cache: a first pass is known by the configs of the model and of the '
+                f'{mode} data, which this runner was built without; use Runner.from_cfg'
+            )
+        if not self._served:
+            model = unwrap(runner.model)
+            model.register_forward_pre_hook(self._enter, with_kwargs=True)
+            model.register_forward_hook(self._leave, always_call=True)
         self._served.add(mode)
-        config = runner.cfg[f'{mode}_dataloader']['dataset']
         for dataset, part in zip(_leaves(loader.dataset), _leaves(config), strict=True):
             if not isinstance(dataset.pipeline, ServedPipeline):
                 cache = self._find(runner, mode, loader, dataset, part['pipeline'])
@@ -166,6 +205,13 @@ class FirstPassCacheHook(Hook):
                     ),
                 )
         return FirstPassCache(folder)
+
+
+def _images_and_samples(
+    inputs: Tensor, data_samples: Any = None, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Any]:
+    """What a model of mmengine is called with."""
+    return inputs, data_samples
 
 
 def _say(runner: Any, text: str) -> None:

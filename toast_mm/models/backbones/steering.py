@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -84,11 +85,17 @@ class SteeredBackbone(TransferBackbone):
         """How strong the signal is beside what it is added to: ratio of their norms."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image ``(B, 3, H, W)`` to one output per index of ``out_indices``."""
-        given, self._given = self._given, None
-        if given and len(image) != len(next(iter(given.streams.values()))):
+        """Image ``(B, 3, H, W)`` to one output per index of ``out_indices``.
+
+        Raises:
+            ValueError: The first pass that :meth:`using` hands over is that of other images.
+        """
+        given = self._given
+        if given is not None and not given.belongs_to(image):
             raise ValueError(
-                f'the first pass that was provided is not that of these {len(image)} images'
+                f'these images {tuple(image.shape)} are not those that the first pass was computed '
+                'from: a model that runs its backbone on windows, flipped or changed images must '
+                'compute the first pass of each (without first_pass_cache)'
             )
         if self.topdown is None:
             if given:
@@ -134,8 +141,9 @@ class SteeredBackbone(TransferBackbone):
         """
         with set_modes(dict.fromkeys(self.bottom_up(), False)):
             if self.topdown is None:
-                return FirstPass(dict(zip(self.out_indices, self._run_plain(image), strict=True)))
-            return self._run_first_pass(image)
+                outputs = self._run_plain(image)
+                return FirstPass(dict(zip(self.out_indices, outputs, strict=True)), images=image)
+            return replace(self._run_first_pass(image), images=image)
 
     def _run_plain(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the parent computes, up to the last output."""
@@ -160,8 +168,7 @@ class SteeredBackbone(TransferBackbone):
     def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
         """The streams that the second pass needs, or all of them."""
         route, first = self.route, FirstPass()
-        needed = {route.feedback_to - 1, route.feedback_from - 1}
-        needed.update(block for block in route.shared if block in self.out_indices)
+        needed = self._needed_streams()
         stream, first.context = self.embed(image)
         for block in range(-1, route.feedback_from):
             if block >= 0:
@@ -172,22 +179,52 @@ class SteeredBackbone(TransferBackbone):
                 first.sizes[block + 1] = stream.shape[-2:]
         return first
 
-    def provide(self, first: FirstPass) -> None:
-        """Let the next forward take this first pass, and run none.
+    @contextmanager
+    def using(self, first: FirstPass) -> Iterator[None]:
+        """Let forwards take this first pass and run none; they must be of the same images.
 
         What of the images the second pass needs are their embeddings, unless the streams hold the
         one that enters the first receiver.
 
+        Args:
+            first: First pass of :meth:`run_first_pass`, of this backbone or of another one with the
+                same frozen weights.
+
+        Raises:
+            ValueError: It belongs to no images, or is that of another route.
+
         Example:
             >>> first = backbone.run_first_pass(images)
-            >>> backbone.provide(first)
-            >>> backbone(images)  # costs the second pass only
+            >>> with backbone.using(first):
+            ...     backbone(images)  # costs the second pass only
         """
-        self._given = first
+        if first.images is None:
+            raise ValueError('the first pass does not say which images it belongs to')
+        blocks = self._needed_streams() - {-1}
+        receivers = set(self.route.receivers) if self.topdown is not None else set()
+        held = blocks <= first.streams.keys() and receivers <= first.sizes.keys()
+        if not held or bool(first.sizes) != bool(receivers):
+            raise ValueError(
+                f'the first pass holds the streams of blocks {sorted(first.streams)}, which are '
+                'not those that this backbone needs: it is that of another route'
+            )
+        outer, self._given = self._given, first
+        try:
+            yield
+        finally:
+            self._given = outer
+
+    def _needed_streams(self) -> set[int]:
+        """Blocks whose streams a forward takes from the first pass; -1 is the embedded image."""
+        if self.topdown is None:
+            return set(self.out_indices)
+        route = self.route
+        shared = {block for block in route.shared if block in self.out_indices}
+        return {route.feedback_to - 1, route.feedback_from - 1} | shared
 
     @property
     def needs_image(self) -> bool:
-        """Whether a forward that is provided with a first pass needs the images all the same."""
+        """Whether a forward that uses a first pass needs the images all the same."""
         return self.topdown is not None and self.route.feedback_to == 0
 
     @contextmanager
@@ -207,8 +244,19 @@ class SteeredBackbone(TransferBackbone):
             self._trace = outer
 
     def finish_first_pass(self, trace: Trace) -> tuple[Tensor, ...]:
-        """Outputs of the plain backbone: the traced first pass, run on to its end."""
+        """Outputs of the plain backbone: the traced first pass, run on to its end.
+
+        Raises:
+            ValueError: The first pass was handed over, without the streams of lower outputs.
+        """
         streams = dict(trace.first.streams)
+        lower = {block for block in self.out_indices if block < self.route.feedback_from}
+        if not lower <= streams.keys():
+            raise ValueError(
+                f'the first pass was handed over without the outputs of blocks '
+                f'{sorted(lower - streams.keys())}: run it with the images (without '
+                'first_pass_cache)'
+            )
         with set_modes(dict.fromkeys(self.bottom_up(), False)):
             for block in range(self.route.feedback_from, self.out_indices[-1] + 1):
                 streams[block] = self.run_block(block, streams[block - 1])
