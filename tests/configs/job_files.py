@@ -1,6 +1,10 @@
 """The files under configs/, and what all tests of them need."""
 
+import copy
+import functools
+import json
 from pathlib import Path
+from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -12,11 +16,23 @@ import toast_mm  # noqa: F401  registers the parts
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PIECES = sorted(CONFIGS.glob('_base_/**/*.py'))
 JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(PIECES))
+DIM = 16
+
+
+@functools.cache
+def _parsed(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def load(path: Path) -> Config:
+    """A copy of a config, which is parsed once in a process."""
+    return copy.deepcopy(_parsed(path))
+
+
 QUICKSTART = sorted(CONFIGS.glob('quickstart/*.py'))
-SCOPES = {path: Config.fromfile(path).default_scope for path in JOBS if path not in QUICKSTART}
+SCOPES = {path: load(path).default_scope for path in JOBS if path not in QUICKSTART}
 SEGMENTATION = [path for path, scope in SCOPES.items() if scope == 'mmseg']
 CLASSIFICATION = [path for path, scope in SCOPES.items() if scope == 'mmpretrain']
-DIM = 16
 
 
 def name(path: Path) -> str:
@@ -25,6 +41,33 @@ def name(path: Path) -> str:
 
 def depth(arch: str) -> int:
     return VisionTransformer.arch_zoo[arch]['num_layers']
+
+
+# In these settings jobs differ that train in the same way.
+SIZES = {'arch', 'img_size', 'in_channels', 'init_cfg', 'num_classes', 'out_indices', 'pretuned'}
+
+
+def without_sizes(part: object) -> object:
+    if isinstance(part, dict):
+        return {key: without_sizes(value) for key, value in part.items() if key not in SIZES}
+    return [without_sizes(item) for item in part] if isinstance(part, (list, tuple)) else part
+
+
+def representatives(paths: list[Path]) -> list[Path]:
+    """The jobs whose model or whose preparation of images is that of no job before them."""
+    chosen, models, preparations = [], set(), set()
+    for path in paths:
+        cfg = load(path).to_dict()
+        preprocessor = cfg['model'].pop('data_preprocessor')
+        model = json.dumps(without_sizes(cfg['model']), sort_keys=True)
+        datasets = [cfg[f'{part}_dataloader']['dataset'] for part in ('train', 'test')]
+        pipelines = [dataset.get('pipeline', dataset) for dataset in datasets]
+        preparation = json.dumps([without_sizes(preprocessor), pipelines], sort_keys=True)
+        if model not in models or preparation not in preparations:
+            chosen.append(path)
+        models.add(model)
+        preparations.add(preparation)
+    return chosen
 
 
 def narrow(cfg: Config) -> list[int]:
@@ -41,6 +84,15 @@ def narrow(cfg: Config) -> list[int]:
     layers = arch.num_layers if isinstance(arch, dict) else depth(arch)
     backbone.arch = dict(embed_dims=DIM, num_layers=layers, num_heads=2, feedforward_channels=DIM)
     return [DIM] * 4
+
+
+def full_size(cfg: Config) -> torch.nn.Module:
+    """The model of a job in its own size, without memory for its weights."""
+    cfg.model.backbone.init_cfg = None
+    # mmpretrain's ConvNeXt reads its drop rates from a tensor.
+    on_cpu = functools.partial(torch.linspace, device='cpu')
+    with mock.patch('torch.linspace', on_cpu), torch.device('meta'):
+        return MODELS.build(cfg.model)
 
 
 def build(cfg: Config) -> torch.nn.Module:

@@ -1,11 +1,21 @@
-"""Every classification job builds with a tiny arch, and trains and predicts on data."""
+"""Every classification job builds with a tiny arch; those of one form train by one of them."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from job_files import CLASSIFICATION, CONFIGS, build, is_tuned, name, narrow
+from job_files import (
+    CLASSIFICATION,
+    CONFIGS,
+    build,
+    full_size,
+    is_tuned,
+    load,
+    name,
+    narrow,
+    representatives,
+)
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
@@ -39,12 +49,17 @@ def cub(tmp_path_factory):
     return root
 
 
-def shrink(cfg: Config, folders, cub) -> Config:
-    """The same job with narrow layers, without weights, on data of a test."""
+def shrink(cfg: Config) -> Config:
+    """The same job with narrow layers, without weights."""
     channels = narrow(cfg)
     several = isinstance(cfg.model.head.in_channels, list)  # of InCA on stages
     cfg.model.head.in_channels = channels if several else channels[-1]
     cfg.model.head.pop('init_cfg', None)
+    return cfg
+
+
+def on_data(cfg: Config, folders, cub) -> Config:
+    """The same job on data of a test."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False, batch_size=4)
         if loader.dataset.type == 'CUB':  # the job in the small
@@ -59,8 +74,19 @@ def shrink(cfg: Config, folders, cub) -> Config:
 
 
 @pytest.mark.parametrize('path', CLASSIFICATION, ids=name)
+def test_what_trains(path):
+    cfg = shrink(load(path))
+    model = MODELS.build(cfg.model)
+    toast = cfg.model.backbone.type.startswith('toast_mm.')
+    steered = toast and cfg.model.backbone.get('feedback_from') is not None
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.requires_grad == is_tuned(cfg, parameter_name), parameter_name
+    assert any('topdown' in n for n, _ in model.named_parameters()) == steered
+
+
+@pytest.mark.parametrize('path', representatives(CLASSIFICATION), ids=name)
 def test_jobs_train_and_predict(path, folders, cub):
-    cfg = shrink(Config.fromfile(path), folders, cub)
+    cfg = on_data(shrink(load(path)), folders, cub)
     torch.manual_seed(0)
     model = build(cfg)
 
@@ -83,13 +109,8 @@ def test_jobs_train_and_predict(path, folders, cub):
     total = sum(losses.values())
     assert total.isfinite() and total > 0
     total.backward()
-    toast = cfg.model.backbone.type.startswith('toast_mm.')
-    steered = toast and cfg.model.backbone.get('feedback_from') is not None
     for parameter_name, parameter in model.named_parameters():
-        trains = is_tuned(cfg, parameter_name)
-        assert parameter.requires_grad == trains, parameter_name
-        assert (parameter.grad is not None) == trains, parameter_name
-    assert any('topdown' in n for n, _ in model.named_parameters()) == steered
+        assert (parameter.grad is not None) == is_tuned(cfg, parameter_name), parameter_name
 
     model.eval()
     sample = next(iter(Runner.build_dataloader(cfg.test_dataloader, seed=0)))
@@ -111,9 +132,8 @@ def test_jobs_train_and_predict(path, folders, cub):
 )
 def test_full_size_pretuning_follows_the_paper(job, blocks, source, dim, mean):
     """Sec. A.2: 30 epochs, 3 of warm-up, 3 of cool-down, AdamW 5e-4, no mixup, weight 0.03."""
-    cfg = Config.fromfile(CONFIGS / 'pretune' / f'{job}.py')
-    cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
+    cfg = load(CONFIGS / 'pretune' / f'{job}.py')
+    model = full_size(cfg)
     route = model.backbone.route
     assert (route.depth, route.feedback_from, route.feedback_to) == (blocks, source, 0)
     assert model.backbone.topdown.selection.task_embedding.shape == (dim,)
@@ -155,7 +175,7 @@ TRANSFER = [
 )
 def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean):
     name = f'toast-last_{backbone}_1xb32-100e_{data}-224x224.py'
-    cfg = Config.fromfile(CONFIGS / 'fgvc' / name)
+    cfg = load(CONFIGS / 'fgvc' / name)
     dataset, classes, rate, decay = FINE_GRAINED[data]
     assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (
         rate,
@@ -179,8 +199,8 @@ def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean
 )
 def test_methods_of_comparison_have_the_rates_of_the_paper(data, method, rate):
     """The paper's text: 0.01 for LoRA and VPT, 0.003 for full fine-tuning; data as for TOAST."""
-    cfg = Config.fromfile(CONFIGS / f'fgvc/{method}_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
-    toast = Config.fromfile(CONFIGS / f'fgvc/toast-last_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
+    cfg = load(CONFIGS / f'fgvc/{method}_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
+    toast = load(CONFIGS / f'fgvc/toast-last_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
     assert cfg.optim_wrapper.optimizer.lr == rate
     assert cfg.optim_wrapper.optimizer.weight_decay == FINE_GRAINED[data][3]
     for part in ('train_dataloader', 'test_dataloader', 'param_scheduler', 'train_cfg'):
@@ -190,7 +210,7 @@ def test_methods_of_comparison_have_the_rates_of_the_paper(data, method, rate):
 @pytest.mark.parametrize('path', TRANSFER, ids=name)
 def test_transfer_follows_the_published_recipe(path):
     """SGD 0.9, 100 epochs of batches of 32, warm-up, cosine by epoch; all but a bias decays."""
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     assert cfg.train_dataloader.batch_size == 32
     assert cfg.train_cfg.max_epochs == 100
     assert [(s.type, s.get('begin', 0), s.end) for s in cfg.param_scheduler] == [
@@ -220,7 +240,7 @@ def test_transfer_follows_the_published_recipe(path):
 
 @pytest.mark.parametrize('path', [p for p in TRANSFER if p.parent.name == 'vtab'], ids=name)
 def test_vtab_jobs_follow_the_published_recipe(path):
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     large = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50]
     grids = {'finetune': [1e-4, 5e-4, 1e-3, 5e-3], 'vpt': large, 'linear': large}
     grid = grids.get(path.name.split('_')[0], [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0])
@@ -236,7 +256,7 @@ def test_vtab_jobs_follow_the_published_recipe(path):
 
 def test_base_training_follows_the_paper():
     """Sec. A.1: DeiT's recipe, AdamW, 300 epochs, batch 512, 5e-4, 5 epochs of warm-up."""
-    cfg = Config.fromfile(CONFIGS / 'pretrain' / 'vit-b16_8xb64-300e_in1k.py')
+    cfg = load(CONFIGS / 'pretrain' / 'vit-b16_8xb64-300e_in1k.py')
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == 300
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 5
     assert len(cfg.param_scheduler) == 2
@@ -252,6 +272,6 @@ def test_base_training_follows_the_paper():
 def test_small_bases_are_of_one_size():
     sizes = {}
     for path in (CONFIGS / 'pretrain').glob('*_tinyin100-64x64.py'):
-        backbone = MODELS.build(Config.fromfile(path).model).backbone
+        backbone = full_size(load(path)).backbone
         sizes[path.name.split('_')[0]] = sum(p.numel() for p in backbone.parameters())
     assert sizes == {'vit-1m': 1_308_320, 'convnext-1m': 1_488_544}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_files import CONFIGS, DIM, QUICKSTART, build, name, narrow
-from mmengine.config import Config
+from job_files import CONFIGS, DIM, QUICKSTART, build, load, name, narrow
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
@@ -34,7 +33,7 @@ def test_every_job_has_its_counterpart():
 
 @pytest.mark.parametrize(('toast', 'linear'), PAIRS, ids=lambda path: name(path))
 def test_the_head_alone_differs_in_the_method_only(toast, linear):
-    ours, theirs = (Config.fromfile(path).to_dict() for path in (toast, linear))
+    ours, theirs = (load(path).to_dict() for path in (toast, linear))
     assert ours['model']['backbone'].pop('feedback_from') in ('last', 'middle')
     assert theirs['model']['backbone'].pop('feedback_from') is None
     assert ours['model']['backbone'].pop('pretuned').startswith('toast_mm://')
@@ -45,7 +44,7 @@ def test_the_head_alone_differs_in_the_method_only(toast, linear):
 
 @pytest.mark.parametrize('path', QUICKSTART, ids=name)
 def test_names_say_the_schedule(path):
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     batch_size, length, unit = re.search(r'_1xb(\d+)-(\d+)(e?)_', path.name).groups()
     assert cfg.train_dataloader.batch_size == int(batch_size)
     assert cfg.train_cfg.get('max_epochs' if unit else 'max_iters') == int(length)
@@ -53,16 +52,16 @@ def test_names_say_the_schedule(path):
 
 
 def test_classes_are_those_that_are_drawn():
-    scenes = Config.fromfile(CONFIGS / '_base_/datasets/digits_scenes.py')
+    scenes = load(CONFIGS / '_base_/datasets/digits_scenes.py')
     assert tuple(scenes.metainfo.classes) == digits.CLASSES
     assert tuple(map(tuple, scenes.metainfo.palette)) == digits.PALETTE
     assert scenes.num_classes == len(digits.CLASSES)
-    assert Config.fromfile(CONFIGS / '_base_/datasets/digits_cued.py').num_classes == 10
+    assert load(CONFIGS / '_base_/datasets/digits_cued.py').num_classes == 10
 
 
 @pytest.mark.parametrize('path', QUICKSTART, ids=name)
 def test_jobs_train_on_digits(path, data):
-    cfg = Config.fromfile(path)
+    cfg = load(path)
     narrow(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
