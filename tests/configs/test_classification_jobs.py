@@ -82,6 +82,7 @@ def test_what_trains(path):
     for parameter_name, parameter in model.named_parameters():
         assert parameter.requires_grad == is_tuned(cfg, parameter_name), parameter_name
     assert any('topdown' in n for n, _ in model.named_parameters()) == steered
+    assert model.head.num_classes == cfg.num_classes
 
 
 @pytest.mark.parametrize('path', representatives(CLASSIFICATION), ids=name)

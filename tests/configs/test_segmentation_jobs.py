@@ -65,6 +65,7 @@ def test_what_trains(path, data_root):
     cfg = shrink(load(path), data_root(path))
     model = MODELS.build(cfg.model)
     assert len(cfg.model.backbone.out_indices) == 4
+    assert model.decode_head.num_classes == cfg.num_classes
     for parameter_name, parameter in model.named_parameters():
         assert parameter.requires_grad == is_tuned(cfg, parameter_name), parameter_name
 
