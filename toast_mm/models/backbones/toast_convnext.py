@@ -26,6 +26,7 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_deconv
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
+from .tuning import give_subclass
 
 
 class SteeredConvNeXtBlock(ConvNeXtBlock):
@@ -155,9 +156,11 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             **kwargs,
         )
         self.depth = depth
-        for stage in self.stages:
-            for layer in stage:  # a subclass without state: keys and weights stay as they are
-                layer.__class__ = SteeredConvNeXtBlock
+        for number, stage in enumerate(self.stages):
+            for block, layer in enumerate(stage):
+                # A subclass without state: keys and weights stay as they are.
+                steered = {ConvNeXtBlock: SteeredConvNeXtBlock}
+                give_subclass(layer, steered, f'stages.{number}.{block}', 'steering')
                 layer.checkpointed = with_cp
         # Norms of dense outputs belong to the outputs, not to a pre-trained classifier.
         self.new_modules = tuple(f'norm{stage}' for stage in range(depth - 1))

@@ -28,7 +28,7 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_linear
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
-from .tuning import tuned_parameters
+from .tuning import give_subclass, tuned_parameters
 
 
 class SteeredAttention(MultiheadAttention):
@@ -185,9 +185,12 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         super().__init__(**kwargs)
         self.depth = self.num_layers
         self.out_indices = resolve_out_indices(out_indices, self.depth)
-        for layer in self.layers:  # subclasses without state: keys and weights stay as they are
-            layer.__class__ = SteeredEncoderLayer
-            layer.attn.__class__ = SteeredAttention
+        for block, layer in enumerate(self.layers):
+            # Subclasses without state: keys and weights stay as they are.
+            steered = {TransformerEncoderLayer: SteeredEncoderLayer}
+            give_subclass(layer, steered, f'layers.{block}', 'steering')
+            attention = {MultiheadAttention: SteeredAttention}
+            give_subclass(layer.attn, attention, f'layers.{block}.attn', 'steering')
             layer.attn.value_bias_twice = value_bias_twice
 
         self.selection_form = dict(

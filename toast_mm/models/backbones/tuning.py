@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,6 +67,40 @@ class MergeableLayer(TunedLayer):
 
 class TuningDropout(nn.Dropout):
     """Dropout of a method: it acts in the second pass only, as stochastic depth does."""
+
+
+def give_subclass(layer: nn.Module, subclasses: Mapping[type, Any], name: str, by: str) -> None:
+    """Give a layer the subclass of its class, in place: its parameters keep their names.
+
+    A layer of any other class has a forward of its own or is used in a way of its own, which the
+    subclass would silently replace or miss.
+
+    Args:
+        layer: Gets the subclass.
+        subclasses: Subclass by the exact class of a layer.
+        name: Name of the layer.
+        by: What asks for it, such as the name of a method.
+
+    Raises:
+        ValueError: The layer is of none of these classes, or its forward or weight is replaced.
+    """
+    kind = type(layer)
+    known = ', '.join(f'{known.__module__}.{known.__qualname__}' for known in subclasses)
+    problem = None
+    if kind not in subclasses:
+        problem = f'a {kind.__module__}.{kind.__qualname__}'
+    elif 'forward' in vars(layer):
+        problem = f'a {kind.__qualname__} whose forward was replaced'
+    elif issubclass(subclasses[kind], MergeableLayer) and 'weight' not in layer._parameters:
+        problem = f'a {kind.__qualname__} whose weight is computed from others'
+    if problem:
+        raise ValueError(
+            f'{by} does not fit {name}, which is {problem}: what that computes would be lost; it '
+            f'fits layers that are exactly {known}'
+        )
+    layer.__class__ = subclasses[kind]
+    if isinstance(layer, MergeableLayer):
+        layer.plain = kind
 
 
 def tuned_parameters(layer: nn.Linear, rows: slice = slice(None)) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import TunedLayer, TuningDropout, TuningMethod
+from toast_mm.models.backbones.tuning import TunedLayer, TuningDropout, TuningMethod, give_subclass
 from toast_mm.registry import MODELS
 
 from .targets import base_modules
@@ -63,16 +63,16 @@ class AdaptFormer(TuningMethod):
         """Give every feed-forward network its bottleneck.
 
         Raises:
-            ValueError: There is no feed-forward network, or it is of another kind.
+            ValueError: There is no feed-forward network, or it is of a class of its own.
         """
-        networks = [module for _, module in base_modules(backbone) if type(module) is FFN]
+        networks = [found for found in base_modules(backbone) if isinstance(found[1], FFN)]
         if not networks:
             raise ValueError(
                 f'AdaptFormer stands beside the feed-forward networks (FFN) of a transformer, '
                 f'which this {type(backbone).__name__} has not; it fits toast_mm.TOASTViT'
             )
-        for network in networks:
-            network.__class__ = AdaptedFFN
+        for name, network in networks:
+            give_subclass(network, {FFN: AdaptedFFN}, name, 'AdaptFormer')
             network.adapter = nn.Sequential(
                 nn.Linear(network.embed_dims, self.bottleneck),
                 nn.ReLU(),

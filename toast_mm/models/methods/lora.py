@@ -10,11 +10,17 @@ from functools import partial
 from math import sqrt
 
 import torch
+from mmcv.cnn import Linear
 from mmpretrain.models.peft.lora import LoRALinear
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import MergeableLayer, TuningDropout, TuningMethod
+from toast_mm.models.backbones.tuning import (
+    MergeableLayer,
+    TuningDropout,
+    TuningMethod,
+    give_subclass,
+)
 from toast_mm.registry import MODELS
 
 from .targets import find_layers
@@ -46,6 +52,10 @@ class UpdatedLinear(MergeableLayer, LoRALinear, nn.Linear):
         """Back to a linear layer."""
         del self.lora_down, self.lora_up, self.lora_dropout, self.scaling
         super().remove_tuning()
+
+
+# mmcv's is PyTorch's, but for empty inputs of old versions.
+UPDATED = {nn.Linear: UpdatedLinear, Linear: UpdatedLinear}
 
 
 @MODELS.register_module()
@@ -82,12 +92,13 @@ class LoRA(TuningMethod):
         """Give every target its update.
 
         Raises:
-            ValueError: A target matches no linear layer; lists those that there are.
+            ValueError: A target matches no linear layer, of which it lists those that there are, or
+                one of a class of its own.
         """
         targets = backbone.lora_targets if self.targets is None else self.targets
-        for layer in find_layers(backbone, targets, nn.Linear).values():
+        for name, layer in find_layers(backbone, targets, nn.Linear).items():
             lora = LoRALinear(layer, self.alpha, self.rank, self.drop_rate)
-            layer.plain, layer.__class__ = type(layer), UpdatedLinear
+            give_subclass(layer, UPDATED, name, 'LoRA (targets)')
             layer.lora_down, layer.lora_up = lora.lora_down, lora.lora_up
             layer.lora_dropout = TuningDropout(self.drop_rate)
             # With the weights in the checkpoint, since another scale is another update.

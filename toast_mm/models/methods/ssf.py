@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmcv.cnn import Conv2d, Linear
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import MergeableLayer, TuningMethod
+from toast_mm.models.backbones.tuning import MergeableLayer, TuningMethod, give_subclass
 from toast_mm.registry import MODELS
 
 from .targets import base_modules
@@ -84,11 +85,14 @@ class ScaledLayerNorm2d(ScaledLayer, LayerNorm2d):
         return LayerNorm2d.forward(self, x, data_format) * scale + shift
 
 
-SCALED = {
+SCALED: dict[type, Any] = {
     LayerNorm2d: ScaledLayerNorm2d,
     nn.LayerNorm: ScaledLayerNorm,
     nn.Linear: ScaledLinear,
     nn.Conv2d: ScaledConv2d,
+    # mmcv's are PyTorch's, but for empty inputs of old versions.
+    Linear: ScaledLinear,
+    Conv2d: ScaledConv2d,
 }
 
 
@@ -97,11 +101,14 @@ class SSF(TuningMethod):
     """Scale and shift behind every linear layer, convolution and layer norm of the backbone."""
 
     def attach(self, backbone: TransferBackbone) -> None:
-        """Give every operation its scale and shift."""
-        for module in [module for _, module in base_modules(backbone)]:
-            scaled = next((SCALED[kind] for kind in SCALED if isinstance(module, kind)), None)
-            if scaled is not None:
-                module.plain, module.__class__ = type(module), scaled
+        """Give every operation its scale and shift.
+
+        Raises:
+            ValueError: An operation is of a class of its own.
+        """
+        for name, module in list(base_modules(backbone)):
+            if any(isinstance(module, kind) for kind in SCALED):
+                give_subclass(module, SCALED, name, 'SSF')
                 channels = len(module.weight)
                 module.ssf_scale = nn.Parameter(torch.empty(channels))
                 module.ssf_shift = nn.Parameter(torch.empty(channels))

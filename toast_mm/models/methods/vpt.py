@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.models.backbones.toast_vit import SteeredEncoderLayer, TOASTViT
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import TunedLayer, TuningMethod
+from toast_mm.models.backbones.tuning import TunedLayer, TuningMethod, give_subclass
 from toast_mm.registry import MODELS
 
 
@@ -86,7 +86,8 @@ class VPT(TuningMethod):
         channels = backbone.embed_dims
         patch = prod(backbone.img_size) // patches
         for block, layer in enumerate(backbone.layers if self.deep else backbone.layers[:1]):
-            layer.__class__ = PromptedEncoderLayer
+            prompted: dict[type, Any] = {SteeredEncoderLayer: PromptedEncoderLayer}
+            give_subclass(layer, prompted, f'layers.{block}', 'VPT')
             layer.prompts = nn.Parameter(torch.empty(self.num_prompts, channels))
             layer.bound = (6 / (3 * patch + channels)) ** 0.5
             layer.extra_tokens = backbone.num_extra_tokens
