@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import random
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from torch import Tensor
 
 from toast_mm.datasets import SeedAugmentation
-from toast_mm.files import WriteError
+from toast_mm.files import WriteError, write_whole
 from toast_mm.fingerprint import fingerprint
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
@@ -40,8 +43,14 @@ _IRRELEVANT = {
 }
 
 
+class DamagedCacheError(RuntimeError):
+    """What describes a cache is damaged, so that nothing in it can be used."""
+
+
 class FirstPassCache:
     """First passes of the images of one data set, read from the disk as they are needed.
+
+    Every record has a checksum. Whoever opens a cache asks for :meth:`damaged` ones first.
 
     Args:
         folder: Folder that :func:`write` made.
@@ -55,13 +64,94 @@ class FirstPassCache:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """Number of images, shapes, and the constants of the first pass."""
-        return json.loads((self.folder / 'meta.json').read_text())
+        """Number of images, shapes, the constants of the first pass, and checksums.
+
+        Raises:
+            DamagedCacheError: They cannot be read, or are not as they were written.
+        """
+        path = self.folder / 'meta.json'
+        try:
+            content = json.loads(path.read_text())
+            if content.pop('checksum') == _checksum_of_meta(content):
+                return content
+        except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+            pass
+        raise DamagedCacheError(f'{path} is damaged')
 
     @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        names = self.meta['arrays']
-        return {name: np.load(self.folder / f'{name}.npy', mmap_mode='r') for name in names}
+    def _arrays(self) -> dict[str, np.memmap]:
+        return self._open('r')
+
+    def _open(self, mode: Literal['r', 'r+']) -> dict[str, np.memmap]:
+        return {
+            name: np.memmap(
+                self.folder / f'{name}.npy', dtype, mode, self.meta['offsets'][name], tuple(shape)
+            )
+            for name, array in self.meta['arrays'].items()
+            for dtype, *shape in [array]
+        }
+
+    def damaged(self, indices: Iterable[int] | None = None) -> list[int]:
+        """Indices of the records that are not as they were written; reads all that it looks at.
+
+        Args:
+            indices: Records to look at. Defaults to None, all.
+
+        Raises:
+            DamagedCacheError: The cache as a whole is damaged.
+        """
+        indices = range(self.meta['number']) if indices is None else list(indices)
+        found: set[int] = set()
+        for name, array in self.meta['arrays'].items():
+            size, sums = _record_size(array), _unpack(self.meta['checksums'][name])
+            path = self.folder / f'{name}.npy'
+            if not path.is_file():
+                raise DamagedCacheError(f'{path} is missing')
+            with open(path, 'rb') as file:
+                for index in indices:
+                    file.seek(self.meta['offsets'][name] + index * size)
+                    if zlib.crc32(file.read(size)) != sums[index]:
+                        found.add(index)
+        return sorted(found)
+
+    def mend(self, damaged: Sequence[int], batches: Iterable[tuple[Tensor, FirstPass]]) -> None:
+        """Write damaged records again.
+
+        Args:
+            damaged: Their indices.
+            batches: Their images and first passes, as for :func:`write`.
+
+        Raises:
+            WriteError: They cannot be written.
+        """
+        self.__dict__.pop('_arrays', None)
+        try:
+            for name, array in self.meta['arrays'].items():  # one of them may have been cut
+                os.truncate(
+                    self.folder / f'{name}.npy',
+                    self.meta['offsets'][name] + self.meta['number'] * _record_size(array),
+                )
+            arrays = self._open('r+')
+            sums = {name: _unpack(packed) for name, packed in self.meta['checksums'].items()}
+            start = 0
+            for images, first in batches:
+                rows = list(damaged[start : start + len(images)])
+                start += len(images)
+                for name, array in arrays.items():
+                    dtype = self.meta['arrays'][name][0]
+                    array[rows] = (
+                        images.numpy()
+                        if name == 'image'
+                        else _to_numpy(first.streams[int(name)], dtype)
+                    )
+                    sums[name][rows] = _checksums(array[rows])
+            for array in arrays.values():
+                array.flush()
+            content = dict(self.meta, checksums={name: _pack(s) for name, s in sums.items()})
+            _write_meta(self.folder, content)
+        except OSError as error:
+            raise WriteError(f'the cache {self.folder} cannot be mended: {error}') from error
+        self.__dict__.pop('meta')
 
     def read(self, indices: Sequence[int]) -> FirstPass:
         """First pass of some images, on the CPU and as stored."""
@@ -107,6 +197,7 @@ def write(
     partial = folder.with_name(f'{folder.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     arrays: dict[str, np.memmap] = {}
+    sums: dict[str, list[NDArray[np.uint32]]] = {}
     start = 0
     try:
         for images, first in batches:
@@ -119,6 +210,7 @@ def write(
                 arrays = _allocate(partial, values, number)
             for name, array in arrays.items():
                 array[start : start + len(images)] = values[name]
+                sums.setdefault(name, []).append(_checksums(values[name]))
             start += len(images)
         for array in arrays.values():
             array.flush()
@@ -127,13 +219,43 @@ def write(
             arrays={name: [str(array.dtype), *array.shape] for name, array in arrays.items()},
             sizes={block: list(size) for block, size in first.sizes.items()},
             context=first.context,
+            offsets={name: array.offset for name, array in arrays.items()},
+            checksums={name: _pack(np.concatenate(parts)) for name, parts in sums.items()},
         )
-        (partial / 'meta.json').write_text(json.dumps(meta, indent=1))
+        _write_meta(partial, meta)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one; who has it open keeps its files
         partial.rename(folder)
     except OSError as error:
         raise WriteError(f'the first pass cannot be cached in {folder}: {error}') from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _record_size(array: Sequence[Any]) -> int:
+    dtype, _, *shape = array
+    return np.dtype(dtype).itemsize * math.prod(shape)
+
+
+def _checksums(records: np.ndarray) -> NDArray[np.uint32]:
+    return np.array([zlib.crc32(record.tobytes()) for record in records], np.uint32)
+
+
+def _pack(sums: NDArray[np.uint32]) -> str:
+    return sums.astype('<u4').tobytes().hex()
+
+
+def _unpack(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(bytes.fromhex(text), '<u4').copy()
+
+
+def _checksum_of_meta(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _write_meta(folder: Path, content: dict[str, Any]) -> None:
+    content = json.loads(json.dumps(content))  # as it is read: keys are strings
+    checked = dict(content, checksum=_checksum_of_meta(content))
+    write_whole(json.dumps(checked, indent=1).encode(), str(folder / 'meta.json'))
 
 
 def _to_numpy(stream: Tensor, dtype: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,11 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmengine.utils import ProgressBar
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from toast_mm.engine.first_pass_cache import (
     CheckedPipeline,
+    DamagedCacheError,
     FirstPassCache,
     ServedPipeline,
     cache_key,
@@ -45,6 +46,9 @@ class FirstPassCacheHook(Hook):
 
     It works under any Runner of mmengine, from ``custom_hooks``. Configs of :class:`Runner` may ask
     for it by ``first_pass_cache=True``, or a dict of the arguments.
+
+    Every run reads a cache once before it uses it, and computes damaged records again: at 1 GiB/s,
+    0.3 ms for an image of ViT-B/16.
 
     The samples of a batch say which first passes are theirs, and the model hands these to its
     backbone while it works on this batch. A model that runs its backbone on other images than those
@@ -190,20 +194,30 @@ class FirstPassCacheHook(Hook):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f'first_pass_cache: {self.folder} is no folder: {error}') from error
+        name = f'First pass of the {mode} data'
+        if _damage(folder) == []:
+            runner.logger.info(f'{name}: found in {folder}')
+            return FirstPassCache(folder)
         with FileLock(self.folder / f'{key}.lock'):  # one process computes, others wait for it
-            if folder.exists():
-                runner.logger.info(f'First pass of the {mode} data: found in {folder}')
-            else:
+            damaged = _damage(folder)
+            if damaged is None:
+                if folder.exists():
+                    runner.logger.warning(f'{name}: {folder} is damaged, and is computed again')
                 write(
                     folder,
                     len(dataset),
                     _run(unwrap(runner.model), dataset, loader),
                     self.dtype,
                     with_images=backbone.needs_image,
-                    announce=lambda text: _say(
-                        runner, f'First pass of the {mode} data: computing {text}'
-                    ),
+                    announce=lambda text: _say(runner, f'{name}: computing {text}'),
                 )
+            elif damaged:
+                runner.logger.warning(
+                    f'{name}: {len(damaged)} of {len(dataset)} records in {folder} are damaged, '
+                    'and are computed again'
+                )
+                batches = _run(unwrap(runner.model), dataset, loader, damaged)
+                FirstPassCache(folder).mend(damaged, batches)
         return FirstPassCache(folder)
 
 
@@ -212,6 +226,14 @@ def _images_and_samples(
 ) -> tuple[Tensor, Any]:
     """What a model of mmengine is called with."""
     return inputs, data_samples
+
+
+def _damage(folder: Path) -> list[int] | None:
+    """Indices of the damaged records; None if there is no cache, or nothing in it can be used."""
+    try:
+        return FirstPassCache(folder).damaged()
+    except DamagedCacheError:
+        return None
 
 
 def _say(runner: Any, text: str) -> None:
@@ -233,13 +255,15 @@ def _leaves(dataset: Any) -> Iterator[Any]:
     yield dataset
 
 
-def _run(model: Any, dataset: Any, loader: DataLoader) -> Iterator[tuple[Tensor, FirstPass]]:
-    """Images of a data set in batches, and their first passes."""
+def _run(
+    model: Any, dataset: Any, loader: DataLoader, indices: Sequence[int] | None = None
+) -> Iterator[tuple[Tensor, FirstPass]]:
+    """Images of a data set, or those of some indices, in batches, and their first passes."""
     pipeline = dataset.pipeline
     dataset.pipeline = CheckedPipeline(pipeline)
     try:
         batches = DataLoader(
-            dataset,
+            dataset if indices is None else Subset(dataset, indices),
             loader.batch_size,
             num_workers=loader.num_workers,
             collate_fn=pseudo_collate,
