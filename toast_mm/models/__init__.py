@@ -1,4 +1,4 @@
-from .backbones import TOASTConvNeXt, TOASTViT
+from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTViT
 from .classifiers import PretuneClassifier
 from .heads import InCADecodeHead, InCAHead
 from .methods import SSF, VPT, AdaptFormer, BitFit, LoRA, Partial
@@ -10,6 +10,7 @@ __all__ = [
     'AdaptFormer',
     'BitFit',
     'ConvStem',
+    'FrozenBackbone',
     'InCADecodeHead',
     'InCAHead',
     'LoRA',

@@ -16,6 +16,38 @@ from torch import Tensor, nn
 from toast_mm.checkpoint import check_fit
 
 
+def demand_frozen(head: str, outputs: Sequence[Tensor]) -> None:
+    """Refuse outputs of a backbone that trains.
+
+    Norms behind its layers may train, such as those of the maps of a ``TOASTConvNeXt``, which no
+    pre-trained backbone has.
+
+    Args:
+        head: Name of the head.
+        outputs: Outputs of the backbone.
+
+    Raises:
+        ValueError: An output depends on a weight of a layer, and that has a gradient.
+    """
+    for number, output in enumerate(outputs):
+        nodes, seen = [output.grad_fn], set()
+        while nodes:
+            node = nodes.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            leaf = getattr(node, 'variable', None)
+            if leaf is not None and leaf.ndim > 1:
+                raise ValueError(
+                    f'{head} adapts a frozen backbone, but output {number} of this one depends on '
+                    f'weights that train, such as one of shape {tuple(leaf.shape)}: freeze it, by '
+                    "frozen=True of toast_mm's backbones or, around any other, "
+                    "backbone=dict(type='toast_mm.FrozenBackbone', backbone=dict(...)); "
+                    'tuned_backbone=True of the head tunes it as well'
+                )
+            nodes += [following for following, _ in node.next_functions]
+
+
 class CrossAttention(nn.Module):
     """Learned queries that attend to the tokens of an image, and a norm: ``LN(attention)``.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.registry import MODELS
 
-from .inca import CrossAttention
+from .inca import CrossAttention, demand_frozen
 
 
 class PixelAdapter(nn.Module):
@@ -74,6 +74,8 @@ class InCADecodeHead(BaseDecodeHead):
         predict: What is predicted: by the ``'ensemble'``, which is the mean of the softmax of all
             layers, maps of several sizes resized to the largest, or by the layer of this number.
             Defaults to ``'ensemble'``.
+        tuned_backbone: Whether the backbone may train beside the adapters, which is otherwise
+            refused. Defaults to False.
         **kwargs: Arguments of mmseg's ``BaseDecodeHead``: ``num_classes``, ``loss_decode``,
             ``ignore_index``, ``align_corners``, ``sampler``.
 
@@ -92,6 +94,7 @@ class InCADecodeHead(BaseDecodeHead):
         norm_eps: float = 1e-6,
         init_std: float = 0.02,
         predict: str | int = 'ensemble',
+        tuned_backbone: bool = False,
         init_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -128,6 +131,7 @@ class InCADecodeHead(BaseDecodeHead):
                 f'num_classes={self.num_classes}, as every class has its query'
             )
         self.prediction = predict
+        self.tuned_backbone = tuned_backbone
         self.adapters = nn.ModuleList(
             PixelAdapter(width, self.num_classes, channels, num_heads, norm_eps, init_std)
             for width in in_channels
@@ -175,7 +179,13 @@ class InCADecodeHead(BaseDecodeHead):
     def loss(
         self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: dict
     ) -> dict[str, Tensor]:
-        """Losses and accuracy of every layer."""
+        """Losses and accuracy of every layer.
+
+        Raises:
+            ValueError: The backbone trains.
+        """
+        if not self.tuned_backbone:
+            demand_frozen('InCADecodeHead', inputs)
         return {
             f'{name}_layer{layer}': value
             for layer, logits in enumerate(self.layer_logits(inputs))

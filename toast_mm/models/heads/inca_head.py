@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.registry import MODELS
 
-from .inca import CrossAttentionAdapter
+from .inca import CrossAttentionAdapter, demand_frozen
 
 
 @MODELS.register_module()
@@ -24,7 +24,8 @@ class InCAHead(ClsHead):
     counts the outputs from 0. They do not depend on each other (clipping of the norm of all
     gradients would couple them). Validation data then tells which layer is the best, by
     :class:`LayerAccuracy` and :class:`BestLayerHook`. Nothing is detached: it is a frozen
-    backbone that keeps gradients out.
+    backbone that keeps gradients out, and one that trains is refused. :class:`FrozenBackbone`
+    freezes any.
 
     Predictions carry ``layer_scores`` ``(num_layers, num_classes)``, the softmax of every layer.
 
@@ -37,6 +38,8 @@ class InCAHead(ClsHead):
         predict: What is predicted: by the ``'best'`` layer on validation data (before any, by the
             last one), by the ``'ensemble'``, which is the mean of the softmax of all, or by the
             layer of this number. Defaults to ``'best'``.
+        tuned_backbone: Whether the backbone may train beside the adapters, which is otherwise
+            refused. Defaults to False.
         **kwargs: Arguments of mmpretrain's ``ClsHead``: ``loss``, ``topk``, ``cal_acc``,
             ``init_cfg``.
 
@@ -59,6 +62,7 @@ class InCAHead(ClsHead):
         num_layers: int,
         adapter: Mapping[str, Any] | None = None,
         predict: str | int = 'best',
+        tuned_backbone: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -77,6 +81,7 @@ class InCAHead(ClsHead):
         self.in_channels = channels
         self.num_layers = num_layers
         self.prediction = predict
+        self.tuned_backbone = tuned_backbone
         self.adapters = nn.ModuleList(
             CrossAttentionAdapter(width, num_classes, **(adapter or {})) for width in channels
         )
@@ -113,7 +118,13 @@ class InCAHead(ClsHead):
     def loss(
         self, feats: Sequence[Tensor], data_samples: list[DataSample], **kwargs: Any
     ) -> dict[str, Tensor]:
-        """Loss, and accuracy if ``cal_acc`` asks for it, of every layer."""
+        """Loss, and accuracy if ``cal_acc`` asks for it, of every layer.
+
+        Raises:
+            ValueError: The backbone trains.
+        """
+        if not self.tuned_backbone:
+            demand_frozen('InCAHead', feats)
         return {
             f'{name}_layer{layer}': value
             for layer, logits in enumerate(self.layer_logits(feats))
