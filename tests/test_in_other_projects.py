@@ -179,7 +179,7 @@ def test_a_job_of_the_wheel_is_inherited_whole(site, tmp_path):
 )
 def test_the_config_of_the_readme_works_on_mmsegs_own(base, tmp_path):
     (tmp_path / 'my_upernet_config.py').write_text(f"_base_ = 'mmseg::{base}'")
-    (config,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    config, *_ = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
     (tmp_path / 'mine.py').write_text(config)
     cfg = Config.fromfile(tmp_path / 'mine.py')
     assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3

@@ -1,29 +1,83 @@
 """Registries of scope ``toast_mm``: children of mmengine's, so ``toast_mm.X`` works everywhere."""
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import Registry
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mmengine.registry as root
+from mmengine.registry import DefaultScope, Registry
+
+SCOPE = 'toast_mm'
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope='toast_mm', locations=[f'toast_mm.{location}'])
+class TransparentRegistry(Registry):
+    """mmengine's ``Registry`` for a scope that adds names and hides none.
+
+    mmengine writes ``_scope_='toast_mm'`` into every part of a config that is inherited as
+    ``toast_mm::...``, and then looks for names in that scope alone. A job of ours consists mostly
+    of parts of mmseg or mmpretrain, which its ``default_scope`` finds. So while ``toast_mm`` is
+    the current scope, a name without a prefix is looked for here, and then in the scope around
+    it, as it is where nobody wrote ``_scope_``. With a prefix nothing is special.
+    """
+
+    def get(self, key: str) -> type | None:
+        """The class or function of a name, or None."""
+        around = _scope_around()
+        if around is not None and isinstance(key, str) and '.' not in key:
+            self.import_from_location()
+            if key not in self.module_dict:
+                found = self.root.get(f'{around}.{key}')
+                if found is not None:
+                    return found
+        return super().get(key)
 
 
-MODELS = _child('model', MMENGINE_MODELS, 'models')
-DATASETS = _child('dataset', MMENGINE_DATASETS, 'datasets')
-DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'datasets')
-TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'datasets')
-RUNNERS = _child('runner', MMENGINE_RUNNERS, 'engine')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'engine')
-OPTIM_WRAPPERS = _child('optim wrapper', MMENGINE_OPTIM_WRAPPERS, 'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    'optim wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'engine'
-)
-METRICS = _child('metric', MMENGINE_METRICS, 'engine')
+def _scope_around() -> str | None:
+    """The scope that was current before ``toast_mm``; None if another one is current now."""
+    # Of the scopes that are entered mmengine shows only the innermost one.
+    scopes = [instance.scope_name for instance in DefaultScope._instance_dict.values()]
+    if not scopes or scopes[-1] != SCOPE:
+        return None
+    return next((scope for scope in reversed(scopes) if scope != SCOPE), None)
+
+
+def type_name(part: Mapping[str, Any]) -> str:
+    """Name of the class of a part of a config: without scope or module, '' if it has none.
+
+    A text config writes ``'toast_mm.StepSeedHook'``, a pure-Python one the class itself.
+    """
+    kind = part.get('type', '')
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[-1]
+
+
+def _child(parent: Registry, location: str) -> Registry:
+    return TransparentRegistry(
+        parent.name, parent=parent, scope=SCOPE, locations=[f'toast_mm.{location}']
+    )
+
+
+# One for every registry of mmengine: where a scope has none, mmengine looks in its own alone.
+MODELS = _child(root.MODELS, 'models')
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'models')
+WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'models')
+TASK_UTILS = _child(root.TASK_UTILS, 'models')
+DATASETS = _child(root.DATASETS, 'datasets')
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
+TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
+FUNCTIONS = _child(root.FUNCTIONS, 'datasets')
+RUNNERS = _child(root.RUNNERS, 'engine')
+RUNNER_CONSTRUCTORS = _child(root.RUNNER_CONSTRUCTORS, 'engine')
+STRATEGIES = _child(root.STRATEGIES, 'engine')
+LOOPS = _child(root.LOOPS, 'engine')
+HOOKS = _child(root.HOOKS, 'engine')
+LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
+OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
+METRICS = _child(root.METRICS, 'engine')
+EVALUATOR = _child(root.EVALUATOR, 'engine')
+VISUALIZERS = _child(root.VISUALIZERS, 'engine')
+VISBACKENDS = _child(root.VISBACKENDS, 'engine')
+INFERENCERS = _child(root.INFERENCERS, 'engine')

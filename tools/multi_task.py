@@ -29,6 +29,7 @@ from prettytable import PrettyTable
 from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.cli import is_file
+from toast_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,7 +70,7 @@ def common_pipeline(configs: dict[str, Config]) -> Compose:
     steps = {}
     for name, cfg in configs.items():
         pipeline = cfg.test_dataloader.dataset.pipeline
-        steps[name] = [step for step in pipeline if step['type'] != 'LoadAnnotations']
+        steps[name] = [step for step in pipeline if type_name(step) != 'LoadAnnotations']
     first, *others = steps
     for other in others:
         if steps[other] != steps[first]:

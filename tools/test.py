@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict
 
 from toast_mm.engine import DumpPredictions
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +57,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         hook = cfg.get('default_hooks', {}).get('visualization')
         if hook is None or 'visualizer' not in cfg:
             sys.exit('--show-dir: the config has no default_hooks.visualization or no visualizer')
-        if hook.type.endswith('SegVisualizationHook'):
+        if type_name(hook) == 'SegVisualizationHook':
             hook.update(draw=True, interval=1)
             cfg.visualizer.save_dir = args.show_dir
         elif args.tta:

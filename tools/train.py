@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from toast_mm.engine import parameter_table
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,13 +55,14 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.amp:
         wrapper = cfg.optim_wrapper
-        if wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
+        kind = type_name(wrapper)
+        if kind in ('', 'OptimWrapper'):
             if torch.cuda.is_available():
                 wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
             else:
                 wrapper.type = 'toast_mm.BFloat16OptimWrapper'
-        elif not wrapper.type.endswith(('AmpOptimWrapper', 'BFloat16OptimWrapper')):
-            sys.exit(f'--amp: optim_wrapper.type is {wrapper.type}; it works with OptimWrapper')
+        elif kind not in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
+            sys.exit(f'--amp: optim_wrapper.type is {kind}; it works with OptimWrapper')
 
 
 def main() -> None:

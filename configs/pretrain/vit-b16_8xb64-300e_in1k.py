@@ -11,8 +11,9 @@ _base_ = [
     '../_base_/classification_runtime.py',
 ]
 
+data_preprocessor = dict(**_base_.preprocessing, num_classes=_base_.num_classes)
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
+    data_preprocessor=data_preprocessor,
     backbone=dict(_base_.backbone, type='VisionTransformer', drop_path_rate=0.1, init_cfg=None),
     head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
     init_cfg=[

@@ -12,8 +12,9 @@ _base_ = [
     '../_base_/pretune_runtime.py',
 ]
 
+data_preprocessor = dict(**_base_.preprocessing, num_classes=_base_.num_classes)
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
+    data_preprocessor=data_preprocessor,
     backbone=dict(_base_.backbone, **_base_.method),
     head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
 )

@@ -62,7 +62,7 @@ def on_data(cfg: Config, folders, cub) -> Config:
     """The same job on data of a test."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False, batch_size=4)
-        if loader.dataset.type == 'CUB':  # the job in the small
+        if loader.dataset.type == 'mmpretrain.CUB':  # the job in the small
             loader.dataset.data_root = str(cub)
         else:
             loader.dataset = dict(

@@ -1,3 +1,4 @@
+from .collate import default_collate
 from .fine_grained import CUB, Flowers102, NABirds, StanfordCars, StanfordDogs
 from .loading import LoadAnnotations, LoadImageFromFile
 from .samplers import DefaultSampler, DrawnIndex, InfiniteSampler, drawing, fetch
@@ -17,6 +18,7 @@ __all__ = [
     'SeedAugmentation',
     'StanfordCars',
     'StanfordDogs',
+    'default_collate',
     'drawing',
     'fetch',
 ]

@@ -35,6 +35,12 @@ def read_config(path: str) -> Config:
     try:
         cfg = Config.fromfile(path, format_python_code=False)
     except Exception as error:
+        if '_get_package_and_cfg_path' in str(error):  # mmengine asks for a folder in the name
+            why = (
+                'a config is inherited by a name with a folder; of those in the top folder write '
+                "'toast_mm::_base_/../NAME.py'"
+            )
+            raise ConfigError(f'config file {path} cannot be read: {why}') from error
         why = ' '.join(traceback.format_exception_only(error)[-1].split())
         raise ConfigError(f'config file {path} cannot be read: {why}') from error
     if getattr(cfg, '_format_python_code', False):  # mmengine forgets it for text configs

@@ -26,6 +26,7 @@ from toast_mm.files import WriteError, write_whole
 from toast_mm.fingerprint import fingerprint
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
+from toast_mm.registry import type_name
 from toast_mm.version import __version__
 
 # Arguments of a backbone that its first pass does not depend on, or that its weights tell.
@@ -319,7 +320,7 @@ def cache_key(
         weights=fingerprint(weights),
         backbone={name: value for name, value in config.items() if name not in _IRRELEVANT},
         preprocessing=preprocessing,
-        pipeline=[step for step in pipeline if not step['type'].endswith('SeedAugmentation')],
+        pipeline=[step for step in pipeline if type_name(step) != 'SeedAugmentation'],
         dtype=dtype,
     )
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=repr).encode())

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from toast_mm.engine.config import ConfigError, ConfigOptions, apply_options, read_config
 from toast_mm.files import WriteError, whole_file
+from toast_mm.registry import type_name
 
 from .held_out import demand_held_out
 from .protocol import Outcome, Task, run_protocol
@@ -47,7 +48,7 @@ def load_config(args: argparse.Namespace) -> Config:
         values = cfg.search[key]
         if not isinstance(values, list) or not values or len(set(values)) < len(values):
             sys.exit(f'search.{key}={values} must be a list of different values: [...]')
-    if any(hook['type'].endswith('BestLayerHook') for hook in cfg.get('custom_hooks', [])):
+    if any(type_name(hook) == 'BestLayerHook' for hook in cfg.get('custom_hooks', [])):
         sys.exit(
             f'{args.config}: BestLayerHook would choose a layer on the test data, by which the '
             "results are measured; use predict='ensemble', or one layer"

@@ -27,7 +27,7 @@ test_pipeline = [
 ]
 
 _dataset = dict(
-    type='CUB',
+    type='mmpretrain.CUB',
     data_root='data/cub25_crop96',
     metainfo=dict(classes=[f'species {number}' for number in range(1, 26)]),
 )
@@ -36,14 +36,14 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(**_dataset, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=64,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(**_dataset, split='test', test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

@@ -21,21 +21,21 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(type='CustomDataset', data_root='data/digits/cued/train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=100,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(type='CustomDataset', data_root='data/digits/cued/val', pipeline=test_pipeline),
 )
 test_dataloader = dict(
     batch_size=100,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(type='CustomDataset', data_root='data/digits/cued/test', pipeline=test_pipeline),
 )
 

@@ -44,13 +44,13 @@ val_dataloader = dict(
     batch_size=50,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(**_dataset, ann_file='ImageSets/Segmentation/val.txt', pipeline=test_pipeline),
 )
 test_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(**_dataset, ann_file='ImageSets/Segmentation/test.txt', pipeline=test_pipeline),
 )
 

@@ -22,14 +22,14 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(**_dataset, split='trainval', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=64,
     num_workers=4,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(**_dataset, split='test', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

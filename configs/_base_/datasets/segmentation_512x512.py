@@ -50,7 +50,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     dataset=dict(pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

@@ -22,7 +22,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(
         type='CustomDataset', data_root='data/tinyin/base100/train', pipeline=train_pipeline
     ),
@@ -30,8 +30,8 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=250,
     num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='toast_mm.default_collate'),
     dataset=dict(type='CustomDataset', data_root='data/tinyin/base100/val', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

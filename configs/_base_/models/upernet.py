@@ -7,6 +7,7 @@ number of classes.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
+    _scope_='mmseg',  # for mmengine.hub, which builds the model without the job's scope
     data_preprocessor=dict(type='SegDataPreProcessor', bgr_to_rgb=True, pad_val=0, seg_pad_val=255),
     backbone=dict(drop_path_rate=0.1),
     decode_head=dict(

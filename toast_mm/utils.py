@@ -1,0 +1,10 @@
+"""What ``mmengine.hub.get_model`` demands of a package, under this name."""
+
+
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Do nothing: importing ``toast_mm`` has registered its parts.
+
+    Args:
+        init_default_scope: As in mmseg and mmpretrain, but without effect. The default scope
+            belongs to the job, which is one of mmseg or of mmpretrain.
+    """
