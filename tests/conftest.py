@@ -1,7 +1,9 @@
 """Data sets in the layouts and encodings of the real ones, on images made here."""
 
+import gc
 import socket
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,6 +27,19 @@ def scene(rng: np.random.Generator, labels: list[int], size: tuple[int, int] = (
 def save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+def pytest_collection_finish() -> None:
+    """mmengine's data sets collect garbage; what the imports made is none, and takes a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope='session')
+def unformatted_configs():
+    """mmengine lays out the config with yapf at every start: most of the time of a short run."""
+    with mock.patch('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False)):
+        yield
 
 
 @pytest.fixture(scope='session')
