@@ -1,11 +1,15 @@
 import functools
 import hashlib
 import http.server
+import importlib.util
+import inspect
 import io
 import os
 import pickle
 import re
 import threading
+import traceback
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 
@@ -155,7 +159,9 @@ class TestRefusal:
             load_from_local(str(file))
         assert str(info.value) == (
             f'checkpoint {file} is refused: reading it would run the code of {name}. '
-            'Save it again as plain tensors (a state dict) or as safetensors'
+            'Save it again as plain tensors (a state dict) or as safetensors, or, if you trust '
+            'whoever wrote it, read it inside `with toast_mm.checkpoint.trusted():`, or set '
+            'TOAST_MM_TRUST_FILES=1'
         )
 
     def test_every_reader_of_mmengine_refuses(self, tmp_path):
@@ -328,7 +334,8 @@ class TestHTTP:
             )
             assert torch.equal(loaded['weight'], WEIGHTS['weight'])
         assert requests == ['/vit.pth?raw=1']
-        assert (hub / 'vit.pth').read_bytes() == (folder / 'vit.pth').read_bytes()
+        (file,) = hub.rglob('*.*')
+        assert file.name == 'vit.pth' and file.read_bytes() == (folder / 'vit.pth').read_bytes()
 
     def test_hash_in_the_name_is_checked(self, server, hub):
         folder, address, _ = server
@@ -339,7 +346,7 @@ class TestHTTP:
         assert CheckpointLoader.load_checkpoint(f'{address}/{right}').keys() == WEIGHTS.keys()
         with pytest.raises(CheckpointError, match=rf'{address}/{wrong} cannot be.*"01234567"'):
             CheckpointLoader.load_checkpoint(f'{address}/{wrong}')
-        assert [path.name for path in hub.iterdir()] == [right]
+        assert [path.name for path in hub.rglob('*.*')] == [right]
 
     @pytest.mark.parametrize('name', ['swin-b.pth', 'vit-384.pth', 'deit-.pth'])
     def test_name_that_only_looks_like_a_hash(self, server, hub, name):
@@ -357,7 +364,7 @@ class TestHTTP:
         _, address, _ = server
         with pytest.raises(CheckpointError, match=rf'{address}/none\.pth cannot be .*404'):
             CheckpointLoader.load_checkpoint(f'{address}/none.pth')
-        assert not list(hub.iterdir())
+        assert not hub.exists()
 
     @pytest.mark.parametrize('scheme', ['', 'torchvision://', 'open-mmlab://', 'mmcls://'])
     def test_every_way_refuses(self, server, hub, tmp_path, monkeypatch, scheme):
@@ -382,7 +389,7 @@ class TestHTTP:
         assert CheckpointLoader.load_checkpoint(url).keys() == WEIGHTS.keys()
         assert seen == [[]] and requests == ['/vit.pth']
 
-        (hub / 'vit.pth').unlink()
+        next(hub.rglob('vit.pth')).unlink()
         monkeypatch.setattr('toast_mm.checkpoint.get_rank', lambda: 0)
         assert CheckpointLoader.load_checkpoint(url).keys() == WEIGHTS.keys()
         assert seen[1:] == [['/vit.pth'] * 2] and requests == ['/vit.pth'] * 2
@@ -472,3 +479,72 @@ def test_the_safe_list_survives_contexts_of_others(tmp_path):
     with torch.serialization.safe_globals([HistoryBuffer, np.dtype, np.ndarray]):
         pass  # torch forgets these when the context ends
     assert load_from_local(str(tmp_path / 'log.pth'))['loss'].current() == 0.5
+
+
+class TestManners:
+    """What importing the package changes for others."""
+
+    @pytest.fixture
+    def original(self):
+        """mmengine's readers as they are without the package."""
+        path = mmengine.runner.checkpoint.__file__
+        spec = importlib.util.spec_from_file_location('original', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_readers_take_what_those_of_mmengine_take(self, original):
+        for prefix, loader in original.CheckpointLoader._schemes.items():
+            ours = inspect.signature(
+                CheckpointLoader._schemes[prefix], follow_wrapped=False
+            ).parameters
+            theirs = inspect.signature(loader).parameters
+            if 'kwargs' in ours:  # handed on
+                assert CheckpointLoader._schemes[prefix].__wrapped__.__name__ == loader.__name__
+                continue
+            assert list(ours) == list(theirs), prefix
+            for name, parameter in theirs.items():
+                assert ours[name].kind == parameter.kind
+                assert parameter.default in (ours[name].default, parameter.empty)
+        for name in ('_safe_torch_load', 'load_from_http', 'load_from_local', '_load_checkpoint'):
+            ours = inspect.signature(getattr(mmengine.runner.checkpoint, name)).parameters
+            assert list(ours) == list(inspect.signature(getattr(original, name)).parameters)
+
+    def test_map_location(self, tmp_path):
+        torch.save(WEIGHTS, tmp_path / 'a.pth')
+        save_file(WEIGHTS, tmp_path / 'a.safetensors')
+        for place in ('meta', torch.device('meta'), {'cpu': 'meta'}):
+            for name in ('a.pth', 'a.safetensors'):
+                loaded = load_from_local(str(tmp_path / name), place)
+                assert loaded.get('state_dict', loaded)['bias'].device.type == 'meta'
+        for name in ('a.pth', 'a.safetensors'):
+            loaded = load_from_local(str(tmp_path / name), lambda storage, place: storage)
+            assert torch.equal(loaded.get('state_dict', loaded)['bias'], WEIGHTS['bias'])
+
+
+class TestAdvice:
+    """PyTorch advises to run the code of what it cannot read: not in our name."""
+
+    @pytest.mark.parametrize('kind', ['zeros', 'TorchScript', 'protocol 4', 'object', 'old numpy'])
+    def test_it_does_not_reach_the_user(self, tmp_path, kind):
+        file = tmp_path / 'a.pth'
+        if kind == 'zeros':
+            content = torch_bytes(WEIGHTS)
+            file.write_bytes(content[:64] + bytes(len(content) - 64))
+        elif kind == 'TorchScript':
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                torch.jit.script(nn.Linear(3, 2)).save(file)
+        elif kind == 'protocol 4':
+            torch.save(dict(WEIGHTS, a={1, 2}), file, pickle_protocol=4)
+        elif kind == 'object':
+            torch.save(dict(WEIGHTS, a=PlainClass()), file)
+        else:
+            file.write_bytes(pickle.dumps(dict(a=np.zeros(3)), protocol=2))
+        with pytest.raises(CheckpointError) as info:
+            load_from_local(str(file))
+        shown = ''.join(traceback.format_exception(info.value))
+        shown = shown[shown.index('CheckpointError: ') :]
+        assert 'weights_only' not in str(info.value) and 'weights_only' not in shown
+        assert info.value.__cause__ is None and info.value.__suppress_context__
+        assert f'checkpoint {file} ' in str(info.value) and len(str(info.value).splitlines()) == 1

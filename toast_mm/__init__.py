@@ -14,9 +14,9 @@ from mmengine.utils import is_installed
 from .version import __version__
 
 with redirect_stdout(sys.stderr):  # mmpretrain and mmseg print what they could not import
-    from . import checkpoint, datasets, engine, models
+    from . import checkpoint, data_files, datasets, engine, models
 
-__all__ = ['__version__', 'checkpoint', 'datasets', 'engine', 'models']
+__all__ = ['__version__', 'checkpoint', 'data_files', 'datasets', 'engine', 'models']
 
 # Where `_base_ = ['toast_mm::...']` looks. mmengine wants a distribution, or else a module: that
 # one is found by its file, in editable installations as well. Of mmseg it knows the distribution

@@ -1,15 +1,17 @@
 """Reading checkpoints: safely, completely, and with errors that name the file.
 
-Importing this module makes every mmengine reader of local files and URLs
-(``Runner``, ``init_cfg``, ``init_model``, inferencers) read without unpickling
-arbitrary objects.
+Importing this module makes every reader of mmengine (``Runner``, ``init_cfg``, ``init_model``,
+inferencers) take a checkpoint as data, whatever its source. ``docs/security.md`` says what that
+means; inside :func:`trusted` they read as mmengine does without this package.
 """
 
 from __future__ import annotations
 
 import codecs
 import functools
+import inspect
 import json
+import os
 import os.path as osp
 import pickle
 import re
@@ -17,8 +19,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
+import mmengine.infer.infer
 import mmengine.runner.checkpoint
 import numpy as np
 import torch
@@ -26,7 +28,23 @@ from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
+
+from toast_mm.config_text import plain_config, refused_config
+from toast_mm.downloads import DownloadError, download
+from toast_mm.trust import WAY_OUT, is_trusted, trusted
+
+__all__ = [
+    'WEIGHTS',
+    'CheckpointError',
+    'check_fit',
+    'load_from_http',
+    'load_from_local',
+    'load_from_package',
+    'part_is_wanted',
+    'read_torch',
+    'trusted',
+]
 
 # The small checkpoints that come with the package.
 WEIGHTS = Path(__file__).parent / 'weights'
@@ -92,64 +110,123 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     Raises:
         FileNotFoundError: There is no such file.
         CheckpointError: The file is truncated, of another format, or would
-            need unpickling of arbitrary objects.
+            need unpickling of arbitrary objects, and is not :func:`trusted`.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
+    if filename.endswith('.safetensors'):
+        return _read_safetensors(filename, map_location)
+    return read_torch(filename, map_location)
+
+
+def _read_safetensors(filename: str, map_location: Any) -> dict:
+    if isinstance(map_location, Mapping):
+        map_location = map_location.get('cpu')
+    elif callable(map_location):
+        map_location = getattr(map_location(torch.UntypedStorage(0), 'cpu'), 'device', None)
+    device = torch.device('cpu' if map_location is None else map_location)
     try:
-        if filename.endswith('.safetensors'):
-            with safe_open(filename, 'pt', device=str(map_location or 'cpu')) as file:
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                meta: dict[str, Any] = file.metadata() or {}
-            if 'dataset_meta' in meta:
-                meta['dataset_meta'] = json.loads(meta['dataset_meta'])
-            return {'state_dict': weights, 'meta': meta}
-        # Here and not once: a context of others that ends takes what it shares from the list.
-        torch.serialization.add_safe_globals(SAFE_GLOBALS)
-        checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        if needed := re.search(r"(?:GLOBAL |got <class '(?=\w+\.))([\w.]+)", str(error)):
-            raise CheckpointError(
-                f'checkpoint {filename} is refused: reading it would run the code of '
-                f'{needed[1]}. Save it again as plain tensors (a state dict) or as safetensors'
-            ) from error
-        raise CheckpointError(f'checkpoint {filename} is damaged or no checkpoint') from error
+        with safe_open(filename, 'pt') as file:
+            weights = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
+            meta: dict[str, Any] = file.metadata() or {}
+        if 'dataset_meta' in meta:
+            meta['dataset_meta'] = json.loads(meta['dataset_meta'])
     except (PermissionError, MemoryError):
         raise
-    except Exception as error:  # what the bytes of a broken file lead an unpickler to
-        why = traceback.format_exception_only(error)[0].splitlines()[0]
+    except Exception as error:
         raise CheckpointError(
-            f'checkpoint {filename} is truncated or no checkpoint: {why}'
+            f'checkpoint {filename} is truncated or no checkpoint: {_first_line(error)}'
         ) from error
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f'checkpoint {filename} holds a {type(checkpoint).__name__} instead of a state dict'
-        )
+    checkpoint = {'state_dict': weights, 'meta': meta}
+    plain_config(checkpoint)
     return checkpoint
 
 
-@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
-def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """Download a checkpoint once per machine, check the hash in its name, and read it safely."""
-    name = osp.basename(urlparse(filename).path)
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if get_rank() == 0:
-        _download(filename, path)
-    barrier()
-    _download(filename, path)  # where the file system is not that of process 0
-    return load_from_local(str(path), map_location)
+def read_torch(file: Any, map_location: Any = None, weights_only: bool | None = None) -> dict:
+    """Read a checkpoint that ``torch.save`` wrote, of tensors and plain values.
 
+    Args:
+        file: Path, or open file.
+        map_location: As in :func:`torch.load`.
+        weights_only: False runs what the file says. Defaults to None: False where files are
+            :func:`trusted`, else True.
 
-def _download(url: str, path: Path) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sha256 = re.search(r'-([a-f0-9]{8,})\.', path.name)  # eight digits or more, as published
+    Raises:
+        CheckpointError: As :func:`load_from_local`.
+    """
+    name = file if isinstance(file, (str, Path)) else getattr(file, 'name', 'from this source')
+    safe = not is_trusted() if weights_only is None else weights_only
     try:
-        torch.hub.download_url_to_file(url, str(path), sha256 and sha256[1])
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f'checkpoint {url} cannot be downloaded: {error}') from error
+        # Here and not once: a context of others that ends takes what it shares from the list.
+        torch.serialization.add_safe_globals(SAFE_GLOBALS)
+        checkpoint = torch.load(file, map_location=map_location, weights_only=safe)
+    except (PermissionError, MemoryError):
+        raise
+    # What the bytes of a broken file lead an unpickler to. PyTorch's own words are not shown: they
+    # advise to run the code of files that it cannot read.
+    except Exception as error:
+        raise CheckpointError(f'checkpoint {name} {_why_not(error)}') from None
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f'checkpoint {name} holds a {type(checkpoint).__name__} instead of a state dict'
+        )
+    if safe:
+        plain_config(checkpoint)
+    return checkpoint
+
+
+def _why_not(error: Exception) -> str:
+    """What is wrong with a checkpoint that PyTorch cannot read, and what would be right."""
+    text = str(error)
+    if needed := re.search(r"(?:GLOBAL |got <class '(?=\w+\.))([\w.]+)", text):
+        return (
+            f'is refused: reading it would run the code of {needed[1]}. Save it again as plain '
+            f'tensors (a state dict) or as safetensors, or, {WAY_OUT}'
+        )
+    if 'TorchScript' in text:
+        return 'is a TorchScript archive and no state dict: save the state_dict() of its module'
+    if 'legacy .tar format' in text or 'Unsupported operand 149' in text:  # pickle's protocol 4
+        return (
+            'is of a format that cannot be read without running code: save it again by '
+            f'torch.save, or, {WAY_OUT}'
+        )
+    if isinstance(error, pickle.UnpicklingError) or 'weights_only' in text:
+        return 'is damaged or no checkpoint'
+    return f'is truncated or no checkpoint: {_first_line(error)}'
+
+
+def _first_line(error: Exception) -> str:
+    return traceback.format_exception_only(error)[0].splitlines()[0]
+
+
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def load_from_http(
+    filename: str,
+    map_location: Any = None,
+    model_dir: str | None = None,
+    progress: bool = os.isatty(0),
+) -> dict:
+    """Download a checkpoint once per machine, check the hash in its name, and read it safely.
+
+    Args:
+        filename: URL.
+        map_location: As in :func:`torch.load`.
+        model_dir: Cache, in which the whole URL tells a file from others of its name. Defaults to
+            None, PyTorch's: ``$TORCH_HOME/hub/checkpoints``.
+        progress: Whether to show a progress bar. Defaults to whether somebody is there to see it.
+
+    Raises:
+        CheckpointError: It cannot be downloaded, or as :func:`load_from_local`.
+    """
+    try:
+        if get_rank() == 0:
+            download(filename, model_dir, progress)
+        barrier()
+        path = download(filename, model_dir)  # where the file system is not that of process 0
+    except DownloadError as error:
+        raise CheckpointError(f'checkpoint {error}') from error
+    return load_from_local(str(path), map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes='toast_mm://', force=True)
@@ -167,8 +244,39 @@ def load_from_package(filename: str, map_location: Any = None) -> dict:
     return load_from_local(str(path), map_location)
 
 
-# By this name mmengine reads its model zoos: open-mmlab://, mmcls://, torchvision://.
+# By these names mmengine reads its model zoos (open-mmlab://, mmcls://, torchvision://), and what
+# it reads itself: s3://, petrel://, pavi://, and files that open_mmlab.json names.
 mmengine.runner.checkpoint.load_from_http = load_from_http
+mmengine.runner.checkpoint._safe_torch_load = read_torch
+
+
+def _named(load: Callable[..., dict]) -> Callable[..., dict]:
+    """A reader of mmengine that hands over what it has fetched without the name."""
+
+    @functools.wraps(load)
+    def load_named(filename: str, *args: Any, **kwargs: Any) -> dict:
+        try:
+            return load(filename, *args, **kwargs)
+        except CheckpointError as error:
+            raise CheckpointError(f'{filename}: {error}') from None
+
+    return load_named
+
+
+for _loader, _prefixes in (
+    (mmengine.runner.checkpoint.load_from_ceph, [r'(\S+\:)?s3://', r'(\S+\:)?petrel://']),
+    (mmengine.runner.checkpoint.load_from_pavi, ['pavi://']),
+):
+    CheckpointLoader.register_scheme(_prefixes, _named(_loader), force=True)
+
+
+def _load_for_inference(filename: str, map_location: Any = None, logger: Any = None) -> dict:
+    """As mmengine, for inferencers: ``MMSegInferencer(None, weights)`` runs the file's config."""
+    checkpoint = CheckpointLoader.load_checkpoint(filename, map_location, logger)
+    return checkpoint if is_trusted() else refused_config(checkpoint, filename)
+
+
+mmengine.infer.infer._load_checkpoint = _load_for_inference
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part: str) -> None:
@@ -197,6 +305,20 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
     if reshaped:
         message.append(f'of another shape: {_some(reshaped)}')
     raise CheckpointError('; '.join(message))
+
+
+def part_is_wanted() -> bool:
+    """Whether the caller of ``load_state_dict`` said ``strict=False``, for hooks before loading.
+
+    PyTorch tells its hooks ``strict=True`` in any case, and so does mmengine, which loads by a
+    function of its own: the call itself says what was asked for.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is nn.Module.load_state_dict.__code__:
+            return not frame.f_locals['strict']
+        frame = frame.f_back
+    return False
 
 
 def _some(names: list[str], number: int = 12) -> str:

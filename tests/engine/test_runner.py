@@ -5,8 +5,10 @@ import runpy
 import shutil
 from pathlib import Path
 
+import mmengine.runner
 import pytest
 import torch
+from canary import code
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
@@ -110,6 +112,30 @@ class TestResume:
         runner = train(toy_config(tmp_path / 'other', resume=True, load_from=start))
         assert runner.model.seen == list(range(10, 18))
         assert_same_training((tmp_path / 'whole', tmp_path / 'other'), 'iter_9.pth')
+
+    @pytest.mark.parametrize('runner_type', [Runner, mmengine.runner.Runner])
+    @pytest.mark.parametrize('automatic', [True, False])
+    def test_runs_no_code_of_the_checkpoint(self, toy_config, tmp_path, runner_type, automatic):
+        """mmengine runs a config under this name, and wants to know the number of GPUs."""
+        train(toy_config(tmp_path / 'a'))
+        checkpoint = load(tmp_path / 'a' / 'iter_5.pth')
+        checkpoint['meta']['config'] = code(tmp_path / 'mark')
+        torch.save(checkpoint, tmp_path / 'iter_5.pth')
+        (tmp_path / 'b').mkdir()
+        (tmp_path / 'b' / 'last_checkpoint').write_text(str(tmp_path / 'iter_5.pth'))
+        cfg = toy_config(tmp_path / 'b', resume=True)
+        cfg.load_from = None if automatic else str(tmp_path / 'iter_5.pth')
+        runner = runner_type.from_cfg(cfg)
+        runner.train()
+        assert not (tmp_path / 'mark').exists()
+        assert len(runner.model.seen) == 2 * (9 - 5)
+
+        checkpoint['meta']['config'] = 'gpu_ids = range(0, 8)\n' + code(tmp_path / 'mark')
+        torch.save(checkpoint, tmp_path / 'iter_5.pth')
+        (tmp_path / 'b' / 'last_checkpoint').write_text(str(tmp_path / 'iter_5.pth'))
+        with pytest.raises(RuntimeError, match='Number of GPUs used for current experiment'):
+            runner_type.from_cfg(cfg).train()
+        assert not (tmp_path / 'mark').exists()
 
     @pytest.mark.parametrize('seed', [3, None])
     def test_another_run_is_another_run(self, toy_config, tmp_path, seed):

@@ -5,6 +5,8 @@ import json
 import pytest
 from mmengine.config import Config
 
+from toast_mm.checkpoint import trusted
+from toast_mm.engine.runner import TUNED
 from toast_mm.evaluation.results import Result, read_results, tuned_parameters
 
 METRIC = 'accuracy/top1'
@@ -35,6 +37,7 @@ def log(folder, stamp, *records, seed=0, **backbone):
     cfg = dict(model=model(**backbone), randomness=dict(seed=seed), default_scope='mmpretrain')
     cfg['train_cfg'] = dict(by_epoch=True, max_epochs=5)
     Config(cfg).dump(place / 'config.py')
+    (place / TUNED).write_text('{"backbone": 7}')
 
 
 @pytest.mark.parametrize(('job', 'names'), NAMES.items())
@@ -53,8 +56,17 @@ def test_newest_training(tmp_path):
     log(folder, '20260103_000000', {'loss': 1.0}, seed=5)
     with (folder / '20260102_000000' / 'vis_data' / 'scalars.json').open('a') as file:
         file.write('\n{"accuracy/top1": 7')  # cut by an interruption
-    tuned = 8 + 8 * 8 + 2 * 2 * 8 * 8  # task embedding, channel transform, two layers
-    assert read_results(folder, METRIC) == [Result('mine', '', '', 4, 50.0, tuned)]
+    assert read_results(folder, METRIC) == [Result('mine', '', '', 4, 50.0, 7)]
+
+
+def test_the_number_of_tuned_parameters_of_another_runner(tmp_path):
+    """It is not written there, and building the model of a stranger's config may run any code."""
+    log(tmp_path / 'mine', '1', {METRIC: 5.0, 'step': 5})
+    (tmp_path / 'mine' / '1' / 'vis_data' / TUNED).unlink()
+    assert read_results(tmp_path / 'mine', METRIC)[0].tuned is None
+    with trusted():
+        tuned = 8 + 8 * 8 + 2 * 2 * 8 * 8  # task embedding, channel transform, two layers
+        assert read_results(tmp_path / 'mine', METRIC)[0].tuned == tuned
 
 
 def test_tuned_parameters():

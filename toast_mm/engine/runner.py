@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import gc
+import json
 import os.path as osp
 import re
 from collections.abc import Callable, Sized
@@ -24,8 +25,11 @@ from torch.utils.data import DataLoader
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
-from toast_mm.files import whole_file
+from toast_mm.files import whole_file, write_whole
 from toast_mm.registry import RUNNERS
+
+# Beside the logs of a training: the number of its tuned parameters, without those of the head.
+TUNED = 'tuned_parameters.json'
 
 
 @RUNNERS.register_module()
@@ -111,6 +115,16 @@ class Runner(mmengine.runner.Runner):
                 return loader
         dataset = dataloader['dataset'] if isinstance(dataloader, dict) else dataloader.dataset
         raise ValueError(f'the data set is empty: {_sources(dataset)} finds no sample')
+
+    def train(self) -> nn.Module:
+        """As mmengine; notes beside the logs how many parameters of the backbone are tuned."""
+        backbone = getattr(unwrap(self.model), 'backbone', None)
+        if backbone is not None and self.rank == 0:
+            tuned = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+            path = Path(self.log_dir, 'vis_data', TUNED)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(json.dumps({'backbone': tuned}).encode(), str(path))
+        return super().train()
 
     def test(self) -> dict:
         """As mmengine, from a checkpoint that holds the whole model."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +11,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
+
+from toast_mm.config_text import read_settings
+from toast_mm.engine.runner import TUNED
+from toast_mm.trust import WAY_OUT, is_trusted
 
 from .sweep import read_records
 
@@ -78,18 +85,42 @@ def _job(folder: Path, metric: str) -> Iterator[Result]:
     for log in sorted(folder.glob('*/vis_data/scalars.json'), reverse=True):
         values = [record for record in read_records(log) if metric in record]
         if values:
-            cfg = Config.fromfile(log.with_name('config.py'))
-            loop = cfg.get('train_cfg') or {}
+            config = log.with_name('config.py')
+            settings = read_settings(config.read_text())  # a stranger's may be: it is not run
+            if not isinstance(settings.get('train_cfg'), dict):
+                raise ValueError(
+                    f'{config} has no plain train_cfg as mmengine writes it, and is not run, since '
+                    'it may hold any code: name the work directory of a training'
+                )
+            loop = settings['train_cfg']
             end = loop.get('max_epochs') or loop.get('max_iters') or 0
             if values[-1].get('step', end) < end:
                 raise ValueError(
                     f'{folder} holds a training that was interrupted: its last validation is of '
                     f'{values[-1]["step"]} of {end}; go on with --resume'
                 )
-            seed = (cfg.get('randomness') or {}).get('seed') or 0
+            seed = (settings.get('randomness') or {}).get('seed') or 0
             names = _names(folder.name)
-            yield Result(**names, seed=seed, value=values[-1][metric], tuned=tuned_parameters(cfg))
+            yield Result(**names, seed=seed, value=values[-1][metric], tuned=_tuned(log))
             return
+
+
+def _tuned(log: Path) -> int | None:
+    """Number of tuned parameters as the runner wrote it; None, and a warning, if it did not."""
+    note = log.with_name(TUNED)
+    if note.is_file():
+        return int(json.loads(note.read_text())['backbone'])
+    config = log.with_name('config.py')
+    if is_trusted():
+        return tuned_parameters(Config.fromfile(config))
+    print_log(
+        f'The number of tuned parameters is not known: there is no {note}, as toast_mm.Runner '
+        f'writes it, and the model of {config.name} is not built, since a config may hold any '
+        f'code; {WAY_OUT}',
+        'current',
+        logging.WARNING,
+    )
+    return None
 
 
 def tuned_parameters(cfg: Config) -> int:

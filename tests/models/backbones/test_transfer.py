@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from mmengine.runner import load_checkpoint, load_state_dict
 from smallest_backbone import DEPTH, DIM, Plain, Steered, image, loss, make
 from torch import nn
 
@@ -153,11 +154,23 @@ def test_prefix_is_too_much(tmp_path):
     assert 'stem.weight under prefix=None' in refused(filename, prefix='backbone.')
 
 
-def test_whole_models_are_checked_too():
-    """Not only init_cfg: whatever loads a state dict, also without strictness."""
+def test_whole_models_are_checked_too(tmp_path):
+    """Not only init_cfg: whoever has not asked for a part, also by mmengine, which only warns."""
     model = nn.ModuleDict({'backbone': make()})
     state = model.state_dict()
     model.load_state_dict(state)
-    del state['backbone.stem.bias']
-    with pytest.raises(CheckpointError, match=r'missing: backbone\.stem\.bias'):
-        model.load_state_dict(state, strict=False)
+    bias = state.pop('backbone.stem.bias')
+    torch.save(state, tmp_path / 'part.pth')
+    for load in (
+        lambda: model.load_state_dict(state),
+        lambda: load_state_dict(model, state),
+        lambda: load_checkpoint(model, str(tmp_path / 'part.pth')),
+    ):
+        with pytest.raises(CheckpointError, match=r'missing: backbone\.stem\.bias'):
+            load()
+    part = {name: tensor + 1 for name, tensor in state.items()}
+    keys = model.load_state_dict(part, strict=False)
+    assert (keys.missing_keys, keys.unexpected_keys) == (['backbone.stem.bias'], [])
+    assert torch.equal(model['backbone'].stem.bias, bias)
+    for name in state:
+        assert torch.equal(model.state_dict()[name], part[name])

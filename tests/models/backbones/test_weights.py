@@ -146,3 +146,25 @@ def test_the_module_of_a_longer_route_is_refused(tmp_path):
     backbone = TOASTViT(**SIZES, feedback_from='middle')
     with pytest.raises(CheckpointError, match=r'more than this backbone has: topdown\..*layers\.2'):
         load_checkpoint(backbone, str(tmp_path / 'task.pth'))
+
+
+def test_whoever_asks_for_a_part_gets_it():
+    """One tensor, a plain backbone, a module of another route, of one block less, of TOAST-Lite."""
+    backbone = TOASTViT(**SIZES)
+    own = set(backbone.state_dict())
+    name = 'topdown.selection.task_embedding'
+    for part in (
+        {name: torch.full((16,), 2.0)},
+        {},
+        VisionTransformer(**SIZES).state_dict(),
+        TOASTViT(**SIZES, feedback_from='middle').state_dict(),
+        TOASTViT(**SIZES, lite=dict(rank=2)).state_dict(),
+        {n: t for n, t in backbone.state_dict().items() if not n.startswith('layers.3.')},
+    ):
+        keys = backbone.load_state_dict(part, strict=False)
+        assert set(keys.missing_keys) == own - part.keys()
+        assert set(keys.unexpected_keys) == part.keys() - own
+        assert all(torch.equal(backbone.state_dict()[n], part[n]) for n in own & part.keys())
+        assert not backbone.folded
+    with pytest.raises(RuntimeError, match=r'size mismatch for topdown\.selection\.task_embedding'):
+        backbone.load_state_dict({name: torch.zeros(8)}, strict=False)

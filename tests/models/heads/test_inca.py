@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.runner import load_state_dict
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
@@ -205,7 +206,12 @@ class TestAddedClasses:
         with pytest.raises(
             CheckpointError, match=r'old_classes=3 .*missing: .*classes\.0\.queries'
         ):
-            adapter.load_state_dict(plain, strict=False)
+            load_state_dict(adapter, plain)
+        part = {'norm.weight': torch.full((8,), 3.0).double()}
+        assert 'classes.0.queries' in adapter.load_state_dict(part, strict=False).missing_keys
+        assert (adapter.norm.weight == 3).all()
+        with pytest.raises(RuntimeError, match='none was loaded'):
+            adapter.train()(tokens)
         with pytest.raises(CheckpointError, match=r'queries \(2, 8\) instead of \(3, 8\)'):
             self.grow(make(2, per_class=True, num_heads=4))
 

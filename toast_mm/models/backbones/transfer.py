@@ -18,7 +18,7 @@ from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
 from .pretuned import load_pretuned
 from .tuning import MergeableLayer, TunedLayer, TuningMethod
-from .weights import demand_coverage, load_base, split_init_cfg
+from .weights import before_loading, load_base, split_init_cfg
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -104,7 +104,7 @@ class TransferBackbone(BaseBackbone):
         self.frozen = frozen
         # mmengine's own loader says neither which file it is nor that anything is missing.
         self.init_cfg, self.pretrained = split_init_cfg(self.init_cfg)
-        self._register_load_state_dict_pre_hook(demand_coverage, with_module=True)
+        self._register_load_state_dict_pre_hook(before_loading, with_module=True)
         if frozen:
             for parameter in self._base_parameters():
                 parameter.requires_grad_(False)

@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor
 
-from toast_mm.checkpoint import CheckpointError, check_fit
+from toast_mm.checkpoint import CheckpointError, check_fit, part_is_wanted
 
 from .pretuned import load_pretuned
 from .task_file import RECORD, base_fingerprint, is_frozen_path, read_record, task_form
@@ -32,7 +32,7 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
 
 
 def load_base(
-    backbone: BaseBackbone,
+    backbone: TransferBackbone,
     checkpoint: str,
     prefix: str | None = None,
     map_location: Any = 'cpu',
@@ -58,6 +58,10 @@ def load_base(
     if getattr(backbone, 'pretuned', None):  # which brings the module; this file may hold one, too
         given = {name: t for name, t in given.items() if not name.startswith('topdown.')}
     try:
+        _restore_base(backbone, given, '')
+        own = backbone.state_dict()
+        resized = {name: own[name] for name in backbone.resized_parameters if name in given}
+        demand_coverage(backbone, {**given, **resized})
         keys = backbone.load_state_dict(given, strict=False)
     except CheckpointError as error:
         raise CheckpointError(
@@ -68,16 +72,37 @@ def load_base(
     print_log(f'Base weights are those of {checkpoint}{unused}', logger='current')
 
 
-def demand_coverage(
+def before_loading(
     backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
-    """Hook before any loading: less of the backbone than expected is an error, not a warning.
+    """Hook before any loading: a task file is completed by its base, and nothing may be missing.
 
-    A checkpoint without a top-down module is one of a plain backbone and welcome; one with a module
-    for another width or route is not. Nor is a deeper one, which would be cut short in silence. A
-    task file is completed by the base that it names.
+    Whoever calls ``load_state_dict(part, strict=False)`` asks for a part, and gets it. Who loads by
+    mmengine's ``load_checkpoint``, as ``Runner``, ``init_model`` and inferencers do, has not asked
+    for a part, though mmengine only warns of what is missing.
     """
     _restore_base(backbone, state_dict, prefix)
+    if not part_is_wanted():
+        demand_coverage(backbone, state_dict, prefix)
+
+
+def demand_coverage(
+    backbone: TransferBackbone, state_dict: Mapping[str, Tensor], prefix: str = ''
+) -> None:
+    """Refuse weights that are less than the backbone, or more.
+
+    Weights without a top-down module are those of a plain backbone and welcome; with a module for
+    another width or route they are not. Nor are those of a deeper one, which would be cut short in
+    silence. For a folded module, the backbone is folded.
+
+    Args:
+        backbone: Is going to take the weights.
+        state_dict: Weights by name.
+        prefix: Beginning of the names of the backbone's weights. Defaults to ``''``.
+
+    Raises:
+        CheckpointError: Says what is missing, or too much.
+    """
     _demand_same_kind(backbone, state_dict, prefix)
     topdown = [name for name in state_dict if name.startswith(f'{prefix}topdown.')]
     if topdown:

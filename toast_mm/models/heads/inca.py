@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toast_mm.checkpoint import check_fit
+from toast_mm.checkpoint import check_fit, part_is_wanted
 
 
 def demand_frozen(head: str, outputs: Sequence[Tensor]) -> None:
@@ -236,10 +236,15 @@ class CrossAttentionAdapter(nn.Module):
 def _demand_old_classes(
     adapter: CrossAttentionAdapter, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
-    """Hook before loading: all of the adapter that classes are added to, or nothing is learned."""
+    """Hook before loading: all of the adapter that classes are added to, or nothing is learned.
+
+    Whoever asks for a part (``strict=False``) gets it, but cannot train what it leaves out.
+    """
     new = f'classes.{len(adapter.classes) - 1}.'
     old = {n: t for n, t in adapter.state_dict().items() if not n.startswith(new)}
     expected = {f'{prefix}{name}': tensor for name, tensor in old.items()}
+    if part_is_wanted() and not expected.keys() <= state_dict.keys():
+        return
     check_fit(expected, state_dict, f'adapter that old_classes={adapter.old_classes} describes')
     adapter._lacks_old_classes = False
 
