@@ -79,12 +79,14 @@ def test_published_checkpoint_is_tested_folded_and_tested(
     monkeypatch.chdir(tmp_path)
     job = job_for(kind, classifier_job)
     torch.save(published(kind), 'published.pth')
-    tool('model_converters/toast2mm', 'published.pth', 'toast.pth')
+    lite = 'Lite' in kind
+    told = ['--unmerged'] if lite else []
+    tool('model_converters/toast2mm', 'published.pth', 'toast.pth', *told)
     report = capsys.readouterr().out
     number = len(published(kind)['model_state_dict'])
     scales = sum('lora_A' in name for name in KINDS[kind])  # alpha, which is not in the file
     assert f'{kind}: {number + scales} mapped, 0 of them resized, 0 unused, 0 missing' in report
-    assert ('saved in training mode' in report) == ('Lite' in kind)
+    assert ('updates were not in the weights' in report) == lite
     assert 'mean=[123.675, 116.28, 103.53]' in report
     row = next(line for line in report.splitlines() if 'top_down_transform' in line)
     assert 'backbone.topdown.selection.channel_transform' in row
@@ -115,6 +117,20 @@ def test_nothing_is_written_of_an_incomplete_checkpoint(
     with pytest.raises(SystemExit, match=rf'published\.pth: .*{complaint}.*nothing is written'):
         tool('model_converters/toast2mm', 'published.pth', 'toast.pth')
     assert [path.name for path in Path().iterdir() if path.suffix == '.pth'] == ['published.pth']
+
+
+def test_whether_updates_are_in_the_weights_must_be_told(tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save(published('TOAST-Lite on ViT'), 'lite.pth')
+    start = {name: t for name, t in KINDS['TOAST-Lite on ViT'].items() if '.lora_' not in name}
+    torch.save({'model': start}, 'pretuned.pth')
+    with pytest.raises(SystemExit, match=r'say --merged or --unmerged, .*nothing is written'):
+        tool('model_converters/toast2mm', 'lite.pth', 'out.pth')
+    for told, answer in (('--merged', 'were in'), ('--unmerged', 'were not in')):
+        tool('model_converters/toast2mm', 'lite.pth', 'out.pth', told)
+        assert f'The low-rank updates {answer} the weights' in capsys.readouterr().out
+    tool('model_converters/toast2mm', 'lite.pth', 'out.pth', '--pretuned', 'pretuned.pth')
+    assert 'The low-rank updates were not in the weights' in capsys.readouterr().out
 
 
 def test_bad_files(tool, tmp_path, monkeypatch):

@@ -1,11 +1,17 @@
-"""Checkpoints of the published TOAST code (bfshi/TOAST, visual classification)."""
+"""Checkpoints of the published TOAST code (bfshi/TOAST, visual classification).
+
+It saves TOAST, TOAST-Lite, LoRA and VPT. Its trainer saves in evaluation mode, in which low-rank
+updates are in the weights and stand beside them as well; whether they are, no name tells.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.models import TOASTConvNeXt, TOASTViT
@@ -15,6 +21,12 @@ from .report import Converted, rename, without_prefix
 from .vit import IMAGENET, convert_vit
 
 _N = r'(\d+)'
+_LINEARS = {
+    'attn.qkv': 'attn.qkv',
+    'attn.proj': 'attn.proj',
+    'mlp.fc1': 'ffn.layers.0.0',
+    'mlp.fc2': 'ffn.layers.1',
+}
 _TOPDOWN = 'backbone.topdown.'
 _LAYER = rf'{_TOPDOWN}feedback.layers.\1'
 RULES = [
@@ -27,60 +39,204 @@ RULES = [
     (rf'decoders\.{_N}\.linear2\.lora_A', rf'{_LAYER}.updates.emit.down'),
     (rf'decoders\.{_N}\.linear2\.lora_B', rf'{_LAYER}.updates.emit.up'),
 ]
+# What the methods add to a backbone.
+ADDED = r'decoders\.|prompt|top_down|deep_prompt|.*\.lora_[AB]$'
 
 
-def convert_toast(weights: Mapping[str, Tensor]) -> Converted:
-    """Weights of a published TOAST model under the names of this project's.
+def convert_toast(
+    weights: Mapping[str, Tensor],
+    merged: bool | None = None,
+    start: Mapping[str, Tensor] | None = None,
+) -> Converted:
+    """Weights that the published code saved under the names of this project's.
 
-    ViT and ConvNeXt, TOAST and TOAST-Lite, bare backbones and classifiers are
-    told apart by their names. A TOAST-Lite must have been saved in training mode:
-    in evaluation mode the published code saves weights with their updates in
-    them, and the updates as well, and adds them again when it is loaded.
+    TOAST and TOAST-Lite on ViT and ConvNeXt, LoRA and VPT on ViT, bare backbones and classifiers
+    are told apart by their names.
 
     Args:
         weights: The weights in ``model`` (a pre-tuned backbone) or in
             ``model_state_dict`` (a classifier).
+        merged: Whether the low-rank updates of TOAST-Lite or LoRA are in the weights already, as
+            the published code has them in evaluation mode. Here weights never hold them: they are
+            taken out. Defaults to None, which is enough if there are none or ``start`` tells.
+        start: Weights that the tuning started from: the pre-tuned model of TOAST-Lite, the base of
+            LoRA; published or converted ones. Defaults to None.
 
     Raises:
-        CheckpointError: It is no such file, or the weights do not fit together.
+        CheckpointError: It is no such file, the weights do not fit together, or nothing tells
+            whether the updates are in them.
     """
     weights = without_prefix(without_prefix(weights, ('module.',)), ('enc.',))
     weights = {name.replace('head.last_layer.', 'head.'): t for name, t in weights.items()}
-    topdown = {
-        n: t for n, t in weights.items() if n.startswith(('decoders.', 'prompt', 'top_down'))
-    }
-    if 'prompt' not in topdown or 'decoders.0.linear.weight' not in topdown:
-        raise CheckpointError('it is no published TOAST checkpoint: prompt or decoders are missing')
-    plain = {name: tensor for name, tensor in weights.items() if name not in topdown}
-    is_vit = topdown['decoders.0.linear.weight'].ndim == 2
-    converted = convert_vit(plain) if is_vit else convert_convnext(plain)
-    rename(topdown, RULES, converted)
-    lite = _add_scales(converted)
-    converted.kind = f'TOAST{"-Lite" if lite else ""} on {"ViT" if is_vit else "ConvNeXt"}'
+    added = {name: t for name, t in weights.items() if re.match(ADDED, name)}
+    plain = {name: tensor for name, tensor in weights.items() if name not in added}
+    if 'prompt' in added and 'decoders.0.linear.weight' in added:
+        converted, backbone = _convert_topdown(added, plain)
+    elif 'blocks.0.attn.qkv.weight' in plain and any('.lora_A' in name for name in added):
+        converted, backbone = _convert_lora(added, plain)
+    elif 'blocks.0.attn.qkv.weight' in plain and 'prompt_embeddings' in added:
+        converted, backbone = _convert_vpt(added, plain)
+    else:
+        raise CheckpointError(
+            'it is no published TOAST checkpoint: prompt or decoders are missing; nor is it one of '
+            'LoRA (lora_A) or VPT (prompt_embeddings) on a ViT'
+        )
     why = 'ImageNet statistics, as in the published code'
     converted.preprocessing = dict(IMAGENET, why=why)
     converted.caveat = ''
-    if lite:
-        converted.settings['lite'] = lite
-        converted.caveat = (
-            'A TOAST-Lite that the published code saved in evaluation mode holds its updates in '
-            'its weights as well: convert one that was saved in training mode.'
-        )
-    settings = dict(converted.settings)
-    if is_vit:
-        if isinstance(settings['arch'], dict):
-            settings['arch'] = dict(settings['arch'], num_heads=1)
-        with torch.device('meta'):
-            converted.compare(TOASTViT(**settings))
-    else:
-        converted.compare(TOASTConvNeXt(**settings))
+    converted.compare(backbone)
+    if not converted.missing:
+        _take_out_updates(converted, merged, start)
     return converted
 
 
-def _add_scales(converted: Converted) -> dict:
+def _convert_topdown(
+    added: Mapping[str, Tensor], plain: Mapping[str, Tensor]
+) -> tuple[Converted, nn.Module]:
+    is_vit = added['decoders.0.linear.weight'].ndim == 2
+    converted = convert_vit(plain) if is_vit else convert_convnext(plain)
+    rename(added, RULES, converted)
+    lite = _add_scales(converted, '.down', '.scale')
+    converted.kind = f'TOAST{"-Lite" if lite else ""} on {"ViT" if is_vit else "ConvNeXt"}'
+    if lite:
+        converted.settings['lite'] = lite
+    if is_vit:
+        return converted, _build_vit(converted)
+    return converted, TOASTConvNeXt(**converted.settings)
+
+
+def _convert_lora(
+    added: Mapping[str, Tensor], plain: Mapping[str, Tensor]
+) -> tuple[Converted, nn.Module]:
+    converted = convert_vit(plain)
+    rules = []
+    for layer, here in _LINEARS.items():
+        own = rf'backbone.layers.\1.{here}'
+        rules += [
+            (rf'blocks\.{_N}\.{re.escape(layer)}\.lora_A', f'{own}.lora_down.weight'),
+            (rf'blocks\.{_N}\.{re.escape(layer)}\.lora_B', f'{own}.lora_up.weight'),
+        ]
+    rename(added, rules, converted)
+    updates = _add_scales(converted, '.lora_down.weight', '.scaling')
+    converted.kind = 'LoRA on ViT'
+    tuning = dict(type='toast_mm.LoRA', **updates)
+    layers = {
+        m[1]: None
+        for name in converted.weights
+        if (m := re.fullmatch(r'backbone\.layers\.\d+\.(.*)\.scaling', name))
+    }
+    if [*layers] != ['attn.qkv']:
+        tuning['targets'] = [*layers]
+    converted.settings |= dict(feedback_from=None, tuning=tuning)
+    return converted, _build_vit(converted)
+
+
+def _convert_vpt(
+    added: Mapping[str, Tensor], plain: Mapping[str, Tensor]
+) -> tuple[Converted, nn.Module]:
+    converted = convert_vit(plain)
+    converted.unused += [name for name in added if not name.startswith(('prompt_', 'deep_prompt'))]
+    first, deep = added['prompt_embeddings'], added.get('deep_prompt_embeddings')
+    prompts = [('prompt_embeddings', first[0])]
+    prompts += [] if deep is None else [('deep_prompt_embeddings', own) for own in deep]
+    projection = [name for name in ('prompt_proj.weight', 'prompt_proj.bias') if name in added]
+    for block, (source, own) in enumerate(prompts):
+        if projection:  # what the blocks get
+            own = F.linear(own, *(added[name] for name in projection))
+        note = 'projected' if projection else ''
+        name = f'backbone.layers.{block}.prompts'
+        converted.add(name, own, source, *projection, note=note)
+    converted.kind = 'VPT on ViT'
+    tuning = dict(type='toast_mm.VPT', num_prompts=first.shape[1], deep=deep is not None)
+    converted.settings |= dict(feedback_from=None, tuning=tuning)
+    return converted, _build_vit(converted)
+
+
+def _build_vit(converted: Converted) -> nn.Module:
+    settings = dict(converted.settings)
+    if isinstance(settings['arch'], dict):
+        settings['arch'] = dict(settings['arch'], num_heads=1)
+    with torch.device('meta'):
+        return TOASTViT(**settings)
+
+
+def _add_scales(converted: Converted, down: str, scale: str) -> dict:
     """The published alpha is 1, and is not in the file."""
-    downs = [name for name in converted.weights if name.endswith('.down')]
+    downs = [name for name in converted.weights if name.endswith(down)]
     for name in downs:
-        scale = torch.tensor(1.0 / len(converted.weights[name]))
-        converted.add(name.replace('.down', '.scale'), scale, 'alpha = 1')
+        value = torch.tensor(1.0 / len(converted.weights[name]))
+        converted.add(name.removesuffix(down) + scale, value, 'alpha = 1')
     return dict(rank=len(converted.weights[downs[0]]), alpha=1.0) if downs else {}
+
+
+def _take_out_updates(
+    converted: Converted, merged: bool | None, start: Mapping[str, Tensor] | None
+) -> None:
+    """Leave the updates of TOAST-Lite or LoRA beside the weights, and not in them as well."""
+    updates = _updates(converted.weights)
+    if not any(update.any() for update in updates.values()):
+        return  # there are none, or they add nothing
+    if start is not None:
+        merged = _are_merged(converted.weights, updates, _own_names(start))
+    if merged is None:
+        raise CheckpointError(
+            f'nothing in it tells whether the low-rank updates of {converted.kind} are in its '
+            'weights as well, as the trainer of the published code saves them: say --merged or '
+            '--unmerged, or name the file that the tuning started from by --pretuned, which tells'
+        )
+    for name, update in updates.items() if merged else ():
+        converted.weights[name] = converted.weights[name] - update
+        converted.resized[name] = 'without its update'
+    told = 'were in the weights and' if merged else 'were not in the weights, and'
+    converted.caveat = f'The low-rank updates {told} stand beside them.'
+
+
+def _updates(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is added to the weights, by their names."""
+    updates = {}
+    for name, down in weights.items():
+        if match := re.fullmatch(r'(.*)\.updates\.(\w+)\.down', name):
+            target, up = f'{match[1]}.{match[2]}.weight', name.removesuffix('.down') + '.up'
+        elif match := re.fullmatch(r'(.*)\.lora_down\.weight', name):
+            target, up = f'{match[1]}.weight', f'{match[1]}.lora_up.weight'
+        else:
+            continue
+        update = weights[up].float() @ down.float() / len(down)
+        if weights[target].ndim == 4 and target.endswith('descend.weight'):
+            update = update.T  # a transposed convolution has its inputs first
+        updates[target] = update.reshape(weights[target].shape)
+    return updates
+
+
+def _are_merged(
+    weights: Mapping[str, Tensor], updates: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> bool:
+    """Whether weights are those of the start with their updates, or without."""
+    found = set()
+    for name, update in updates.items():
+        before = start.get(name)
+        if before is None or before.shape != update.shape:
+            raise CheckpointError(f'the file named by --pretuned has no weights of {name}')
+        change = weights[name].float() - before.float()
+        limit = 0.01 * update.abs().max() + 1e-6 * before.abs().max()  # rounding of both
+        plain = change.abs().max() <= limit
+        with_update = (change - update).abs().max() <= limit
+        if not plain and not with_update:
+            raise CheckpointError(
+                f'the tuning did not start from the file named by --pretuned: {name} is neither '
+                'that of this file nor that with its update'
+            )
+        found |= set() if plain and with_update else {bool(with_update)}
+    if len(found) > 1:
+        raise CheckpointError('some updates are in the weights and some are not')
+    return found.pop() if found else False
+
+
+def _own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that a tuning started from, under this project's names."""
+    own = ('topdown.', 'layers.', 'stages.')
+    bare = without_prefix(weights, ('backbone.',))
+    if any(name.startswith(own) and '.dwconv.' not in name for name in bare):
+        return {f'backbone.{name}': tensor for name, tensor in bare.items()}
+    names = {re.sub('^(?:module\\.)?(?:enc\\.)?', '', name) for name in weights}
+    return (convert_toast if 'prompt' in names else convert_vit)(weights).weights

@@ -1,18 +1,44 @@
-"""Checkpoint of the published TOAST code as one of this project: ViT or ConvNeXt, Lite or not.
+"""Checkpoint of the published TOAST code as one of this project: TOAST, TOAST-Lite, LoRA or VPT.
 
 python tools/model_converters/toast2mm.py toast_base.pth checkpoints/toast_vit-b16.pth
+python tools/model_converters/toast2mm.py lite.pth checkpoints/lite.pth --pretuned toast_base.pth
 """
 
 import argparse
 
 from toast_mm.conversion import convert_toast
 from toast_mm.conversion.cli import add_files, run
+from toast_mm.conversion.read import read_weights
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_files(parser)
-    run(parser, lambda weights, container, args: convert_toast(weights))
+    told = parser.add_mutually_exclusive_group()
+    told.add_argument(
+        '--merged',
+        action='store_const',
+        const=True,
+        help='the low-rank updates are in the weights as well (saved in evaluation mode)',
+    )
+    told.add_argument(
+        '--unmerged',
+        dest='merged',
+        action='store_const',
+        const=False,
+        help='they are not (saved in training mode)',
+    )
+    told.add_argument(
+        '--pretuned',
+        metavar='FILE',
+        help='file that the tuning started from, which tells whether they are',
+    )
+    run(
+        parser,
+        lambda weights, _, args: convert_toast(
+            weights, args.merged, read_weights(args.pretuned)[0] if args.pretuned else None
+        ),
+    )
 
 
 if __name__ == '__main__':
