@@ -76,7 +76,7 @@ def image(*labels: int) -> DataSample:
 
 
 def check_batch(model: nn.Module, *samples, part: str = 'train') -> None:
-    batch = dict(inputs=[torch.zeros(3, 1, 1)], data_samples=list(samples))
+    batch = dict(inputs=[], data_samples=list(samples))
     runner = SimpleNamespace(model=model)
     getattr(DataCheckHook(), f'before_{part}_iter')(runner, batch_idx=0, data_batch=batch)
 
