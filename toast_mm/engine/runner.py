@@ -26,6 +26,7 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
 from toast_mm.files import whole_file, write_whole
+from toast_mm.keys import check_names, note_reader
 from toast_mm.registry import RUNNERS
 
 # Beside the logs of a training: the number of its tuned parameters, without those of the head.
@@ -191,14 +192,29 @@ class Runner(mmengine.runner.Runner):
             ) from error
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """As mmengine, and the hooks of ``first_pass_cache`` and ``task_files``."""
+        """As mmengine, and the hooks of ``first_pass_cache`` and ``task_files``.
+
+        Raises:
+            ValueError: A key is nearly named like one of ours, has a value that it cannot have, or
+                its hook is in ``custom_hooks`` as well.
+        """
         super().register_hooks(*args, **kwargs)
-        if self.cfg.get('task_files'):
-            self.register_hook(dict(type='toast_mm.TaskFileHook'))
-        options = self.cfg.get('first_pass_cache')
-        if options:
-            options = {} if options is True else options
-            self.register_hook(dict(type='toast_mm.FirstPassCacheHook', **options))
+        check_names(self.cfg)
+        note_reader(self.message_hub)
+        for key, name, kinds in (
+            ('task_files', 'TaskFileHook', bool),
+            ('first_pass_cache', 'FirstPassCacheHook', (bool, dict)),
+        ):
+            options = self.cfg.get(key)
+            if options is None or options is False:
+                continue
+            if not isinstance(options, kinds):
+                more = '' if kinds is bool else ', or a dict of the arguments of its hook'
+                raise ValueError(f'{key}={options!r} must be True or False{more}')
+            if any(type(hook).__name__ == name for hook in self.hooks):
+                raise ValueError(f'{key} and {name} in custom_hooks are one: leave out one of them')
+            arguments = options if isinstance(options, dict) else {}
+            self.register_hook(dict(type=f'toast_mm.{name}', **arguments))
 
     def _maybe_compile(self, target: str) -> None:
         """Compile the backbone alone: ``compile=True``, or a dict of ``torch.compile``'s arguments.

@@ -21,7 +21,8 @@ class TaskFileHook(Hook):
 
     In place of the base they hold its fingerprint and where ``init_cfg`` finds
     it, and are loaded as any checkpoint is, by whatever tool. On another base
-    they are refused. Configs ask for this by ``task_files=True``.
+    they are refused. It works under any Runner of mmengine, from
+    ``custom_hooks``; configs of :class:`Runner` may say ``task_files=True``.
 
     Raises:
         ValueError: The backbone is none of toast_mm's, nothing in it is

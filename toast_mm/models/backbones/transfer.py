@@ -13,6 +13,7 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from toast_mm.keys import demand_reader
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
@@ -150,7 +151,9 @@ class TransferBackbone(BaseBackbone):
         Raises:
             CheckpointError: A checkpoint does not cover the backbone, or the
                 pre-tuned module is of another base, width or route.
+            ValueError: The config of the run has keys of ours that its Runner does not read.
         """
+        demand_reader()
         # The parent's initialisers would reach the top-down module, which has its own.
         topdown, self.topdown = self.topdown, None
         super().init_weights()
