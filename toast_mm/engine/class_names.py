@@ -44,6 +44,12 @@ def first_leaf(dataset: Any) -> Any:
         dataset = below
 
 
+def leaves(dataset: Any) -> list[Any]:
+    """All data sets below wrappers."""
+    below = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [leaf for part in below for leaf in leaves(part)] if below[0] is not None else [dataset]
+
+
 def difference(
     one: Mapping[str, Any],
     other: Mapping[str, Any],

@@ -18,11 +18,13 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS
 from mmengine.runner import BaseLoop, CheckpointLoader
 from torch import nn
 from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.datasets.passed_over import passed_over
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
 from toast_mm.files import whole_file, write_whole
@@ -108,8 +110,10 @@ class Runner(mmengine.runner.Runner):
         """
         try:
             loader = mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
-        except ValueError as error:
-            if 'need at least one array' not in str(error):
+        except (ValueError, RuntimeError) as error:
+            if not any(
+                words in str(error) for words in ('need at least one array', 'Found 0 files')
+            ):
                 raise
         else:
             if not isinstance(loader.dataset, Sized) or len(loader.dataset):
@@ -251,9 +255,14 @@ def _sources(dataset: Any) -> str:
     parts = dataset.get('datasets') or [dataset[key] for key in dataset if key == 'dataset']
     if parts:
         return ', '.join(map(_sources, parts))
+    try:
+        there = passed_over(DATASETS.build({**dataset, 'lazy_init': True}))
+    except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError):
+        # It may fail for the reason for which it is empty.
+        there = None
     places = ('data_root', 'data_prefix', 'ann_file', 'split')
     where = ', '.join(f'{key}={dataset[key]!r}' for key in places if key in dataset)
-    return f'{dataset["type"]}({where})'
+    return f'{dataset["type"]}({where}){f", where there are {there}," if there else ""}'
 
 
 def latest_checkpoint(work_dir: str) -> str | None:

@@ -7,17 +7,19 @@ import sys
 from collections.abc import Sequence, Sized
 from typing import Any
 
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 
 from toast_mm.datasets.loading import exif_orientation
+from toast_mm.datasets.passed_over import passed_over
 from toast_mm.engine.class_names import (
     COMPARED,
     difference,
     first_leaf,
     from_metainfo,
+    leaves,
     meaning_of_labels,
 )
 from toast_mm.engine.heads import (
@@ -45,6 +47,8 @@ class DataCheckHook(Hook):
     - Labels are not all ignored, and every class occurs. Labels are counted over the first pass
       through the training data, and in every validation and test; a crop of 512 x 512 takes
       about a millisecond.
+    - Files that a data set passes over are told: of other suffixes, dead links, images without a
+      mask. The names in each folder are read once, by the first process.
     - Masks have the size of their images, whatever transform loaded them.
 
     Works under any Runner of mmengine, from ``custom_hooks``.
@@ -72,6 +76,7 @@ class DataCheckHook(Hook):
         self._checkpoint: tuple[str, dict] | None = None
         self._counts: dict[str, LabelCounts] = {}
         self._said: set[str] = set()
+        self._listed: set[str] = set()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note what the labels meant in the training of a checkpoint."""
@@ -103,6 +108,7 @@ class DataCheckHook(Hook):
         if validation is not None:
             self._check_meaning('val', validation, self._train)
         self._counts.pop('train', None)
+        self._tell_files(runner, 'train', dataset)
         transforms = getattr(getattr(first_leaf(dataset), 'pipeline', None), 'transforms', [])
         if any(type(transform) is LoadAnnotations for transform in transforms):
             runner.logger.warning(
@@ -123,8 +129,20 @@ class DataCheckHook(Hook):
         self._check_meaning(part, dataset, self._train or self._checkpoint)
         self._check_dataset(runner, part, dataset)
         self._counts.pop(part, None)
+        self._tell_files(runner, part, dataset)
         evaluator = getattr(runner, f'{part}_evaluator', None)
         _demand(other_ignored(evaluator, label_heads(runner.model)))
+
+    def _tell_files(self, runner: Runner, part: str, dataset: Any) -> None:
+        if part in self._listed or not is_main_process():
+            return
+        self._listed.add(part)
+        for leaf in leaves(dataset):
+            files = passed_over(leaf)
+            if files:
+                runner.logger.warning(
+                    f'The {part} data set passes over files in {files.folder}: {files}'
+                )
 
     def _check_meaning(self, part: str, dataset: Any, reference: tuple[str, dict] | None) -> None:
         meaning = meaning_of_labels(dataset)
