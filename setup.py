@@ -38,7 +38,7 @@ setup(
     author='toast_mm authors',
     license='Apache-2.0',
     license_files=['LICENSE'],
-    python_requires='>=3.10,<3.13',
+    python_requires='>=3.10,<3.15',
     install_requires=requirements('runtime.txt'),
     extras_require=EXTRAS,
     packages=find_packages(include=['toast_mm', 'toast_mm.*']),

@@ -1,9 +1,11 @@
 """The wheel, the environment and the launchers. What they call is faked: nothing is installed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from glob import glob
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from zipfile import Path as ZipPath
@@ -11,6 +13,7 @@ from zipfile import ZipFile
 
 import pytest
 from mmengine.config import Config
+from packaging.specifiers import SpecifierSet
 
 import toast_mm
 
@@ -164,6 +167,7 @@ class Machine:
 
 
 PIP = '-m pip install -qq --disable-pip-version-check'
+PAIR = ('torch', 'torchvision')
 INSTALLATION = [f'{PIP} -r requirements/pins.txt', f'{PIP} --no-deps --no-build-isolation -e .']
 
 
@@ -206,14 +210,70 @@ def test_setup_env_takes_torch_alone_from_its_index(machine):
     assert torch.startswith(f'https://torch.example {PIP} --no-deps torch==')
     assert 'torchvision==' in torch
 
+    # What an environment has, it keeps: a later call need not name it.
+    assert machine.setup_env().returncode == 0
+    assert machine.calls == []
+    assert machine.setup_env(TORCH='cuda').returncode == 0
+    assert machine.calls == ['venv', *INSTALLATION]
+
+
+def test_setup_env_takes_torch_for_cpus_as_a_pair(machine):
+    """uv is asked for it; the other packages come as ever."""
+    fake_python(machine.bin / 'python3')
+    first = machine.setup_env(TORCH='cpu')
+    assert first.returncode == 0 and '(about 2 GB)' in first.stdout
+    pins = (machine.root / 'requirements/pins.txt').read_text().splitlines()
+    uv, torch, torchvision = (
+        next(line for line in pins if line.startswith(f'{name}==')) for name in ('uv', *PAIR)
+    )
+    pair = [
+        f'{PIP} {uv}',
+        f'-m uv pip install -q --python .venv --torch-backend cpu --no-deps {torch} {torchvision}',
+    ]
+    assert machine.calls == ['venv', *pair, *INSTALLATION]
+
+    assert machine.setup_env().stdout == ''
+    assert machine.calls == []
+    (machine.root / 'requirements/pins.txt').write_text('\n'.join([*pins, 'einops==0.8.2']))
+    assert machine.setup_env().returncode == 0
+    assert machine.calls == [*pair, *INSTALLATION]
+
+
+def test_setup_env_remembers_the_torch_of_an_interrupted_installation(machine):
+    fake_python(machine.bin / 'python3')
+    assert machine.setup_env(TORCH='cpu', FAIL='pip install -q ').returncode != 0
+    assert machine.setup_env().returncode == 0
+    assert [line for line in machine.calls if '--torch-backend cpu' in line]
+
+
+@pytest.mark.parametrize('tool', ['nvidia-smi', 'true'])
+def test_setup_env_tells_the_size_before_it_downloads(machine, tool):
+    if glob('/dev/nvidia*') and tool == 'true':
+        pytest.skip('this machine has a GPU')
+    fake_python(machine.bin / 'python3')
+    executable(machine.bin / tool, '')
+    lines = machine.setup_env(FAIL='-r requirements').stdout.splitlines()
+    assert lines[-1].endswith('installing requirements/pins.txt (about 6 GB, some minutes)')
+    offered = 'with TORCH=cpu before the command it is 2 GB, not 6 GB' in lines[0]
+    assert offered == (tool == 'true')
+
 
 def test_setup_env_skips_what_does_not_run_or_fit(machine):
-    fake_python(machine.bin / 'python3', '3.13')
+    fake_python(machine.bin / 'python3', '3.15')
     executable(machine.bin / 'python3.12', 'exit 127')  # a shim with nothing behind it
     fake_python(machine.bin / 'python3.10', '3.10')
     result = machine.setup_env()
     assert result.returncode == 0
     assert 'with Python 3.10' in result.stdout
+
+
+@pytest.mark.parametrize('version', ['3.10', '3.11', '3.12', '3.13', '3.14'])
+def test_setup_env_takes_every_supported_python(machine, version):
+    fake_python(machine.bin / f'python{version}', version)
+    result = machine.setup_env()
+    assert result.returncode == 0 and f'with Python {version}' in result.stdout
+    requires = re.search(r"python_requires='(.*)'", (ROOT / 'setup.py').read_text())[1]
+    assert version in SpecifierSet(requires)
 
 
 def test_setup_env_obeys_python(machine):
@@ -231,12 +291,15 @@ def test_setup_env_says_what_is_wrong(machine):
         assert result.returncode == 1
         return result.stderr.strip()
 
-    needed = 'Python 3.10, 3.11 or 3.12'
-    fake_python(machine.bin / 'python3', '3.13')
+    needed = 'Python 3.10 to 3.14'
+    fake_python(machine.bin / 'python3', '3.9')
     fake_python(machine.bin / 'python3.12', '3.12', no_venv=1)
     assert error().endswith('has no venv module (Debian, Ubuntu: apt install python3.12-venv)')
-    assert error(PYTHON='python3').endswith(f'is Python 3.13; toast_mm needs {needed}')
+    assert error(PYTHON='python3').endswith(f'is Python 3.9; toast_mm needs {needed}')
     assert error(PYTHON='nowhere').endswith(f'PYTHON=nowhere does not run; toast_mm needs {needed}')
+    assert error(TORCH='gpu').endswith('TORCH=gpu must be cpu or cuda')
+    both = {'TORCH': 'cpu', 'TORCH_INDEX_URL': 'https://torch.example'}
+    assert error(**both).endswith('both name a build of torch; set one of them')
     (machine.bin / 'python3.12').unlink()
     assert f'is {needed}; install one or name it' in error()
 

@@ -4,16 +4,15 @@ Importing the package registers its parts under scope ``toast_mm``, makes
 mmengine read checkpoints safely, and lets configs inherit by package name.
 """
 
-import sys
-from contextlib import redirect_stdout
 from importlib.util import find_spec
 
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import is_installed
 
+from .imports import quiet_imports
 from .version import __version__
 
-with redirect_stdout(sys.stderr):  # mmpretrain and mmseg print what they could not import
+with quiet_imports():
     from . import checkpoint, data_files, datasets, engine, models
 
 __all__ = ['__version__', 'checkpoint', 'data_files', 'datasets', 'engine', 'models']
