@@ -29,8 +29,8 @@ def check_names(keys: Iterable[str]) -> None:
         near = get_close_matches(key, OURS, n=1, cutoff=0.85)
         if near and key not in OURS:
             raise ValueError(
-                f'nobody reads the key {key!r} of the config: it must be named {near[0]!r}, or '
-                'less like it'
+                f'nobody reads the key {key!r} of the config: it must be named {near[0]!r}; a '
+                'private key needs a name that differs more from it'
             )
 
 
