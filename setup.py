@@ -47,6 +47,8 @@ setup(
     package_data={
         'toast_mm': [
             'weights/*.safetensors',
+            'configs/*.py',  # links, under names that Python can import
+            'configs/*/*.py',
             '.mim/configs/**/*.py',
             '.mim/configs/**/*.yml',
             '.mim/tools/**/*.py',

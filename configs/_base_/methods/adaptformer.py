@@ -1,5 +1,4 @@
 """AdaptFormer: a bottleneck beside every feed-forward network."""
 
-_base_ = './linear.py'
-
-method = dict(tuning=dict(type='toast_mm.AdaptFormer', bottleneck=64))
+method = dict(feedback_from=None, tuning=dict(type='toast_mm.AdaptFormer', bottleneck=64))
+method_head = dict()

@@ -1,5 +1,4 @@
 """BitFit: the biases are tuned."""
 
-_base_ = './linear.py'
-
-method = dict(tuning=dict(type='toast_mm.BitFit'))
+method = dict(feedback_from=None, tuning=dict(type='toast_mm.BitFit'))
+method_head = dict()

@@ -1,8 +1,6 @@
 """InCA: cross-attention adapters on four layers of the frozen backbone, here of a ViT."""
 
-_base_ = './linear.py'
-
-method = dict(out_type='raw', out_indices=[-4, -3, -2, -1])
+method = dict(feedback_from=None, out_type='raw', out_indices=[-4, -3, -2, -1])
 # The best layer in place of all: predict='best', toast_mm.BestLayerHook, toast_mm.LayerAccuracy.
 method_head = dict(
     type='toast_mm.InCAHead',

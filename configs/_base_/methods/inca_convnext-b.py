@@ -1,8 +1,6 @@
 """InCA on the four stages of a ConvNeXt, here of a ConvNeXt-B."""
 
-_base_ = './linear.py'
-
-method = dict(gap_before_final_norm=False, out_indices=[0, 1, 2, 3])
+method = dict(feedback_from=None, gap_before_final_norm=False, out_indices=[0, 1, 2, 3])
 method_head = dict(
     type='toast_mm.InCAHead',
     in_channels=[128, 256, 512, 1024],

@@ -1,5 +1,4 @@
 """The last block (of a ConvNeXt: stage) is tuned."""
 
-_base_ = './linear.py'
-
-method = dict(tuning=dict(type='toast_mm.Partial', blocks=1))
+method = dict(feedback_from=None, tuning=dict(type='toast_mm.Partial', blocks=1))
+method_head = dict()

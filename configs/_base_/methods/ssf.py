@@ -1,5 +1,4 @@
 """SSF: scale and shift behind every operation."""
 
-_base_ = './linear.py'
-
-method = dict(tuning=dict(type='toast_mm.SSF'))
+method = dict(feedback_from=None, tuning=dict(type='toast_mm.SSF'))
+method_head = dict()

@@ -1,5 +1,4 @@
 """TOAST and BitFit together: for tasks far from what the backbone was trained on."""
 
-_base_ = './toast.py'
-
-method = dict(tuning=dict(type='toast_mm.BitFit'))
+method = dict(feedback_from='last', feedback_to='first', tuning=dict(type='toast_mm.BitFit'))
+method_head = dict()

@@ -1,5 +1,4 @@
 """TOAST-Early: feedback from the middle layer to those below it; better for dense tasks."""
 
-_base_ = './toast.py'
-
-method = dict(feedback_from='middle')
+method = dict(feedback_from='middle', feedback_to='first')
+method_head = dict()

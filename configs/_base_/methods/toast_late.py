@@ -1,5 +1,4 @@
 """TOAST-Late: feedback from the last layer to the upper half; the lower half runs once."""
 
-_base_ = './toast.py'
-
-method = dict(feedback_to='middle')
+method = dict(feedback_from='last', feedback_to='middle')
+method_head = dict()

@@ -3,6 +3,5 @@
 A job should name the pre-tuned module by `pretuned`.
 """
 
-_base_ = './toast.py'
-
-method = dict(lite=dict(rank=4, alpha=1.0))
+method = dict(feedback_from='last', feedback_to='first', lite=dict(rank=4, alpha=1.0))
+method_head = dict()

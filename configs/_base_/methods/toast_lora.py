@@ -1,5 +1,6 @@
 """TOAST and LoRA together: for tasks far from what the backbone was trained on."""
 
-_base_ = './toast.py'
-
-method = dict(tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0))
+method = dict(
+    feedback_from='last', feedback_to='first', tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0)
+)
+method_head = dict()

@@ -1,5 +1,4 @@
 """VPT-deep: prompts of their own in every block."""
 
-_base_ = './linear.py'
-
-method = dict(tuning=dict(type='toast_mm.VPT', num_prompts=100))
+method = dict(feedback_from=None, tuning=dict(type='toast_mm.VPT', num_prompts=100))
+method_head = dict()

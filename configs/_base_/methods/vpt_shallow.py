@@ -1,5 +1,4 @@
 """VPT-shallow: prompts in front of the first block."""
 
-_base_ = './linear.py'
-
-method = dict(tuning=dict(type='toast_mm.VPT', num_prompts=100, deep=False))
+method = dict(feedback_from=None, tuning=dict(type='toast_mm.VPT', num_prompts=100, deep=False))
+method_head = dict()

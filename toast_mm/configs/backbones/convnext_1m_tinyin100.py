@@ -1,0 +1,1 @@
+../../../configs/_base_/backbones/convnext-1m_tinyin100.py

@@ -1,0 +1,1 @@
+../../../configs/_base_/backbones/convnext-b_in1k.py

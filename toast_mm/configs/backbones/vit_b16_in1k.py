@@ -1,0 +1,1 @@
+../../../configs/_base_/backbones/vit-b16_in1k.py

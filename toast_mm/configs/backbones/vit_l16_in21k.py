@@ -1,0 +1,1 @@
+../../../configs/_base_/backbones/vit-l16_in21k.py

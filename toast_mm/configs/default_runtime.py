@@ -1,0 +1,1 @@
+../../configs/_base_/default_runtime.py
