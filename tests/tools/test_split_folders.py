@@ -63,3 +63,12 @@ def test_numbers_that_no_images_have(tool, source, tmp_path, capsys, option, val
     assert exit_.value.code == 2
     assert f'argument {option}: {value} must be at least 1' in capsys.readouterr().err
     assert not (tmp_path / 'lists').exists()
+
+
+def test_images_of_other_formats_are_told(tool, source, tmp_path, capsys):
+    for name in ('one.webp', 'two.GIF', 'three.webp'):
+        (source / 'a' / name).touch()
+    split(tool, source, tmp_path / 'lists')
+    assert (
+        f'{source}: passed over 1 .GIF, 2 .webp; taken are .bmp, .jpeg' in capsys.readouterr().out
+    )

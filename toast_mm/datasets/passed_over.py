@@ -69,14 +69,15 @@ def passed_over(dataset: Any) -> PassedOver | None:
         return None
     found = PassedOver(str(folder), wanted)
     masks = _masks(dataset)
-    for path, dead in _files(str(folder)):
+    start = osp.join(str(folder), '')
+    for path, dead in _files(start):
         name = osp.basename(path)
         suffix = osp.splitext(name)[1]
         if dead:
             found.dead_links += 1
         elif takes(name):
             mask = path[: -len(wanted[0])] + getattr(dataset, 'seg_map_suffix', '')
-            if masks is None or osp.relpath(mask, folder) in masks:
+            if masks is None or mask[len(start) :] in masks:
                 continue
             found.without_mask += 1
         elif suffix.lower() in IMAGES:
@@ -93,7 +94,8 @@ def _masks(dataset: Any) -> set[str] | None:
     folder = prefix.get('seg_map_path') if isinstance(prefix, dict) else None
     if not folder or not osp.isdir(folder):
         return None
-    return {osp.relpath(path, folder) for path, dead in _files(folder) if not dead}
+    start = osp.join(folder, '')
+    return {path[len(start) :] for path, dead in _files(start) if not dead}
 
 
 def _files(folder: str) -> Iterator[tuple[str, bool]]:

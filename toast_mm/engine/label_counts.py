@@ -39,7 +39,9 @@ class LabelCounts:
         """Count the labels of a sample, which are classes or ignored."""
         number = len(self.counts) - 1
         labels = labels.flatten().long()
-        counts = torch.bincount(labels[(labels >= 0) & (labels < number)], minlength=number)
+        if labels.numel() and int(labels.min()) < 0:
+            labels = torch.where(labels < 0, number, labels)  # as any label that is no class
+        counts = torch.bincount(labels, minlength=number)[:number]
         ignored = labels.numel() - int(counts.sum())
         if self.ignore_index is not None and 0 <= self.ignore_index < number:
             ignored += int(counts[self.ignore_index])

@@ -14,8 +14,10 @@ import argparse
 import os.path as osp
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
+from toast_mm.datasets.passed_over import IMAGES
 from toast_mm.datasets.vtab import IMAGE_SUFFIXES
 from toast_mm.files import WriteError, whole_file
 
@@ -48,6 +50,14 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
     args = parser.parse_args()
     samples = labelled_images(args.source)
+    others = Counter(
+        path.suffix
+        for path in args.source.rglob('*')
+        if path.suffix.lower() in set(IMAGES) - IMAGE_SUFFIXES
+    )
+    if others:
+        found = ', '.join(f'{number} {suffix}' for suffix, number in sorted(others.items()))
+        print(f'{args.source}: passed over {found}; taken are {", ".join(sorted(IMAGE_SUFFIXES))}')
     if len(samples) <= args.train + args.val:
         sys.exit(
             f'{args.source} has {len(samples)} images in folders: {args.train} for training and '
