@@ -19,6 +19,7 @@ from mmseg.apis import MMSegInferencer
 import toast_mm
 from toast_mm.checkpoint import CheckpointError, load_from_local, trusted
 from toast_mm.conversion.read import read_weights
+from toast_mm.engine.first_pass_cache import DamagedCacheError, FirstPassCache
 from toast_mm.evaluation.results import read_results
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.task_file import RECORD
@@ -196,6 +197,15 @@ class TestWorkDirs:
         else:
             (result,) = read_results(tmp_path / 'job', 'accuracy/top1')
             assert (result.value, result.tuned) == (5.0, None)
+
+
+def test_a_first_pass_cache(tmp_path):
+    """Objects in a file that is mapped into memory would be addresses of whatever it says."""
+    cache = FirstPassCache(tmp_path)
+    cache.meta = dict(number=8, offsets=dict(a=0), arrays=dict(a=['O', 8]), checksums=dict(a=''))
+    (tmp_path / 'a.npy').write_bytes(bytes(64))
+    with pytest.raises(DamagedCacheError, match='holds objects, and no first passes'):
+        cache._open('r')
 
 
 def test_the_package_names_the_way_out():

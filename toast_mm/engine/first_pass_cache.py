@@ -84,6 +84,8 @@ class FirstPassCache:
         return self._open('r')
 
     def _open(self, mode: Literal['r', 'r+']) -> dict[str, np.memmap]:
+        if any(np.dtype(dtype).hasobject for dtype, *_ in self.meta['arrays'].values()):
+            raise DamagedCacheError(f'{self.folder} holds objects, and no first passes')
         return {
             name: np.memmap(
                 self.folder / f'{name}.npy', dtype, mode, self.meta['offsets'][name], tuple(shape)
