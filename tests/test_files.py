@@ -8,8 +8,9 @@ import struct
 import pytest
 import torch
 
+from toast_mm import files
 from toast_mm.checkpoint import load_from_local
-from toast_mm.files import WriteError, save_safetensors, whole_file
+from toast_mm.files import WriteError, save_safetensors, whole_file, write_whole
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 TENSORS = {
@@ -114,6 +115,59 @@ class TestWholeFile:
         with pytest.raises(WriteError, match=sentence), whole_file(str(path)):
             pass
         assert content(path) == former
+
+
+class TestWriters:
+    def test_two_at_once_are_both_whole(self, tmp_path):
+        path = str(tmp_path / 'a.pth')
+        with whole_file(path) as one, whole_file(path) as other:
+            assert one != other
+            for partial, text in ((one, 'one'), (other, 'other')):
+                with open(partial, 'w') as file:
+                    file.write(text)
+        assert (tmp_path / 'a.pth').read_text() == 'one'  # the last that ended
+        assert os.listdir(tmp_path) == ['a.pth']
+
+    def test_leftovers_of_a_killed_writer_go_and_others_stay(self, tmp_path, monkeypatch):
+        (tmp_path / 'my.partial-notes.txt').touch()
+        with monkeypatch.context() as patch:  # a process of the same number, in a former container
+            patch.setattr(files, '_PROCESS', '0' * 8)
+            dead = files._partial_name(str(tmp_path / 'iter_5.pth'))
+            patch.setattr(os, 'getpid', lambda: 2**22 + 1)  # beyond the numbers of processes
+            gone = files._partial_name(str(tmp_path / 'iter_6.pth'))
+            patch.setattr(os, 'getpid', os.getppid)
+            at_work = files._partial_name(str(tmp_path / 'iter_7.pth'))
+            patch.setattr(files, '_HOST', 'f' * 8)
+            elsewhere, old = (files._partial_name(str(tmp_path / f'iter_{n}.pth')) for n in (8, 9))
+        for path in (dead, gone, at_work, elsewhere, old):
+            open(path, 'w').close()
+        os.utime(old, (0, 0))
+        write_whole(b'content', str(tmp_path / 'a.pth'))
+        assert {*map(str, tmp_path.iterdir())} == {
+            at_work,
+            elsewhere,
+            str(tmp_path / 'a.pth'),
+            str(tmp_path / 'my.partial-notes.txt'),
+        }
+
+    def test_content_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        events = []
+        for name in ('fsync', 'replace'):
+            original = getattr(os, name)
+
+            def note(*args, name=name, original=original):
+                events.append(name)
+                return original(*args)
+
+            monkeypatch.setattr(os, name, note)
+        write_whole(b'content', str(tmp_path / 'a.pth'))
+        assert events == ['fsync', 'replace', 'fsync']
+
+    def test_a_device_is_no_file_to_replace(self):
+        with pytest.raises(WriteError, match=r'^/dev/full cannot be written: .*No space left'):
+            write_whole(b'content', '/dev/full')
+        write_whole(b'content', '/dev/null')
+        assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
 
 
 class TestSaveSafetensors:

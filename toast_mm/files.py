@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files that are not to be replaced."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import json
 import os
 import os.path as osp
 import re
+import secrets
+import socket
+import stat
+import time
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from safetensors.torch import save
@@ -22,7 +27,11 @@ class WriteError(OSError):
 def whole_file(path: str) -> Iterator[str]:
     """Give a temporary name beside ``path``, of the same suffix, and rename it at the end.
 
-    Whatever interrupts the writing, nothing stays behind and a former file stays as it was.
+    Whatever interrupts the writing, a former file stays as it was. The content is on the disk
+    before it gets its name. Of several writers at once, each writes a whole file, and the last one
+    stays. What a killed writer left behind is removed by the next one in the folder.
+
+    A device, such as ``/dev/null``, is written to as it is.
 
     Raises:
         WriteError: No space, no permission, no such folder.
@@ -31,18 +40,73 @@ def whole_file(path: str) -> Iterator[str]:
         >>> with whole_file('weights.pth') as partial:
         ...     torch.save(weights, partial)
     """
-    root, suffix = osp.splitext(path)
-    partial = f'{root}.partial{suffix}'
+    folder = osp.dirname(path) or os.curdir
+    is_device = osp.exists(path) and not stat.S_ISREG(os.stat(path).st_mode)
+    partial = path if is_device else _partial_name(path)
     try:
+        _remove_leftovers(folder)
         yield partial
-        os.replace(partial, path)
+        if not is_device:
+            _sync(partial)
+            os.replace(partial, path)
+            with suppress(OSError):  # the file is there; not every file system syncs a folder
+                _sync(folder)
     except (OSError, RuntimeError) as error:
-        if not isinstance(error, OSError) and not _is_of_writing(error):
+        if isinstance(error, WriteError) or not (
+            isinstance(error, OSError) or _is_of_writing(error)
+        ):
             raise
         raise WriteError(f'{path} cannot be written: {error}') from error
     finally:
-        if osp.exists(partial):
+        if not is_device and osp.exists(partial):
             os.remove(partial)
+
+
+_HOST = f'{zlib.crc32(socket.gethostname().encode()):08x}'
+_PROCESS = secrets.token_hex(4)  # tells this process from a former one of the same number
+_PARTIAL = re.compile(r'\.partial-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})[0-9a-f]{8}(\.[^.]*)?')
+_DAY = 24 * 60 * 60
+
+
+def _partial_name(path: str) -> str:
+    root, suffix = osp.splitext(path)
+    writer = f'{_HOST}-{os.getpid()}-{_PROCESS}{secrets.token_hex(4)}'
+    return f'{root}.partial-{writer}{suffix}'
+
+
+def _remove_leftovers(folder: str) -> None:
+    """Remove the temporary files of writers that are no more."""
+    with suppress(OSError):  # no folder, or not ours: whoever writes finds out
+        for name in os.listdir(folder):
+            match = _PARTIAL.search(name)
+            if match and match.end() == len(name):
+                path = osp.join(folder, name)
+                if not _is_writing(path, match[1], int(match[2]), match[3]):
+                    os.remove(path)
+
+
+def _is_writing(path: str, host: str, process: int, token: str) -> bool:
+    """Whether the writer of a temporary file may still be at work."""
+    if host != _HOST or os.name != 'posix':
+        return time.time() - osp.getmtime(path) < _DAY
+    if process == os.getpid():
+        return token == _PROCESS
+    try:
+        os.kill(process, 0)  # asks, and does nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _sync(path: str) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_of_writing(error: RuntimeError) -> bool:

@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub
 OURS = dict(
     task_files="custom_hooks=[dict(type='toast_mm.TaskFileHook')]",
     first_pass_cache="custom_hooks=[dict(type='toast_mm.FirstPassCacheHook')]",
+    resume_settings="custom_hooks=[dict(type='toast_mm.ResumeHook', settings='config')]",
     channels_last='model.to(memory_format=torch.channels_last)',
 )
 _READ = 'toast_mm_keys_are_read'

@@ -14,8 +14,10 @@ import sys
 import mmengine
 from mmengine.config import Config, ConfigDict
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine import DumpPredictions
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.files import WriteError, whole_file
 from toast_mm.registry import type_name
 
 
@@ -89,9 +91,13 @@ def main() -> None:
     runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpPredictions(out_file_path=args.out))
-    metrics = runner.test()
-    if args.out_item == 'metrics' and runner.rank == 0:
-        mmengine.dump(metrics, args.out)
+    try:
+        metrics = runner.test()
+        if args.out_item == 'metrics' and runner.rank == 0:
+            with whole_file(args.out) as partial:
+                mmengine.dump(metrics, partial)
+    except (CheckpointError, WriteError) as error:
+        sys.exit(str(error))
     if args.show_dir:
         runner.logger.info(f'Pictures are below {args.show_dir}')
 

@@ -12,8 +12,10 @@ import sys
 import torch
 from mmengine.config import Config
 
-from toast_mm.engine import parameter_table
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.engine import NotFiniteError, parameter_table
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.files import WriteError
 from toast_mm.registry import type_name
 
 
@@ -79,6 +81,8 @@ def main() -> None:
             f'from the newest checkpoint in {runner.work_dir}'
         )
         sys.exit(130)
+    except (CheckpointError, NotFiniteError, WriteError) as error:
+        sys.exit(str(error))
     runner.logger.info(f'Done: logs and checkpoints are in {runner.work_dir}')
 
 

@@ -1,10 +1,15 @@
 from .dump import DumpPredictions
 from .hooks import (
     BestLayerHook,
+    CheckpointHook,
     DataCheckHook,
+    EarlyStoppingHook,
+    FiniteCheckHook,
     FirstPassCacheHook,
     MeanTokenInitHook,
+    NotFiniteError,
     PretunedHook,
+    ResumeHook,
     SteeringHealthHook,
     StepSeedHook,
 )
@@ -15,11 +20,16 @@ from .runner import Runner
 __all__ = [
     'BFloat16OptimWrapper',
     'BestLayerHook',
+    'CheckpointHook',
     'DataCheckHook',
     'DumpPredictions',
+    'EarlyStoppingHook',
+    'FiniteCheckHook',
     'FirstPassCacheHook',
     'MeanTokenInitHook',
+    'NotFiniteError',
     'PretunedHook',
+    'ResumeHook',
     'Runner',
     'SteeringHealthHook',
     'StepSeedHook',

@@ -12,27 +12,35 @@ from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
+import mmengine.hooks
 import mmengine.runner
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, master_only
+from mmengine.dist import is_distributed
+from mmengine.hooks import Hook
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import BaseLoop, CheckpointLoader
 from torch import nn
 from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.datasets.passed_over import passed_over
+from toast_mm.engine.backends import whole_files
+from toast_mm.engine.hooks import CheckpointHook, EarlyStoppingHook, FiniteCheckHook, ResumeHook
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
-from toast_mm.files import whole_file, write_whole
+from toast_mm.files import write_whole
 from toast_mm.keys import check_names, note_reader
 from toast_mm.registry import RUNNERS
 
 # Beside the logs of a training: the number of its tuned parameters, without those of the head.
 TUNED = 'tuned_parameters.json'
+OWN_HOOKS = {
+    mmengine.hooks.CheckpointHook: CheckpointHook,
+    mmengine.hooks.EarlyStoppingHook: EarlyStoppingHook,
+}
 
 
 @RUNNERS.register_module()
@@ -53,6 +61,11 @@ class Runner(mmengine.runner.Runner):
       :class:`FirstPassCacheHook`, whose arguments it takes as a dict.
     - ``task_files=True`` leaves the frozen base out of checkpoints; see :class:`TaskFileHook`.
     - ``fp16=True`` of validation and test is float32 on a CPU without bfloat16 units.
+    - Whatever interrupts a training, it can be resumed, and goes on as if it had not been
+      interrupted: :class:`CheckpointHook` and :class:`EarlyStoppingHook` take the places of
+      mmengine's, and every training has a :class:`ResumeHook`. ``resume_settings='config'`` takes
+      learning rate, weight decay and schedule from the config and not from the checkpoint.
+    - A training whose loss or weights are no longer finite stops; see :class:`FiniteCheckHook`.
     - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
       process then keeps statistics of its own, and process 0 saves).
     """
@@ -175,7 +188,8 @@ class Runner(mmengine.runner.Runner):
         if self._resume and not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
             raise CheckpointError(
                 f'{filename} holds weights without the state of a training and cannot be resumed; '
-                f'to start from these weights say --cfg-options load_from={filename}'
+                f'to start from these weights say --cfg-options load_from={filename}, '
+                'and another --work-dir'
             )
         return checkpoint
 
@@ -192,7 +206,8 @@ class Runner(mmengine.runner.Runner):
                 raise
             raise CheckpointError(
                 f'{filename} is of a training that tuned other parameters; resume it with its own '
-                f'config, or start from its weights: --cfg-options load_from={filename}'
+                f'config, or start from its weights: --cfg-options load_from={filename}, '
+                'and another --work-dir'
             ) from error
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
@@ -219,6 +234,18 @@ class Runner(mmengine.runner.Runner):
                 raise ValueError(f'{key} and {name} in custom_hooks are one: leave out one of them')
             arguments = options if isinstance(options, dict) else {}
             self.register_hook(dict(type=f'toast_mm.{name}', **arguments))
+        settings = self.cfg.get('resume_settings', 'checkpoint')
+        for own in (FiniteCheckHook(), ResumeHook(settings)):
+            if not any(isinstance(hook, type(own)) for hook in self.hooks):
+                self.register_hook(own)
+
+    def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
+        """As mmengine; hooks that would lose something in an interruption are replaced."""
+        if isinstance(hook, dict) and 'type' in hook:
+            with HOOKS.switch_scope_and_registry(hook.get('_scope_')) as registry:
+                kind = registry.get(hook['type']) if isinstance(hook['type'], str) else hook['type']
+            hook = {**hook, 'type': OWN_HOOKS.get(kind, hook['type'])}
+        super().register_hook(hook, *args, **kwargs)
 
     def _maybe_compile(self, target: str) -> None:
         """Compile the backbone alone: ``compile=True``, or a dict of ``torch.compile``'s arguments.
@@ -231,14 +258,11 @@ class Runner(mmengine.runner.Runner):
             unwrap(self.model).backbone.compile(**({} if options is True else options))
             self.logger.info('The backbone is compiled; the first iterations take longer')
 
-    @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write under a temporary name, then rename."""
-        if '://' in out_dir:  # remote stores put files whole
-            super().save_checkpoint(out_dir, filename, *args, **kwargs)
-            return
-        with whole_file(osp.join(out_dir, filename)) as partial:
-            super().save_checkpoint(out_dir, osp.basename(partial), *args, **kwargs)
+        """As mmengine, with a file that is whole or not there."""
+        if kwargs.get('backend_args') is None and not (args and args[0]):
+            kwargs['backend_args'] = whole_files(out_dir)
+        super().save_checkpoint(out_dir, filename, *args, **kwargs)
 
 
 def _leave_process_group() -> None:

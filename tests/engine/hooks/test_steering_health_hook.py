@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 
-from toast_mm.engine import Runner, SteeringHealthHook
+from toast_mm.engine import NotFiniteError, Runner, SteeringHealthHook
 from toast_mm.models import TOASTViT
 
 FIXED = dict(optim_wrapper__optimizer=dict(type='SGD', lr=0.0))
@@ -162,6 +162,21 @@ def test_warns_once_if_steering_is_dead(steered_config, run, tmp_path, warned, e
         assert message.startswith('steering is dead: ')
         for remedy in ('pretuned=', 'toast_mm.MeanTokenInitHook', 'feedback_gain'):
             assert remedy in message
+
+
+def test_what_is_not_finite_is_no_weak_signal(steered_config, run, tmp_path, warned):
+    class Spoil(Hook):
+        priority = 'LOWEST'
+
+        def before_train(self, runner) -> None:
+            backbone_of(runner.model).topdown.selection.task_embedding.data.fill_(torch.nan)
+
+    with pytest.raises(NotFiniteError):
+        run(steered_config(tmp_path, hook(), backbone=STRONG, **FIXED), Spoil())
+    assert [message.split(';')[0] for message in warned] == [
+        'steering: mask or signal is not finite in iteration 1'
+    ]
+    assert 'feedback_gain' not in warned[0]
 
 
 def test_warns_late_too(steered_config, run, tmp_path, warned):

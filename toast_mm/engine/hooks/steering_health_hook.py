@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -74,6 +75,12 @@ class SteeringHealthHook(Hook):
         scalars = {'steering/mask': mean, 'steering/masked': masked}
         scalars |= {f'steering/signal_{block}': ratio for block, ratio in ratios.items()}
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)  # as LoggerHook counts
+        if not all(math.isfinite(value) for value in scalars.values()):
+            runner.logger.warning(
+                f'steering: mask or signal is not finite in iteration {runner.iter + 1}; look for '
+                'the cause in data, loaded weights and learning rate'
+            )
+            return
         if not self._warned and (
             masked > self.max_masked or max(ratios.values()) < self.min_signal
         ):
