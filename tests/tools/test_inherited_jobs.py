@@ -44,7 +44,17 @@ TWO_CLASSES = {
 }
 # Scopes, data, and what makes the job small: one of each form that the jobs have.
 SEGMENTATION = {
-    '_base_/../ade20k_toast_upernet.py': ('ade20k', {**NARROW, **HEADS}),
+    '_base_/../ade20k_toast_upernet.py': (
+        'ade20k',
+        {
+            **NARROW,
+            **HEADS,
+            'model.data_preprocessor.size': '(64,64)',
+            'train_dataloader.dataset.pipeline.3.scale': '(64,48)',
+            'train_dataloader.dataset.pipeline.4.crop_size': '(64,64)',
+            'val_dataloader.dataset.pipeline.1.scale': '(64,48)',
+        },
+    ),
     '_base_/../ade20k_toast_upernet_slide.py': ('ade20k', {**NARROW, **HEADS}),
     '_base_/../voc12aug_lora_upernet.py': ('voc12aug', {**NARROW, **HEADS}),
     '_base_/../voc12aug_inca.py': (
