@@ -18,6 +18,7 @@ def check(monkeypatch):
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_bounds(monkeypatch, capsys):
     assert check(monkeypatch) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -29,6 +30,7 @@ def test_bounds(monkeypatch, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_broken_bound(monkeypatch, capsys):
     """What folding saves is needed."""
     monkeypatch.setattr(TOASTViT, 'fold', lambda backbone: backbone.eval())

@@ -1,18 +1,21 @@
 """Every piece under configs/_base_/methods: trained, saved as a task file, reloaded elsewhere."""
 
-import hashlib
+import copy
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from job_files import CONFIGS
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import load_checkpoint
 from mmpretrain.structures import DataSample
 
 from toast_mm.engine import Runner
@@ -137,41 +140,78 @@ def train(cfg) -> torch.nn.Module:
     return runner.model
 
 
-def test_one_small_file_per_task(bases, folders, tmp_path, monkeypatch):
-    """Trained for ten steps (and in two parts), read by a fresh process that is told of no base."""
-    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')
-    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in bases.iterdir()}
+def predict(model) -> torch.Tensor:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    expected = {}
-    for kind, method in CASES:
-        path = job(kind, method, bases, folders, tmp_path)
+    with torch.no_grad():
+        return model.eval()(images)
+
+
+@pytest.fixture(scope='module')
+def trained(bases, folders, tmp_path_factory):
+    """Config of a case and its model after ten steps, saved as a task file."""
+    folder = tmp_path_factory.mktemp('trained')
+
+    @functools.cache
+    def make(kind, method) -> tuple[Path, Config, torch.nn.Module]:
+        path = job(kind, method, bases, folders, folder)
         cfg = Config.fromfile(path)
         cfg.task_files = method != 'finetune'
-        model = train(cfg)
-        resumed = Config(dict(cfg, work_dir=f'{cfg.work_dir}_resumed', experiment_name='half'))
-        train(Config(dict(resumed, train_cfg=dict(by_epoch=False, max_iters=5))))
-        resumed = train(Config(dict(resumed, resume=True, experiment_name='whole')))
-        for name, tensor in resumed.state_dict().items():
-            assert torch.equal(model.state_dict()[name], tensor), (kind, method, name)
-        base = torch.load(bases / f'{kind}.pth')
-        moved = {n for n, t in model.backbone.state_dict().items() if n in base}
-        moved = {n for n in moved if not torch.equal(base[n], model.backbone.state_dict()[n])}
-        tuned = {n for n, p in model.backbone.named_parameters() if p.requires_grad}
-        assert moved <= tuned, method
-        weights = torch.load(f'{cfg.work_dir}/iter_10.pth', weights_only=False)['state_dict']
-        left_out = {n for n in base if f'backbone.{n}' not in weights}
-        left = set(base) - tuned - {'pos_embed'}  # which is resized to the images of the task
-        assert left_out == (set() if method == 'finetune' else left), method
-        with torch.no_grad():
-            expected[str(path)] = model.eval()(images)
+        with mock.patch('mmengine.device.utils.DEVICE', 'cpu'):
+            return path, cfg, train(cfg)
+
+    return make
+
+
+@pytest.mark.parametrize(('kind', 'method'), CASES)
+def test_one_small_file_per_task(kind, method, trained, bases):
+    """The file leaves out the base, and completes a model that is told of none."""
+    before = (bases / f'{kind}.pth').read_bytes()
+    _, cfg, model = trained(kind, method)
+    base = torch.load(bases / f'{kind}.pth')
+    moved = {n for n, t in model.backbone.state_dict().items() if n in base}
+    moved = {n for n in moved if not torch.equal(base[n], model.backbone.state_dict()[n])}
+    tuned = {n for n, p in model.backbone.named_parameters() if p.requires_grad}
+    assert moved <= tuned
+    file = f'{cfg.work_dir}/iter_10.pth'
+    weights = torch.load(file, weights_only=False)['state_dict']
+    left_out = {n for n in base if f'backbone.{n}' not in weights}
+    left = set(base) - tuned - {'pos_embed'}  # which is resized to the images of the task
+    assert left_out == (set() if method == 'finetune' else left)
+    other = Config(copy.deepcopy(cfg.to_dict())).model
+    other.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        fresh = MODELS.build(other)
+    load_checkpoint(fresh, file, map_location='cpu', strict=True)
+    assert torch.equal(predict(fresh), predict(model))
+    assert (bases / f'{kind}.pth').read_bytes() == before
+
+
+RESUMED = [('vit', 'toast_lite'), ('vit', 'vpt'), ('convnext', 'ssf'), ('convnext', 'toast_lora')]
+
+
+@pytest.mark.parametrize(('kind', 'method'), RESUMED)
+def test_trained_in_two_parts(kind, method, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')
+    _, cfg, model = trained(kind, method)
+    part = Config(dict(cfg, work_dir=str(tmp_path), experiment_name=f'half {kind} {method}'))
+    train(Config(dict(part, train_cfg=dict(by_epoch=False, max_iters=5))))
+    resumed = train(Config(dict(part, resume=True, experiment_name=f'whole {kind} {method}')))
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+@pytest.mark.slow
+def test_a_fresh_process_reads_the_files(trained):
+    expected = {}
+    for case in CASES:
+        path, _, model = trained(*case)
+        expected[str(path)] = predict(model)
     script = [sys.executable, '-c', RELOAD, *expected]
     printed = subprocess.run(script, check=True, capture_output=True, text=True).stdout
     outputs = json.loads(printed.splitlines()[-1])
     assert outputs.keys() == expected.keys() and len(outputs) == len(CASES)
     for path, output in outputs.items():
         assert torch.equal(torch.tensor(output), expected[path]), path
-    after = {path: hashlib.sha256(path.read_bytes()).digest() for path in bases.iterdir()}
-    assert after == before
 
 
 @pytest.mark.parametrize(('kind', 'method'), CASES)
@@ -253,6 +293,7 @@ from mmpretrain.structures import DataSample
 from torch.nn.parallel import DistributedDataParallel
 import toast_mm
 
+@pytest.mark.slow
 dist.init_process_group('gloo')
 rank = dist.get_rank()
 gradients = {}

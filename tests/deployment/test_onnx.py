@@ -101,7 +101,9 @@ def close(given, expected):
     assert np.abs(given - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize('kind', ['vit', 'convnext', 'plain'])
+@pytest.mark.parametrize(
+    'kind', ['vit', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('convnext', 'plain'))]
+)
 def test_classifier(kind, tmp_path):
     model = classifier(kind)
     unfolded = copy.deepcopy(model)
@@ -120,6 +122,7 @@ def test_classifier(kind, tmp_path):
     assert model.backbone.folded == (kind != 'plain')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('kind', 'size'), [('vit', (32, 32)), ('vit', (40, 56)), ('convnext', (70, 90))]
 )
@@ -147,6 +150,7 @@ def test_what_the_file_takes_is_said(tmp_path):
         assert torch.equal(model(batch), plain.head(plain.extract_feat(batch)))
 
 
+@pytest.mark.slow
 def test_what_differs_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'model\.onnx is not written: its scores differ by'):
         export_onnx(

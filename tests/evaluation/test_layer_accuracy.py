@@ -79,6 +79,7 @@ def test_predictions_of_another_head(predictions):
         Evaluator(LayerAccuracy()).process(predictions)
 
 
+@pytest.mark.slow
 def test_all_parts_are_registered_by_the_package():
     code = (
         'import toast_mm; from mmengine.registry import HOOKS, METRICS, MODELS; '

@@ -101,6 +101,7 @@ def test_finished_runs_are_not_repeated(config, tmp_path, monkeypatch):
         run_all(sweep(config), out)
 
 
+@pytest.mark.slow
 def test_several_at_once_give_the_same(config, tmp_path):
     alone = run_all(sweep(config), str(tmp_path / 'alone'))
     assert run_all(sweep(config), str(tmp_path / 'together'), workers=2) == alone
@@ -113,6 +114,7 @@ def test_a_run_that_fails_ends_the_sweep(config, tmp_path):
     assert not (tmp_path / 'out' / 'runs.jsonl').exists()
 
 
+@pytest.mark.slow
 def test_what_finishes_beside_a_failure_is_recorded(config, tmp_path):
     """What waits is not begun; the folder of an unfinished run is no folder."""
     good, *others = sweep(config)

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from commands import kill_tree, start, tiny_ade20k
 
@@ -39,6 +40,7 @@ def same(left, right) -> bool:
     return left == right
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_training_ends_bit_for_bit_as_an_undisturbed_one(
     ade20k, tmp_path, unused_tcp_port
 ):
@@ -66,6 +68,7 @@ def test_killed_and_resumed_training_ends_bit_for_bit_as_an_undisturbed_one(
     assert not any(key.startswith('backbone.') and 'topdown' not in key for key in moved)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_global_batch(ade20k, tmp_path, unused_tcp_port):
     # Augmentation stays on: it depends on the draw, not on the process.
     deterministic = {

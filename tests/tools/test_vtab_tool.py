@@ -115,6 +115,7 @@ def test_protocol(undisturbed):
     assert '| **mean, all (2 tasks)** |' in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', ['1', '2'])
 def test_killed_twice(workers, undisturbed, job, data, tmp_path):
     """The table is that of an undisturbed run, no run is repeated, and no worker stays behind."""
@@ -163,9 +164,11 @@ def test_on_cached_first_passes(undisturbed, job, data, tmp_path, tool, monkeypa
     assert list((tmp_path / 'work_dirs' / 'first_pass').glob('*/meta.json'))
 
 
-def test_names_of_the_tasks():
-    script = [sys.executable, ROOT / 'tools' / 'vtab.py', '--list']
-    names = subprocess.run(script, check=True, capture_output=True, text=True).stdout.splitlines()
+def test_names_of_the_tasks(tool, capsys):
+    with pytest.raises(SystemExit) as ended:
+        tool('vtab', '--list')
+    assert not ended.value.code
+    names = capsys.readouterr().out.splitlines()
     assert len(names) == 19 and names[0] == 'cifar' and names[-1] == 'smallnorb_ele'
 
 

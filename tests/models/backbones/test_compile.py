@@ -14,11 +14,18 @@ KINDS = {
 }
 
 
+VARIANTS = [{}, dict(drop_path_rate=0.5), dict(lite=dict(rank=2)), dict(feedback_from='middle')]
+QUICK = [('vit', 1), ('convnext', 2)]
+
+
 @pytest.mark.parametrize(
-    'kwargs',
-    [{}, dict(drop_path_rate=0.5), dict(lite=dict(rank=2)), dict(feedback_from='middle')],
+    ('kind', 'kwargs'),
+    [
+        pytest.param(kind, kwargs, marks=() if (kind, number) in QUICK else pytest.mark.slow)
+        for kind in KINDS
+        for number, kwargs in enumerate(VARIANTS)
+    ],
 )
-@pytest.mark.parametrize('kind', KINDS)
 def test_one_graph_with_the_same_outputs_and_gradients(kind, kwargs):
     torch._dynamo.reset()
     torch.manual_seed(0)
@@ -37,6 +44,7 @@ def test_one_graph_with_the_same_outputs_and_gradients(kind, kwargs):
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_folded(kind):
     torch._dynamo.reset()
@@ -48,6 +56,7 @@ def test_folded(kind):
         torch.testing.assert_close(compiled(image), backbone(image))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which('g++'), reason='inductor needs a compiler')
 def test_odd_sizes_under_inductor():
     """Maps are extended where the downsampling cut something off; the path is all that compiles."""

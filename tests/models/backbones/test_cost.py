@@ -1,5 +1,7 @@
 """Work of ViT-B/16 at 224 x 224 beside the plain backbone and full fine-tuning."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,11 @@ def flops(model, backward, image=None):
     return counter.get_total_flops()
 
 
+@functools.cache
+def full_fine_tuning():
+    return flops(make(feedback_from=None, frozen=False), backward=True)
+
+
 @pytest.mark.parametrize(
     ('source', 'target', 'passes', 'bound'),
     [('last', 'first', 2, 2.09), ('middle', 'first', 1.5, 1.56), ('last', 'middle', 1.5, 1.56)],
@@ -46,7 +53,7 @@ def test_folded_forward(source, target, passes, bound):
 )
 def test_step(source, target, bound):
     """Published, from the last layer: 1.33."""
-    full = flops(make(feedback_from=None, frozen=False), backward=True)
+    full = full_fine_tuning()
     assert full == pytest.approx(105.15e9, rel=0.01)
     model = make(feedback_from=source, feedback_to=target)
     assert bound - 0.03 < flops(model, backward=True) / full <= bound
@@ -58,7 +65,7 @@ def test_step(source, target, bound):
 )
 def test_step_on_a_cached_first_pass(source, target, bound):
     """An early or a late route had half of its first pass to save."""
-    full = flops(make(feedback_from=None, frozen=False), backward=True)
+    full = full_fine_tuning()
     model = make(feedback_from=source, feedback_to=target)
     image = torch.rand(1, 3, 224, 224, device='meta')
     first = model[0].run_first_pass(image)
@@ -68,7 +75,7 @@ def test_step_on_a_cached_first_pass(source, target, bound):
 
 
 def test_step_of_toast_lite():
-    full = flops(make(feedback_from=None, frozen=False), backward=True)
+    full = full_fine_tuning()
     assert flops(make(lite=dict(rank=4)), backward=True) / full <= 1.23
 
 
