@@ -170,21 +170,6 @@ class TestWriters:
         assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
 
 
-@pytest.mark.parametrize('link', ['itself', 'symlink', 'hard link', 'other path'])
-def test_an_input_is_not_replaced(tmp_path, link):
-    source, target = tmp_path / 'a.pth', tmp_path / 'b.pth'
-    source.write_text('content')
-    if link == 'symlink':
-        target.symlink_to(source)
-    elif link == 'hard link':
-        target.hardlink_to(source)
-    else:
-        target = source if link == 'itself' else tmp_path / '..' / tmp_path.name / 'a.pth'
-    with pytest.raises(WriteError, match=rf'^{target} is the input itself'):
-        files.demand_other_file(str(target), str(source))
-    files.demand_other_file(str(tmp_path / 'c.pth'), str(source))
-
-
 class TestSaveSafetensors:
     def test_tensors_and_metadata_come_back(self, tmp_path):
         path = str(tmp_path / 'a.safetensors')

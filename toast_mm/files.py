@@ -109,17 +109,6 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def demand_other_file(path: str, *sources: str) -> None:
-    """Refuse to write over a file that is read, under whatever name: links are followed.
-
-    Raises:
-        WriteError: Names the file.
-    """
-    for source in sources:
-        if osp.exists(path) and osp.exists(source) and osp.samefile(path, source):
-            raise WriteError(f'{path} is the input itself and is not replaced: name another file')
-
-
 def _is_of_writing(error: RuntimeError) -> bool:
     """Whether it is what PyTorch raises in place of an OSError, for a full disk for one."""
     return (

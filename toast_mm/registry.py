@@ -8,6 +8,8 @@ from typing import Any
 import mmengine.registry as root
 from mmengine.registry import DefaultScope, Registry
 
+from toast_mm.arguments import check_arguments
+
 SCOPE = 'toast_mm'
 
 
@@ -19,6 +21,8 @@ class TransparentRegistry(Registry):
     of parts of mmseg or mmpretrain, which its ``default_scope`` finds. So while ``toast_mm`` is
     the current scope, a name without a prefix is looked for here, and then in the scope around
     it, as it is where nobody wrote ``_scope_``. With a prefix nothing is special.
+
+    Its classes refuse arguments of another type than they are annotated with.
     """
 
     def get(self, key: str) -> type | None:
@@ -31,6 +35,10 @@ class TransparentRegistry(Registry):
                 if found is not None:
                     return found
         return super().get(key)
+
+    def _register_module(self, module: Any, *args: Any, **kwargs: Any) -> None:
+        super()._register_module(module, *args, **kwargs)
+        check_arguments(module)
 
 
 def _scope_around() -> str | None:

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine import NotFiniteError, parameter_table
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.engine.explain import explained
 from toast_mm.files import WriteError
 from toast_mm.registry import type_name
 
@@ -71,10 +72,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_arguments(cfg, args)
-    runner = build_runner(cfg)
+    with explained(cfg):
+        runner = build_runner(cfg)
     runner.logger.info(f'Parameters:\n{parameter_table(runner.model)}')
     try:
-        runner.train()
+        with explained(cfg):
+            runner.train()
     except KeyboardInterrupt:
         runner.logger.warning(
             f'interrupted after {runner.iter} iterations; the same command with --resume goes on '

@@ -11,6 +11,7 @@ from commands import start, tiny_ade20k
 from PIL import Image
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.engine.config import ConfigError
 from toast_mm.models import TOASTViT
 
 CONFIG = 'configs/ade20k_toast_upernet.py'
@@ -69,7 +70,9 @@ def test_route(train, changes, sentence):
 
 def test_unknown_arch(train):
     changes = {f'model__backbone__arch__{key}': None for key in ('_delete_', *ARCH)}
-    with pytest.raises(AssertionError, match=r'vit-enormous is not in default archs .*deit-small'):
+    with pytest.raises(
+        ConfigError, match=r'backbone .*vit-enormous is not in default .*deit-small'
+    ):
         train(**changes, model__backbone__arch='vit-enormous')
 
 

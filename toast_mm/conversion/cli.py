@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.files import WriteError, demand_other_file, save_safetensors, whole_file
+from toast_mm.files import WriteError, save_safetensors, whole_file
 
 from .read import read_weights
 from .report import Converted
@@ -33,7 +33,6 @@ def run(
         parser.error(f'{args.target} must end in .pth or .safetensors')
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     try:
-        demand_other_file(args.target, args.source)
         weights, container = read_weights(args.source)
         try:
             converted = convert(weights, container, args)

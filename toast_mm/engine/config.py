@@ -6,7 +6,8 @@ import argparse
 import copy
 import os.path as osp
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -52,6 +53,13 @@ def read_config(path: str) -> Config:
             format_python_code=False,
         )
     return cfg
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Up to three known names that resemble one, whatever their case, as ``; near names: A, B``."""
+    by_lower = {item.lower(): item for item in sorted(known)}
+    near = get_close_matches(name.lower(), by_lower, 3)
+    return f'; near names: {", ".join(by_lower[item] for item in near)}' if near else ''
 
 
 class ConfigOptions(DictAction):

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from toast_mm.engine.config import near_names
 from toast_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -33,6 +35,14 @@ class TunedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper for a model."""
+        name = self.optimizer_cfg.get('type')
+        with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+            unknown = isinstance(name, str) and (not name or registry.get(name) is None)
+        if unknown:
+            raise ValueError(
+                f'optim_wrapper.optimizer.type={name!r} is no optimizer'
+                f'{near_names(name, OPTIMIZERS.module_dict)}'
+            )
         if not _is_tuned(model):
             raise ValueError('no parameter of the model is tuned: every one is frozen')
         wrapper = super().__call__(model)

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.datasets.passed_over import passed_over
 from toast_mm.engine.backends import whole_files
+from toast_mm.engine.config_check import check_config
 from toast_mm.engine.hooks import CheckpointHook, EarlyStoppingHook, FiniteCheckHook, ResumeHook
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
@@ -97,6 +98,7 @@ class Runner(mmengine.runner.Runner):
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
         """As mmengine; a resumed run starts from the newest whole checkpoint and its seed."""
+        check_config(cfg)
         cfg = copy.deepcopy(cfg)
         automatic = cfg.get('resume') and not cfg.get('load_from')
         if automatic:

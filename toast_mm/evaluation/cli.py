@@ -38,7 +38,10 @@ def load_config(args: argparse.Namespace) -> Config:
         apply_options(cfg, args.cfg_options)
     except ConfigError as error:
         sys.exit(str(error))
-    missing = [key for key in ('lr', 'weight_decay', 'seeds') if key not in cfg.get('search', {})]
+    search = cfg.get('search') or {}
+    if not isinstance(search, dict):
+        sys.exit(f'search={search!r} must be dict(lr=[...], weight_decay=[...], seeds=[...])')
+    missing = [key for key in ('lr', 'weight_decay', 'seeds') if key not in search]
     if missing:
         sys.exit(
             f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...]): '
@@ -48,6 +51,11 @@ def load_config(args: argparse.Namespace) -> Config:
         values = cfg.search[key]
         if not isinstance(values, list) or not values or len(set(values)) < len(values):
             sys.exit(f'search.{key}={values} must be a list of different values: [...]')
+        kind, word = (int, 'integers') if key == 'seeds' else (int | float, 'numbers')
+        if any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
+            sys.exit(f'search.{key}={values} must be a list of {word}')
+        if min(values) < 0:
+            sys.exit(f'search.{key}={values} must not be negative')
     if any(type_name(hook) == 'BestLayerHook' for hook in cfg.get('custom_hooks', [])):
         sys.exit(
             f'{args.config}: BestLayerHook would choose a layer on the test data, by which the '

@@ -29,8 +29,10 @@ class LowRankUpdate(nn.Module):
 
     def __init__(self, module: nn.Module, rank: int = 4, alpha: float = 1.0) -> None:
         super().__init__()
-        if rank < 1:
-            raise ValueError(f'rank={rank} of a low-rank update must be at least 1')
+        if not isinstance(rank, int) or rank < 1:
+            raise ValueError(f'rank={rank!r} of a low-rank update must be an integer of at least 1')
+        if not isinstance(alpha, (int, float)):
+            raise ValueError(f'alpha={alpha!r} of a low-rank update must be a number')
         # With the weights in the checkpoint, since an update of another scale is another update.
         self.register_buffer('scale', torch.tensor(alpha / rank))
         self.transposed = isinstance(module, nn.ConvTranspose2d)

@@ -46,6 +46,9 @@ class TopDown(nn.Module):
                     f'lite={dict(lite)} tunes the feedback path, which channel_selection=False '
                     'freezes: leave one of them out'
                 )
+            if unknown := lite.keys() - {'rank', 'alpha'}:
+                names = ', '.join(sorted(unknown))
+                raise ValueError(f'lite={dict(lite)}: {names} is unknown; there are rank and alpha')
             feedback.add_low_rank(**lite)
         self.selection = selection
         self.feedback = feedback

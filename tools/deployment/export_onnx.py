@@ -24,6 +24,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not is_file(args.checkpoint):
         parser.error(f'checkpoint {args.checkpoint} does not exist')
+    if min(args.size) < 1:
+        parser.error(f'--size {args.size[0]} {args.size[1]} must be a height and a width of pixels')
     if not args.out.endswith('.onnx'):
         parser.error(f'{args.out} must end in .onnx')
     return args

@@ -14,7 +14,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.files import WriteError, demand_other_file, save_safetensors, whole_file
+from toast_mm.files import WriteError, save_safetensors, whole_file
 from toast_mm.models.backbones.folding import fold_state_dict
 
 
@@ -44,7 +44,6 @@ def main() -> None:
     if not args.target.endswith(('.pth', '.safetensors')):
         parser.error(f'{args.target} must end in .pth or .safetensors')
     try:
-        demand_other_file(args.target, args.source)
         fold(args.source, args.target)
     except (CheckpointError, FileNotFoundError, WriteError) as error:
         sys.exit(str(error))

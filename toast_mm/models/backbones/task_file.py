@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Among the weights, since these reach a model by whatever way a checkpoint is loaded.
 RECORD = 'base_record'
+_KEYS = {'fingerprint', 'method', 'form', 'as_in_the_base', 'init_cfg', 'pretuned'}
 
 
 def frozen_base(backbone: TransferBackbone) -> list[str]:
@@ -92,8 +94,21 @@ def relocate(record: Tensor, base: str | None = None, pretuned: str | None = Non
 
 
 def read_record(record: Tensor) -> dict[str, Any]:
-    """Content of a record."""
-    return json.loads(bytes(record.cpu().numpy().tolist()))
+    """Content of a record.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        content = json.loads(bytes(record.cpu().numpy().tolist()))
+        missing = _KEYS - content.keys()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f'the record of the task file is damaged: {error}') from error
+    if missing:
+        raise CheckpointError(
+            f'the record of the task file is damaged: {", ".join(sorted(missing))} missing'
+        )
+    return content
 
 
 def _as_bytes(record: Mapping[str, Any]) -> Tensor:

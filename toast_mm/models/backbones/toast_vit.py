@@ -182,6 +182,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
                 f'gap_before_final_norm={kwargs["gap_before_final_norm"]} is for a ConvNeXt; a ViT '
                 "gives maps with out_type='featmap' and tokens with out_type='raw'"
             )
+        _check_sizes(**kwargs)
         super().__init__(**kwargs)
         self.depth = self.num_layers
         self.out_indices = resolve_out_indices(out_indices, self.depth)
@@ -266,3 +267,28 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         if self.frozen_stages > 0:
             self._freeze_stages()
         return self
+
+
+def _check_sizes(
+    arch: Any = None, img_size: Any = None, patch_size: Any = None, **others: Any
+) -> None:
+    """Check what mmpretrain computes with before it looks at it.
+
+    Raises:
+        ValueError: Names the argument, its value, and what it must be.
+    """
+    if isinstance(arch, Mapping):
+        for name, value in arch.items():
+            if not _is_size(value):
+                raise ValueError(f'arch.{name}={value!r} must be an integer of at least 1')
+        dims, heads = arch.get('embed_dims'), arch.get('num_heads')
+        if dims and heads and dims % heads:
+            raise ValueError(f'arch.num_heads={heads} must divide arch.embed_dims={dims}')
+    for name, value in (('img_size', img_size), ('patch_size', patch_size)):
+        pair = value if isinstance(value, (list, tuple)) else [value, value]
+        if value is not None and (len(pair) != 2 or not all(map(_is_size, pair))):
+            raise ValueError(f'{name}={value!r} must be a number of pixels, or height and width')
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

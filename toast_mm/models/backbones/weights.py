@@ -19,13 +19,23 @@ from .task_file import RECORD, base_fingerprint, is_frozen_path, read_record, ta
 if TYPE_CHECKING:
     from .transfer import TransferBackbone
 
+PRETRAINED = ('Pretrained', PretrainedInit)
 InitCfg = dict | Sequence[dict] | None
 
 
 def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
     """Split an ``init_cfg`` into ordinary initialisers and pre-trained weights."""
-    cfgs = [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
-    pretrained = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+    cfgs: list[Any] = list(init_cfg) if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    cfgs = [cfg for cfg in cfgs if cfg is not None]
+    for cfg in cfgs:
+        if not isinstance(cfg, dict) or 'type' not in cfg:
+            raise ValueError(
+                f'init_cfg={cfg!r} must be a dict with a type, such as '
+                "dict(type='Pretrained', checkpoint=...)"
+            )
+        if cfg['type'] in PRETRAINED and not isinstance(cfg.get('checkpoint'), str):
+            raise ValueError(f'init_cfg={cfg!r} must name a file: checkpoint=...')
+    pretrained = [cfg for cfg in cfgs if cfg['type'] in PRETRAINED]
     others = [cfg for cfg in cfgs if cfg not in pretrained]
     # mmengine notes the scope of a config that is inherited by package name.
     return others, [{k: v for k, v in cfg.items() if k != '_scope_'} for cfg in pretrained]

@@ -104,8 +104,7 @@ class InCADecodeHead(BaseDecodeHead):
                 f'InCADecodeHead has neither convolutions nor dropout, and selects its maps by '
                 f'in_index: leave out {", ".join(sorted(unused))}'
             )
-        lists = isinstance(in_channels, Sequence) and isinstance(in_index, Sequence)
-        if not lists or not in_index or len(in_channels) != len(in_index):
+        if not in_index or len(in_channels) != len(in_index):
             raise ValueError(
                 f'InCADecodeHead: in_channels={in_channels} and in_index={in_index} must be lists '
                 'of one number per map'

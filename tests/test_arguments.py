@@ -1,0 +1,82 @@
+"""Arguments of another type than annotated."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import pytest
+from mmengine.registry import Registry
+
+from toast_mm import registry
+from toast_mm.arguments import check_arguments
+from toast_mm.models import LoRA, TOASTConvNeXt, TOASTViT
+
+
+@check_arguments
+class Part:
+    """Every form of an annotation that a config meets."""
+
+    def __init__(
+        self,
+        rate: float = 0.5,
+        names: Sequence[str] | str | None = None,
+        options: Mapping[str, int] | None = None,
+        *,
+        on: bool = True,
+        free=None,
+        **others: object,
+    ) -> None:
+        self.given = dict(rate=rate, names=names, options=options, on=on, free=free, **others)
+
+
+@pytest.mark.parametrize(
+    'given, sentence',
+    [
+        (dict(rate='abc'), "^Part: rate='abc' must be float$"),
+        (dict(names=3), r'^Part: names=3 must be collections.abc.Sequence\[str\] \| str \| None$'),
+        (dict(names=['a', 3]), r"names=\['a', 3\] must be"),
+        (dict(options=4), 'options=4 must be'),
+        (dict(options={'a': 'b'}), 'options='),
+        (dict(on='maybe'), "on='maybe' must be bool"),
+        (dict(on=1), 'on=1 must be bool'),
+    ],
+)
+def test_refused(given, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        Part(**given)
+
+
+def test_accepted():
+    given = dict(rate=1, names=('a', 'b'), options={'a': 1}, on=False, free='any', other=object())
+    assert Part(**given).given == given
+    assert Part().given['rate'] == 0.5
+    assert inspect.signature(Part).parameters['on'].default is True
+
+
+def test_subclasses_are_named():
+    class Special(Part):
+        pass
+
+    with pytest.raises(TypeError, match=r'^Special: rate'):
+        Special(rate='abc')
+
+
+@pytest.mark.parametrize(
+    'cls, given',
+    [(TOASTViT, dict(frozen='no')), (TOASTConvNeXt, dict(lite=4)), (LoRA, dict(rank='r'))],
+)
+def test_classes_of_the_package(cls, given):
+    with pytest.raises(TypeError, match=f'^{cls.__name__}: {next(iter(given))}='):
+        cls(**given)
+
+
+def test_every_registered_class_is_checked():
+    classes = {
+        cls
+        for known in vars(registry).values()
+        if isinstance(known, Registry) and known.scope == 'toast_mm'
+        for cls in known.module_dict.values()
+        if inspect.isclass(cls) and cls.__module__.startswith('toast_mm')
+    }
+    own = [cls for cls in classes if '__init__' in vars(cls)]
+    assert len(own) > 20
+    assert all(hasattr(cls.__init__, '__wrapped__') for cls in own)

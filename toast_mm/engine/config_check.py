@@ -1,0 +1,234 @@
+"""Settings that cannot be meant, named before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    DefaultScope,
+    Registry,
+)
+
+from toast_mm.engine.config import ConfigError
+
+# What the sections of a job consist of, as mmengine and this package read them.
+_SECTIONS: dict[str, tuple[type | None, ...]] = {
+    'model': (dict,),
+    'model.backbone': (dict,),
+    'model.data_preprocessor': (dict, None),
+    'model.data_preprocessor.num_classes': (int, None),
+    'model.data_preprocessor.seg_pad_val': (int,),
+    'model.head': (dict, None),
+    'model.neck': (dict, list, None),
+    'model.decode_head': (dict, list),
+    'model.auxiliary_head': (dict, list, None),
+    'model.train_cfg': (dict, None),
+    'model.test_cfg': (dict, None),
+    'data_preprocessor': (dict, None),
+    'optim_wrapper': (dict, None),
+    'optim_wrapper.optimizer': (dict,),
+    'optim_wrapper.optimizer.lr': (float,),
+    'optim_wrapper.optimizer.weight_decay': (float,),
+    'optim_wrapper.paramwise_cfg': (dict, None),
+    'optim_wrapper.paramwise_cfg.norm_decay_mult': (float, None),
+    'optim_wrapper.paramwise_cfg.bias_lr_mult': (float, None),
+    'optim_wrapper.paramwise_cfg.bias_decay_mult': (float, None),
+    'train_cfg.by_epoch': (bool,),
+    'train_cfg.max_epochs': (int,),
+    'train_cfg.max_iters': (int,),
+    'train_cfg.val_interval': (int,),
+    'param_scheduler': (list, dict, None),
+    'default_hooks': (dict, None),
+    'custom_hooks': (list, None),
+    'randomness': (dict,),
+    'randomness.seed': (int, None),
+    'env_cfg': (dict,),
+    'visualizer': (dict, None),
+    'work_dir': (str,),
+    'load_from': (str, None),
+    'resume': (bool,),
+    'first_pass_cache': (bool, dict, None),
+    'task_files': (bool, None),
+    'channels_last': (bool, None),
+    'compile': (bool, dict, None),
+    **{
+        key.format(mode): kinds
+        for mode in ('train', 'val', 'test')
+        for key, kinds in {
+            '{}_cfg': (dict, None),
+            '{}_dataloader': (dict, None),
+            '{}_dataloader.dataset': (dict,),
+            '{}_dataloader.sampler': (dict, None),
+            '{}_dataloader.sampler.shuffle': (bool,),
+            '{}_dataloader.batch_size': (int,),
+            '{}_dataloader.num_workers': (int,),
+            '{}_evaluator': (dict, list, None),
+        }.items()
+    },
+}
+_LOWEST = {
+    'optim_wrapper.optimizer.lr': 0,
+    'optim_wrapper.optimizer.weight_decay': 0,
+    'train_cfg.max_epochs': 1,
+    'train_cfg.max_iters': 1,
+    'train_cfg.val_interval': 1,
+    **{f'{mode}_dataloader.batch_size': 1 for mode in ('train', 'val', 'test')},
+    **{f'{mode}_dataloader.num_workers': 0 for mode in ('train', 'val', 'test')},
+}
+_WORDS = {
+    dict: 'dict(...)',
+    list: '[...]',
+    bool: 'True or False',
+    int: 'an integer',
+    float: 'a number',
+    str: 'a text',
+}
+
+
+def check_config(cfg: Any) -> None:
+    """Check the sections of a job, and texts that stand for no text, before anything is built.
+
+    Raises:
+        ConfigError: Names the key, its value, and what it must be.
+    """
+    for key, kinds in _SECTIONS.items():
+        value: Any = cfg
+        for part in key.split('.'):
+            if not isinstance(value, (Config, Mapping)) or part not in value:
+                break
+            value = value[part]
+        else:
+            _check_kind(key, value, kinds)
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        _check_kind(f'default_hooks.{name}', hook, (dict, None))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
+        check_texts(cfg)
+    _check_model(cfg.get('model') or {})
+    for key, lowest in _LOWEST.items():
+        value = _setting(cfg, key)
+        if value is not None and value < lowest:
+            raise ConfigError(f'{key}={value} must be at least {lowest}')
+
+
+def _check_model(model: Mapping[str, Any]) -> None:
+    """Check what only several parts of a model together tell."""
+    test_cfg = model.get('test_cfg') or {}
+    if test_cfg.get('mode') == 'slide' and not {'crop_size', 'stride'} <= test_cfg.keys():
+        raise ConfigError(
+            f'model.test_cfg={dict(test_cfg)} tests in sliding windows and must say which: '
+            'crop_size=(H, W) and stride=(H, W)'
+        )
+    out_type = model['backbone'].get('out_type') if 'backbone' in model else None
+    if 'head' in model and out_type in ('raw', 'featmap') and not model.get('neck'):
+        raise ConfigError(
+            f"model.backbone.out_type={out_type!r} gives the head all tokens; a classifier's head "
+            "needs one vector of every image: out_type='cls_token' or 'avg_featmap', or a neck"
+        )
+    for name in ('decode_head', 'auxiliary_head'):
+        heads = model.get(name) or []
+        for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+            index, channels = head.get('in_index'), head.get('in_channels')
+            one, other = (len(x) if isinstance(x, (list, tuple)) else 0 for x in (index, channels))
+            if 'in_index' in head and 'in_channels' in head and one != other:
+                raise ConfigError(
+                    f'model.{name}.in_index={index} and in_channels={channels} must name as many '
+                    'outputs of the backbone as each other'
+                )
+
+
+def _setting(cfg: Any, key: str) -> Any:
+    """Value of a dotted key, None if a config does not have it."""
+    for part in key.split('.'):
+        if not isinstance(cfg, (Config, Mapping)) or part not in cfg:
+            return None
+        cfg = cfg[part]
+    return cfg
+
+
+def _check_kind(key: str, value: Any, kinds: Sequence[type | None]) -> None:
+    plain = [kind for kind in kinds if kind is not None]
+    accepted = (*plain, int) if float in plain else tuple(plain)
+    if value is None:
+        fits = None in kinds
+    else:  # True is an integer to Python alone
+        fits = isinstance(value, accepted) and (bool in plain or not isinstance(value, bool))
+    if fits:
+        return
+    wanted = ' or '.join(_WORDS[kind] for kind in plain) + ' or None' * (None in kinds)
+    raise ConfigError(f'{key}={value!r} must be {wanted}')
+
+
+# Where a part of a config is looked for, by the last word of its key that is here.
+_REGISTRIES = {
+    'model': MODELS,
+    'dataset': DATASETS,
+    'pipeline': TRANSFORMS,
+    'sampler': DATA_SAMPLERS,
+    'default_hooks': HOOKS,
+    'custom_hooks': HOOKS,
+    'val_evaluator': METRICS,
+    'test_evaluator': METRICS,
+    'param_scheduler': PARAM_SCHEDULERS,
+}
+
+
+def check_texts(cfg: Any, key: str = '', registry: Registry | None = None) -> None:
+    """Refuse a text where a class, of whatever package, takes none.
+
+    A command line makes a text of everything that it cannot read otherwise: ``by_epoch=maybe``.
+    Such a text would count as True, or fail hours later. Only annotations and defaults that leave
+    no doubt are looked at.
+
+    Raises:
+        ConfigError: Names the key, its value, and what the class takes.
+    """
+    items: Any = ()
+    if isinstance(cfg, (Config, Mapping)):
+        items = cfg.items()
+        kind = cfg.get('type')
+        cls = kind
+        if registry is not None and isinstance(kind, str) and kind:
+            with registry.switch_scope_and_registry(None) as current:
+                cls = current.get(kind)
+        if inspect.isclass(cls):
+            _check_texts_of(cls, key, cfg)
+    elif isinstance(cfg, (list, tuple)):
+        items = enumerate(cfg)
+    for name, value in items:
+        below = _REGISTRIES.get(str(name), registry)
+        check_texts(value, f'{key}.{name}' if key else str(name), below)
+
+
+def _check_texts_of(cls: type, key: str, part: Mapping[str, Any]) -> None:
+    for base in inspect.getmro(cls)[:-1]:
+        init = vars(base).get('__init__')
+        if not inspect.isfunction(init):
+            continue
+        for name, parameter in inspect.signature(init).parameters.items():
+            value, default = part.get(name), parameter.default
+            if not isinstance(value, str):
+                continue
+            annotation = parameter.annotation
+            known = _PLAIN.get(annotation if isinstance(annotation, str) else str(annotation))
+            if known is None and annotation is parameter.empty and type(default) in _WORDS:
+                known = _WORDS[type(default)] if not isinstance(default, str) else None
+            if known:
+                raise ConfigError(f'{key}.{name}={value!r} must be {known}')
+
+
+_PLAIN = {
+    text.format(kind.__name__): word
+    for kind, word in _WORDS.items()
+    if kind is not str
+    for text in ('{}', "<class '{}'>", 'typing.Optional[{}]', 'Optional[{}]', '{} | None')
+}

@@ -1,0 +1,146 @@
+"""Errors of other packages, told by the setting that they come from."""
+
+from __future__ import annotations
+
+import dis
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from mmcv.transforms import BaseTransform
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.registry import Registry
+from torch import nn
+
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.engine.config import ConfigError, near_names
+from toast_mm.files import WriteError
+
+# Their messages are sentences already, wherever they are raised.
+_SENTENCES = (CheckpointError, ConfigError, WriteError)
+
+# Advice for messages of torch that do not say what to do.
+_ADVICE = {
+    'Expected more than 1 value per channel': 'batch normalisation needs more than one value per '
+    'channel: train_dataloader.batch_size must be at least 2, or norm_cfg another norm, such as '
+    "dict(type='GN', num_groups=8)",
+}
+
+
+@contextmanager
+def explained(cfg: Config) -> Iterator[None]:
+    """Tell from which part of a config an error comes, where the error does not say it.
+
+    mmengine and the packages on it raise what their code meets, such as ``'int' object is not
+    iterable``. The frames of the error know which part of the config was being built, or which
+    layer ran.
+
+    Args:
+        cfg: The config of what is built or run inside.
+
+    Raises:
+        ConfigError: Names the part of the config, the cause, and the settings of the part.
+    """
+    try:
+        yield
+    except Exception as error:
+        names_file = isinstance(error, OSError) and error.filename is not None
+        if names_file or isinstance(error, _SENTENCES) or _raised_by_us(error):
+            raise
+        raise ConfigError(_sentence(cfg, error)) from error
+
+
+def _raised_by_us(error: Exception) -> bool:
+    """Whether a ``raise`` of this package made the error; its message then is a sentence."""
+    last = _steps(error)[-1]
+    frame = last.tb_frame
+    raised = frame.f_code.co_code[last.tb_lasti] == dis.opmap['RAISE_VARARGS']
+    return raised and str(frame.f_globals.get('__name__', '')).startswith('toast_mm')
+
+
+def _steps(error: Exception) -> list[TracebackType]:
+    steps, step = [], error.__traceback__
+    while step is not None:
+        steps.append(step)
+        step = step.tb_next
+    return steps
+
+
+def _sentence(cfg: Config, error: Exception) -> str:
+    frames = [step.tb_frame for step in _steps(error)]
+    why = ' '.join(traceback.format_exception_only(error)[-1].split())
+    why = next((advice for known, advice in _ADVICE.items() if known in why), why)
+    for frame in reversed(frames):
+        if frame.f_code.co_name == 'build_from_cfg':
+            return _of_part(cfg, frame, why)
+    place = _layer(frames) or _step(frames)
+    return f'{place}: {why}' if place else why
+
+
+def _of_part(cfg: Config, frame: FrameType, why: str) -> str:
+    """What went wrong while mmengine built a part of the config."""
+    values = frame.f_locals
+    part = values['cfg']
+    key = next(_keys(cfg, part), None)
+    if not isinstance(part, Mapping):
+        return f'{part!r} must be a dict with type=..., in which the settings of a part stand'
+    kind = values.get('obj_type', part.get('type'))
+    if ('obj_type' in values and 'obj_cls' not in values) or values.get('obj_cls', ...) is None:
+        return f'{f"{key}.type" if key else "type"}={kind!r} {_unknown(values["registry"], kind)}'
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', kind)
+    settings = [f'{k}={v!r}' for k, v in part.items() if k != 'type' and len(repr(v)) < 80]
+    place = f'{key} ({name})' if key else str(name)
+    told = f'; its settings are {", ".join(settings)}' if settings else ''
+    return f'{place} cannot be built: {why}{told}'
+
+
+def _unknown(registry: Registry, kind: Any) -> str:
+    """That a registry does not know a name, and what it knows instead."""
+    names = {name for known in _family(registry.root) for name in known.module_dict}
+    near = near_names(str(kind).rpartition('.')[-1], names)
+    return f'names no registered {registry.name}{near}'
+
+
+def _family(registry: Registry) -> Iterator[Registry]:
+    yield registry
+    for child in registry.children.values():
+        yield from _family(child)
+
+
+def _keys(value: Any, part: Any, key: str = '') -> Iterator[str]:
+    """Dotted keys under which a config has something equal to a part of it."""
+    if key and isinstance(value, Mapping) and value == part:
+        yield key
+    items: Any = ()
+    if isinstance(value, (Config, Mapping)):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    for name, below in items:
+        yield from _keys(below, part, f'{key}.{name}' if key else str(name))
+
+
+def _step(frames: Sequence[FrameType]) -> str | None:
+    """Class and settings of the innermost transform, hook or metric that was running."""
+    for frame in reversed(frames):
+        running = frame.f_locals.get('self')
+        if isinstance(running, (BaseTransform, Hook, BaseMetric)):
+            values = {k: v for k, v in vars(running).items() if len(repr(v)) < 80}
+            settings = ', '.join(f'{name}={value!r}' for name, value in values.items())
+            return f'{type(running).__name__} with {settings}' if settings else None
+    return None
+
+
+def _layer(frames: Sequence[FrameType]) -> str | None:
+    """Name and class of the innermost layer of the model that was running."""
+    modules = [frame.f_locals.get('self') for frame in frames]
+    running = [module for module in modules if isinstance(module, nn.Module)]
+    for module in reversed(running):
+        for name, candidate in running[0].named_modules():
+            if candidate is module and name:
+                return f'model.{name} ({type(module).__name__})'
+    return None
