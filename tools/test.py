@@ -17,6 +17,7 @@ from mmengine.config import Config, ConfigDict
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine import DumpPredictions
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.engine.explain import explained
 from toast_mm.files import WriteError, whole_file
 from toast_mm.registry import type_name
 
@@ -88,11 +89,13 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_arguments(cfg, args)
-    runner = build_runner(cfg)
+    with explained(cfg):
+        runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpPredictions(out_file_path=args.out))
     try:
-        metrics = runner.test()
+        with explained(cfg):
+            metrics = runner.test()
         if args.out_item == 'metrics' and runner.rank == 0:
             with whole_file(args.out) as partial:
                 mmengine.dump(metrics, partial)

@@ -200,6 +200,11 @@ def test_missing_config(tool):
         (['test', CONFIG, 'nowhere.pth'], 'checkpoint nowhere.pth does not exist'),
         (['test', CONFIG, CONFIG, '--out', 'o.txt'], 'o.txt must end with .pkl'),
         (['test', CONFIG, CONFIG, '--out-item', 'pred'], '--out-item needs --out FILE'),
+        (['train', CONFIG, '--cfg-options', 'a', 'b'], "'a' must be key=value"),
+        (
+            ['deployment/export_onnx', CONFIG, CONFIG, 'o.onnx', '--size', '0', '0'],
+            '--size 0 0 must be a height and a width of pixels',
+        ),
     ],
 )
 def test_arguments(tool, capsys, command, sentence):

@@ -103,6 +103,11 @@ def test_many(job, request, tmp_path):
             {'optim_wrapper.optimizer.type': 'Adamw'},
             r"optimizer\.type='Adamw' is no optimizer; near names: .*AdamW",
         ),
+        (
+            'classifier',
+            {'default_hooks.checkpoint.save_best': 'mIoU'},
+            r"save_best='mIoU' is no metric of the validation; there are: accuracy/top1",
+        ),
         ('segmentor', {'model.decode_head.in_index': [0, 1]}, r'in_index=\[0, 1\] .*as many'),
         ('segmentor', {'model.test_cfg.mode': 'slide'}, r'crop_size=\(H, W\) and stride'),
         ('segmentor', {'train_dataloader.batch_size': 1}, r'batch_size must be at least 2'),

@@ -68,6 +68,11 @@ def test_test_data_must_not_choose(tool, job, tmp_path):
         ('search.seeds=[]', r'search\.seeds=\[\] must be a list of different values'),
         ('search.lr=0.1', r'search\.lr=0\.1 must be a list'),
         ('search.seeds=[1,1]', r'search\.seeds=\[1, 1\] must be a list of different'),
+        ('search.seeds=[x]', r"search\.seeds=\['x'\] must be a list of integers"),
+        ('search.seeds=[1.5]', r'search\.seeds=\[1\.5\] must be a list of integers'),
+        ('search.lr=[a,b]', r"search\.lr=\['a', 'b'\] must be a list of numbers"),
+        ('search.lr=[-1,1]', r'search\.lr=\[-1, 1\] must not be negative'),
+        ('search=3', r'search=3 must be dict'),
     ):
         with pytest.raises(SystemExit, match=message):
             tool('sweep', job, '--out-dir', tmp_path / 'out', '--cfg-options', change)

@@ -140,6 +140,12 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         """
         if not hasattr(self, 'file_backend'):  # validation alone, without a training
             return
+        for key in self.key_indicators:
+            if key != 'auto' and key not in metrics:
+                raise ValueError(
+                    f'save_best={key!r} is no metric of the validation; there are: '
+                    f'{", ".join(metrics)}'
+                )
         former = dict(self._best)
         runner.message_hub.update_info(
             'former_best_ckpts', [path for path in former.values() if path]

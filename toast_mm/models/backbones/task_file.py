@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Among the weights, since these reach a model by whatever way a checkpoint is loaded.
 RECORD = 'base_record'
-_KEYS = {'fingerprint', 'method', 'form', 'as_in_the_base', 'init_cfg', 'pretuned'}
+_KEYS = {'fingerprint', 'method', 'form', 'init_cfg', 'pretuned'}
 
 
 def frozen_base(backbone: TransferBackbone) -> list[str]:

@@ -1,0 +1,38 @@
+"""Damaged records of task files."""
+
+import json
+
+import pytest
+import torch
+
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.models.backbones.task_file import read_record
+
+
+def record(content: bytes) -> torch.Tensor:
+    return torch.tensor(list(content), dtype=torch.uint8)
+
+
+WHOLE = dict(
+    fingerprint='f', method='TOAST', form={}, as_in_the_base=[], init_cfg=[], pretuned=None
+)
+
+
+def test_whole():
+    assert read_record(record(json.dumps(WHOLE).encode())) == WHOLE
+
+
+@pytest.mark.parametrize(
+    'content, reason',
+    [
+        (json.dumps({k: v for k, v in WHOLE.items() if k != 'fingerprint'}), 'fingerprint missing'),
+        (json.dumps([1]), "no attribute 'keys'"),
+        (json.dumps(WHOLE)[:-5], 'Expecting value'),
+        ('', 'Expecting value'),
+        ('\xff', 'decode'),
+    ],
+)
+def test_damaged(content, reason):
+    with pytest.raises(CheckpointError, match='the record of the task file is damaged') as error:
+        read_record(record(content.encode('latin1')))
+    assert reason in str(error.value)
