@@ -56,7 +56,7 @@ class Zigzag(BaseMetric):
         self.results.append(0)
 
     def compute_metrics(self, results: list) -> dict:
-        number = mmengine.logging.MessageHub.get_current_instance().get_info('validated') - 1
+        number = mmengine.logging.MessageHub.get_current_instance().get_info('last_validation') - 1
         return dict(up=float(number), top=self.values[number])
 
 

@@ -23,7 +23,7 @@ class Falling(BaseMetric):
     def compute_metrics(self, results: list) -> dict:
         from mmengine.logging import MessageHub
 
-        return dict(acc=-float(MessageHub.get_current_instance().get_info('validated')))
+        return dict(acc=-float(MessageHub.get_current_instance().get_info('last_validation')))
 
 
 @TRANSFORMS.register_module(force=True)

@@ -138,7 +138,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
 
         mmengine removes them first; here it is told that there is none.
         """
-        if not hasattr(self, 'file_backend'):  # validation alone, without a training
+        if not self.save_best or not hasattr(self, 'file_backend'):  # a validation alone
             return
         for key in self.key_indicators:
             if key != 'auto' and key not in metrics:

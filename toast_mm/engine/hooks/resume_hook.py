@@ -132,13 +132,13 @@ class ResumeHook(Hook):
         if self.settings == 'config':
             self._apply(runner)
         loop = runner.train_loop
-        if runner.message_hub.runtime_info.get('validated') != runner.iter and _validates(loop):
+        if runner.message_hub.runtime_info.get('last_validation') != runner.iter and _validates(loop):
             runner.logger.info('The validation that the checkpoint does not know of:')
             runner.val_loop.run()
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Note for checkpoints that are saved from here on."""
-        runner.message_hub.update_info('validated', runner.iter)
+        runner.message_hub.update_info('last_validation', runner.iter)
 
     def _apply(self, runner: Runner) -> None:
         """The settings of the config, at the point of their schedule that the training has."""
