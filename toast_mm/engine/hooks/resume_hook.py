@@ -131,8 +131,8 @@ class ResumeHook(Hook):
         self._gradients = {}
         if self.settings == 'config':
             self._apply(runner)
-        loop = runner.train_loop
-        if runner.message_hub.runtime_info.get('last_validation') != runner.iter and _validates(loop):
+        known = runner.message_hub.runtime_info.get('last_validation')
+        if known != runner.iter and _validates(runner.train_loop):
             runner.logger.info('The validation that the checkpoint does not know of:')
             runner.val_loop.run()
 
