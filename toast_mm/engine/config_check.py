@@ -20,6 +20,7 @@ from mmengine.registry import (
 )
 
 from toast_mm.engine.config import ConfigError
+from toast_mm.registry import type_name
 
 # What the sections of a job consist of, as mmengine and this package read them.
 _SECTIONS: dict[str, tuple[type | None, ...]] = {
@@ -129,7 +130,8 @@ def _check_model(model: Mapping[str, Any]) -> None:
             'crop_size=(H, W) and stride=(H, W)'
         )
     out_type = model['backbone'].get('out_type') if 'backbone' in model else None
-    if 'head' in model and out_type in ('raw', 'featmap') and not model.get('neck'):
+    linear = type_name(model.get('head') or {}) in ('LinearClsHead', 'VisionTransformerClsHead')
+    if linear and out_type in ('raw', 'featmap') and not model.get('neck'):
         raise ConfigError(
             f"model.backbone.out_type={out_type!r} gives the head all tokens; a classifier's head "
             "needs one vector of every image: out_type='cls_token' or 'avg_featmap', or a neck"

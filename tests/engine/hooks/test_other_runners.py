@@ -124,8 +124,8 @@ def test_a_key_that_this_runner_does_not_read(config, key, value, message):
         ('first_pass_cach', True, "must be named 'first_pass_cache'"),
         ('taskfiles', True, "must be named 'task_files'"),
         ('channel_last', False, "must be named 'channels_last'"),
-        ('task_files', 'yes', "task_files='yes' must be True or False$"),
-        ('first_pass_cache', 'yes', "first_pass_cache='yes' must be True or False, or a dict"),
+        ('task_files', 'yes', "task_files='yes' must be True or False or None"),
+        ('first_pass_cache', 'yes', "first_pass_cache='yes' must be True or False or dict"),
     ],
 )
 def test_keys_under_our_runner(config, key, value, message):
