@@ -211,6 +211,7 @@ def test_a_checkpoint_that_is_no_local_file(job, run, script, monkeypatch, capsy
 
 def test_another_head_is_refused(job, run):
     cfg = job(head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=16))
+    cfg.model.backbone.out_type = 'cls_token'
     with pytest.raises(ValueError, match=r'^BestLayerHook: the head is a VisionTransformerClsHead'):
         run(cfg)
 
