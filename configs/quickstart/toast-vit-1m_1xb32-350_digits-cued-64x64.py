@@ -20,11 +20,20 @@ model = dict(
     ),
 )
 
-_epochs = 2
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))
+_max_iters = 350
+# The quickstart gives every job one core: no process beside it reads the data.
+_here = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(**_here, sampler=dict(type='toast_mm.InfiniteSampler', shuffle=True))
+val_dataloader = test_dataloader = _here
+optim_wrapper = dict(
+    optimizer=dict(lr=1.5e-3, fused=True),
+    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))),
+)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, end=0.1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', end=_epochs, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=25),
+    dict(type='CosineAnnealingLR', by_epoch=False, end=_max_iters),
 ]
-train_cfg = dict(max_epochs=_epochs, val_interval=_epochs)
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=_max_iters, val_interval=_max_iters)
+log_processor = dict(by_epoch=False)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(by_epoch=False, interval=50))
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]
