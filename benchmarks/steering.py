@@ -25,18 +25,7 @@ PRETUNED = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 
 TASKS = {
     'cub25': 'configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py',
-    'cued': 'configs/quickstart/toast-vit-1m_1xb32-350_digits-cued-64x64.py',
-}
-# Two passes over the training images; the job of the quickstart is shorter.
-SCHEDULES = {
-    'cued': {
-        'train_cfg.max_iters': 500,
-        'train_cfg.val_interval': 500,
-        'param_scheduler': [
-            dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=25),
-            dict(type='CosineAnnealingLR', by_epoch=False, end=500),
-        ],
-    }
+    'cued': 'configs/quickstart/toast-vit-1m_1xb32-500_digits-cued-64x64.py',
 }
 
 
@@ -72,7 +61,7 @@ def condition_task(task: str, condition: str) -> Task:
     return Task(
         f'{task}/{condition.replace(" ", "-").replace(",", "")}',
         TASKS[task],
-        {**CONDITIONS[condition], **SCHEDULES.get(task, {})},
+        CONDITIONS[condition],
         search=cfg.search.get('held_out', {}),
         final=validate_on_test_data(cfg),
         grid=[{'optim_wrapper.optimizer.lr': rate} for rate in cfg.search.lr],

@@ -16,6 +16,7 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ import toast_mm  # noqa: F401  imported once; the processes of the jobs are copi
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/digits')
 SCENES = 'vit-1m_upernet_1xb16-500_digits-scenes-64x64'
-CUED = 'vit-1m_1xb32-350_digits-cued-64x64'
+CUED = 'vit-1m_1xb32-500_digits-cued-64x64'
 # The longest first, since two of them run at a time.
 TITLES = {
     f'toast-{CUED}': 'TOAST on cued digits',
@@ -85,6 +86,7 @@ def start(function, *arguments: str, log: Path | None = None, threads: int = 1) 
     """Call a function in a process of its own, whose output goes to a log."""
 
     def main() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if log is not None:
             with log.open('w') as stream:
                 os.dup2(stream.fileno(), 1)
@@ -93,7 +95,12 @@ def start(function, *arguments: str, log: Path | None = None, threads: int = 1) 
         function(*arguments)
 
     process = get_context('fork').Process(target=main)
-    process.start()
+    # Ctrl-C waits: while Python forks it would be swallowed by what others do at a fork.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return process
 
 

@@ -20,13 +20,13 @@ model = dict(
     ),
 )
 
-_max_iters = 350
+_max_iters = 500
 # The quickstart gives every job one core: no process beside it reads the data.
 _here = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(**_here, sampler=dict(type='toast_mm.InfiniteSampler', shuffle=True))
 val_dataloader = test_dataloader = _here
 optim_wrapper = dict(
-    optimizer=dict(lr=1.5e-3, fused=True),
+    optimizer=dict(fused=True),
     paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))),
 )
 param_scheduler = [
