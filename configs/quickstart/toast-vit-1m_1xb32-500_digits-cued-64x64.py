@@ -21,8 +21,6 @@ model = dict(
 )
 
 _max_iters = 500
-# Nothing is drawn at random, so the first pass of every image is computed once.
-first_pass_cache = True
 # The quickstart gives every job one core: no process beside it reads the data.
 _here = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(**_here, sampler=dict(type='toast_mm.InfiniteSampler', shuffle=True))

@@ -89,7 +89,10 @@ CLASSIFICATION = {
     'novel20/linear_convnext-1m_1xb64-20e_novel20-64x64.py': ('folders', TWO_CLASSES),
     'pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py': ('folders', TWO_CLASSES),
     'pretune/toast-early_vit-1m_1xb128-10e_tinyin100-64x64.py': ('folders', TWO_CLASSES),
-    'quickstart/toast-vit-1m_1xb32-500_digits-cued-64x64.py': ('cued', {'param_scheduler.0.end': 1}),
+    'quickstart/toast-vit-1m_1xb32-500_digits-cued-64x64.py': (
+        'cued',
+        {'param_scheduler.0.end': 1},
+    ),
 }
 JOBS = {**SEGMENTATION, **CLASSIFICATION}
 FAST = [
@@ -164,6 +167,8 @@ def small(job: str, roots) -> dict:
     if job in SEGMENTATION:
         settings |= {'train_dataloader.batch_size': 2, 'train_cfg.max_iters': 2}
         settings |= {'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
+    elif data == 'cued':  # by iteration
+        settings |= {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2}
     else:
         settings |= {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1}
     return settings

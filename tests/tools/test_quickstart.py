@@ -96,7 +96,8 @@ def calls_of(*jobs: str) -> list[str]:
     for job in jobs:
         config, out = f'configs/quickstart/{job}.py', f'work_dirs/{job}'
         lines += [
-            f'train {config} --work-dir {out} --resume --no-validate',
+            f'train {config} --work-dir {out} --resume --no-validate '
+            '--cfg-options first_pass_cache=True',
             f'test {config} {out}/iter_400.pth --work-dir {out} '
             f'--out {out}/partial.json --out-item metrics',
         ]
