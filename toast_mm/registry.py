@@ -56,7 +56,8 @@ def type_name(part: Mapping[str, Any]) -> str:
     A text config writes ``'toast_mm.StepSeedHook'``, a pure-Python one the class itself.
     """
     kind = part.get('type', '')
-    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[-1]
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+    return name.rpartition('.')[-1]
 
 
 def _child(parent: Registry, location: str) -> Registry:

@@ -78,6 +78,7 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
     },
 }
 _LOWEST = {
+    'randomness.seed': 0,
     'optim_wrapper.optimizer.lr': 0,
     'optim_wrapper.optimizer.weight_decay': 0,
     'train_cfg.max_epochs': 1,

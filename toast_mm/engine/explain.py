@@ -77,8 +77,27 @@ def _sentence(cfg: Config, error: Exception) -> str:
     for frame in reversed(frames):
         if frame.f_code.co_name == 'build_from_cfg':
             return _of_part(cfg, frame, why)
-    place = _layer(frames) or _step(frames)
-    return f'{place}: {why}' if place else why
+    layer = _layer(frames)
+    if layer is not None:
+        name, module = layer
+        return f'model.{name} ({type(module).__name__}): {why}{_settings(_part_of(cfg, name))}'
+    step = _step(frames)
+    return f'{step}: {why}' if step else why
+
+
+def _part_of(cfg: Config, name: str) -> Mapping[str, Any]:
+    """What a config says of a layer of the model, or of the part that the layer belongs to."""
+    part: Any = cfg.get('model')
+    for word in name.split('.'):
+        if not isinstance(part, Mapping) or not isinstance(part.get(word), Mapping):
+            break
+        part = part[word]
+    return part if isinstance(part, Mapping) else {}
+
+
+def _settings(part: Mapping[str, Any]) -> str:
+    settings = [f'{k}={v!r}' for k, v in part.items() if k != 'type' and len(repr(v)) < 80]
+    return f'; its settings are {", ".join(settings)}' if settings else ''
 
 
 def _of_part(cfg: Config, frame: FrameType, why: str) -> str:
@@ -92,10 +111,8 @@ def _of_part(cfg: Config, frame: FrameType, why: str) -> str:
     if ('obj_type' in values and 'obj_cls' not in values) or values.get('obj_cls', ...) is None:
         return f'{f"{key}.type" if key else "type"}={kind!r} {_unknown(values["registry"], kind)}'
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', kind)
-    settings = [f'{k}={v!r}' for k, v in part.items() if k != 'type' and len(repr(v)) < 80]
     place = f'{key} ({name})' if key else str(name)
-    told = f'; its settings are {", ".join(settings)}' if settings else ''
-    return f'{place} cannot be built: {why}{told}'
+    return f'{place} cannot be built: {why}{_settings(part)}'
 
 
 def _unknown(registry: Registry, kind: Any) -> str:
@@ -135,12 +152,12 @@ def _step(frames: Sequence[FrameType]) -> str | None:
     return None
 
 
-def _layer(frames: Sequence[FrameType]) -> str | None:
-    """Name and class of the innermost layer of the model that was running."""
+def _layer(frames: Sequence[FrameType]) -> tuple[str, nn.Module] | None:
+    """Name and module of the innermost layer of the model that was running."""
     modules = [frame.f_locals.get('self') for frame in frames]
     running = [module for module in modules if isinstance(module, nn.Module)]
     for module in reversed(running):
         for name, candidate in running[0].named_modules():
             if candidate is module and name:
-                return f'model.{name} ({type(module).__name__})'
+                return name, module
     return None
