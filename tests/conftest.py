@@ -7,6 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,12 @@ def unformatted_configs():
     """mmengine lays out the config with yapf at every start: most of the time of a short run."""
     with mock.patch('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False)):
         yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_former_scope() -> None:
+    """mmengine keeps the default scope of the runs of former files."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
