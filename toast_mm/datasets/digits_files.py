@@ -21,7 +21,7 @@ from toast_mm.files import WriteError
 from . import digits
 from .digits import Drawings
 
-SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=8000, val=500, test=1000))
+SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=4000, val=500, test=1000))
 RECORD = 'digits.json'  # what a finished folder was made of
 
 
@@ -125,7 +125,7 @@ def _write_scenes(
         Image.fromarray(image).save(images / f'{name}.jpg', quality=95, subsampling=0)
         paletted = Image.fromarray(mask)
         paletted.putpalette(palette.tobytes())
-        paletted.save(masks / f'{name}.png')
+        paletted.save(masks / f'{name}.png', compress_level=1)
         yield masks / f'{name}.png'
     (lists / f'{split}.txt').write_text('\n'.join(names) + '\n')
 
@@ -134,7 +134,8 @@ def _write_cued(folder: Path, number: int, drawings: Drawings, rng: Generator) -
     for index, digit in enumerate(islice(_shuffled_digits(rng), number)):
         path = folder / str(digit) / f'{index:04}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(digits.draw_cued(rng, drawings, digit)).save(path)
+        image = Image.fromarray(digits.draw_cued(rng, drawings, digit))
+        image.save(path, compress_level=1)  # grain hardly compresses
         yield path
 
 

@@ -13,17 +13,32 @@ from functools import partial
 from rich.console import Console
 from rich.progress import track
 
-from toast_mm.datasets.digits_files import make_digits
+from toast_mm.datasets.digits_files import SIZES, make_digits
 from toast_mm.files import WriteError
+
+
+def number_of_images(text: str) -> int:
+    number = int(text)
+    if number < 10:
+        raise argparse.ArgumentTypeError(f'{number}: every digit needs an image, so 10 or more')
+    return number
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', help='folder to make, such as data/digits')
+    parser.add_argument(
+        '--cued',
+        type=number_of_images,
+        default=SIZES['cued']['train'],
+        metavar='N',
+        help='training images of the cued digits (default: %(default)s)',
+    )
     args = parser.parse_args()
+    sizes = dict(SIZES, cued=dict(SIZES['cued'], train=args.cued))
     bar = partial(track, description='drawing digits', console=Console(stderr=True))
     try:
-        made = make_digits(args.out, track=bar)
+        made = make_digits(args.out, sizes, track=bar)
     except WriteError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

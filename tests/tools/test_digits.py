@@ -1,0 +1,42 @@
+"""tools/dataset_converters/digits.py: how many images it is asked for."""
+
+import runpy
+import sys
+
+import pytest
+from commands import ROOT
+
+from toast_mm.datasets import digits_files
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Run the tool, and return the sizes that it asks for."""
+
+    def run(*arguments: str) -> dict[str, dict[str, int]]:
+        sizes = []
+        monkeypatch.setattr(
+            digits_files, 'make_digits', lambda out, size, track: sizes.append(size)
+        )
+        monkeypatch.setattr(sys, 'argv', ['digits.py', 'out', *arguments])
+        runpy.run_path(f'{ROOT}/tools/dataset_converters/digits.py', run_name='__main__')
+        return sizes[0]
+
+    return run
+
+
+def test_without_a_number_the_sizes_are_those_of_the_quickstart(asked):
+    assert asked() == digits_files.SIZES
+
+
+def test_the_number_of_cued_training_images_can_be_chosen(asked):
+    sizes = asked('--cued', '8000')
+    assert sizes['cued'] == dict(digits_files.SIZES['cued'], train=8000)
+    assert sizes['scenes'] == digits_files.SIZES['scenes']
+
+
+@pytest.mark.parametrize('number', ['9', '-1', 'many'])
+def test_a_number_that_cannot_be_meant_is_refused(asked, capsys, number):
+    with pytest.raises(SystemExit) as error:
+        asked('--cued', number)
+    assert error.value.code == 2 and number in capsys.readouterr().err
