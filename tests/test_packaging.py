@@ -132,7 +132,7 @@ case "$*" in
   *ensurepip*) exit {no_venv} ;;
   '-m venv'*) echo venv >> "$LOG"; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   *) echo "${{PIP_INDEX_URL:+$PIP_INDEX_URL }}$*" >> "$LOG"
-     [[ "$*" != *"${{FAIL:-nothing}}"* ]] ;;
+     [[ "$*" != *"${{FAIL:-nothing}}"* ]] || {{ printf 'Traceback:\\nsome reason\\n' >&2; exit 1; }} ;;
 esac
 """
 
@@ -168,7 +168,9 @@ class Machine:
 
 PIP = '-m pip install -qq --disable-pip-version-check'
 PAIR = ('torch', 'torchvision')
-INSTALLATION = [f'{PIP} -r requirements/pins.txt', f'{PIP} --no-deps --no-build-isolation -e .']
+OPENCV = [f'{PIP} -c requirements/pins.txt opencv-python', '-c import cv2']
+REST = [f'{PIP} -r requirements/pins.txt', f'{PIP} --no-deps --no-build-isolation -e .']
+INSTALLATION = [*OPENCV, *REST]
 
 
 @pytest.fixture
@@ -205,8 +207,8 @@ def test_setup_env_takes_torch_alone_from_its_index(machine):
     fake_python(machine.bin / 'python3')
     machine.setup_env()
     assert machine.setup_env(TORCH_INDEX_URL='https://torch.example').returncode == 0
-    venv, torch, *others = machine.calls
-    assert (venv, others) == ('venv', INSTALLATION)
+    *first, torch = machine.calls[:4]
+    assert (first, machine.calls[4:]) == (['venv', *OPENCV], REST)
     assert torch.startswith(f'https://torch.example {PIP} --no-deps torch==')
     assert 'torchvision==' in torch
 
@@ -230,13 +232,13 @@ def test_setup_env_takes_torch_for_cpus_as_a_pair(machine):
         f'{PIP} {uv}',
         f'-m uv pip install -q --python .venv --torch-backend cpu --no-deps {torch} {torchvision}',
     ]
-    assert machine.calls == ['venv', *pair, *INSTALLATION]
+    assert machine.calls == ['venv', *OPENCV, *pair, *REST]
 
     assert machine.setup_env().stdout == ''
     assert machine.calls == []
     (machine.root / 'requirements/pins.txt').write_text('\n'.join([*pins, 'einops==0.8.2']))
     assert machine.setup_env().returncode == 0
-    assert machine.calls == [*pair, *INSTALLATION]
+    assert machine.calls == [*OPENCV, *pair, *REST]
 
 
 def test_setup_env_remembers_the_torch_of_an_interrupted_installation(machine):
@@ -256,6 +258,15 @@ def test_setup_env_tells_the_size_before_it_downloads(machine, tool):
     assert lines[-1].endswith('installing requirements/pins.txt (about 6 GB, some minutes)')
     offered = 'with TORCH=cpu before the command it is 2 GB, not 6 GB' in lines[0]
     assert offered == (tool == 'true')
+
+
+def test_setup_env_asks_for_the_libraries_of_opencv_before_it_downloads_torch(machine):
+    fake_python(machine.bin / 'python3')
+    result = machine.setup_env(FAIL='import cv2', TORCH='cpu')
+    assert result.returncode == 1
+    hint = '(Debian, Ubuntu: apt install libgl1 libglib2.0-0)'
+    assert result.stderr == f'setup_env.sh: OpenCV does not load: some reason {hint}\n'
+    assert machine.calls == ['venv', *OPENCV]
 
 
 def test_setup_env_skips_what_does_not_run_or_fit(machine):

@@ -75,6 +75,11 @@ rm -f "$stamp"
 install() { .venv/bin/python -m pip install -qq --disable-pip-version-check "$@"; }
 
 say "installing requirements/pins.txt ($size)"
+# OpenCV needs libraries of the system, which servers and containers lack: seen before the download.
+install -c requirements/pins.txt opencv-python
+reason=$(.venv/bin/python -c 'import cv2' 2>&1) ||
+  stop "OpenCV does not load: ${reason##*$'\n'} (Debian, Ubuntu: apt install libgl1 libglib2.0-0)"
+
 torch_pins=$(grep -E '^torch(vision)?==' requirements/pins.txt)
 # shellcheck disable=SC2086  # one word per requirement
 case $torch in
