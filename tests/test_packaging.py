@@ -132,7 +132,9 @@ case "$*" in
   *ensurepip*) exit {no_venv} ;;
   '-m venv'*) echo venv >> "$LOG"; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   *) echo "${{PIP_INDEX_URL:+$PIP_INDEX_URL }}$*" >> "$LOG"
-     [[ "$*" != *"${{FAIL:-nothing}}"* ]] || {{ printf 'Traceback:\\nsome reason\\n' >&2; exit 1; }} ;;
+     [[ "$*" != *"${{FAIL:-nothing}}"* ]] && exit
+     printf 'Traceback:\\nsome reason\\n' >&2
+     exit 1 ;;
 esac
 """
 

@@ -129,9 +129,11 @@ class SteeredBackbone(TransferBackbone):
                     trace.inputs[block], trace.outputs[block] = entering, stream
                 if block in self.out_indices:
                     streams[block] = stream
-        return tuple(
+        # A list: after a graph break, torch.compile on Python 3.14 loses `self` in a generator.
+        outputs = [
             self.format_output(block, streams[block], first.context) for block in self.out_indices
-        )
+        ]
+        return tuple(outputs)
 
     def run_first_pass(self, image: Tensor) -> FirstPass:
         """Everything up to the read-out, in eval mode; without feedback, up to the outputs.
