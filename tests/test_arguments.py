@@ -21,11 +21,13 @@ class Part:
         names: Sequence[str] | str | None = None,
         options: Mapping[str, int] | None = None,
         *,
+        sizes: Sequence[int] = (),
         on: bool = True,
         free=None,
         **others: object,
     ) -> None:
-        self.given = dict(rate=rate, names=names, options=options, on=on, free=free, **others)
+        given = dict(rate=rate, names=names, options=options, sizes=sizes, on=on, free=free)
+        self.given = given | others
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,7 @@ class Part:
         (dict(rate='abc'), "^Part: rate='abc' must be float$"),
         (dict(names=3), r'^Part: names=3 must be collections.abc.Sequence\[str\] \| str \| None$'),
         (dict(names=['a', 3]), r"names=\['a', 3\] must be"),
+        (dict(sizes=3), r'^Part: sizes=3 must be collections.abc.Sequence\[int\]$'),
         (dict(options=4), 'options=4 must be'),
         (dict(options={'a': 'b'}), 'options='),
         (dict(on='maybe'), "on='maybe' must be bool"),
@@ -46,7 +49,8 @@ def test_refused(given, sentence):
 
 
 def test_accepted():
-    given = dict(rate=1, names=('a', 'b'), options={'a': 1}, on=False, free='any', other=object())
+    given = dict(rate=1, names=('a', 'b'), options={'a': 1}, sizes=[3], on=False, free='any')
+    given['other'] = object()
     assert Part(**given).given == given
     assert Part().given['rate'] == 0.5
     assert inspect.signature(Part).parameters['on'].default is True

@@ -63,7 +63,6 @@ def _check(cls: type, name: str, value: Any, hint: Any, annotation: Any) -> None
     try:
         check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:
-        wanted = (
-            annotation if isinstance(annotation, str) else getattr(annotation, '__name__', hint)
-        )
+        text = isinstance(annotation, str)
+        wanted = annotation if text else inspect.formatannotation(annotation)
         raise TypeError(f'{cls.__name__}: {name}={value!r} must be {wanted}') from error

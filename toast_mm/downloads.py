@@ -7,6 +7,7 @@ import os.path as osp
 import re
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import unquote, urldefrag, urlparse
 from urllib.request import Request, urlopen
 
@@ -69,6 +70,8 @@ def _fetch(url: str, path: Path, digest: str, progress: bool) -> None:
     try:
         response = urlopen(Request(url, headers={'User-Agent': 'toast_mm'}))
     except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # the server's answer, and the connection with it
         raise DownloadError(f'{url} cannot be downloaded: {error}') from error
     path.parent.mkdir(parents=True, exist_ok=True)
     size = response.headers.get('Content-Length')
