@@ -19,7 +19,7 @@ from mmseg.apis import MMSegInferencer
 import toast_mm
 from toast_mm.checkpoint import CheckpointError, load_from_local, trusted
 from toast_mm.conversion.read import read_weights
-from toast_mm.engine.first_pass_cache import DamagedCacheError, FirstPassCache
+from toast_mm.engine.first_passes import DamagedCacheError, FirstPassCache
 from toast_mm.evaluation.results import read_results
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.task_file import RECORD
@@ -205,7 +205,7 @@ def test_a_first_pass_cache(tmp_path):
     cache.meta = dict(number=8, offsets=dict(a=0), arrays=dict(a=['O', 8]), checksums=dict(a=''))
     (tmp_path / 'a.npy').write_bytes(bytes(64))
     with pytest.raises(DamagedCacheError, match='holds objects, and no first passes'):
-        cache._open('r')
+        cache.open('r')
 
 
 def test_the_package_names_the_way_out():

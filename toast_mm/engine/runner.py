@@ -216,22 +216,16 @@ class Runner(mmengine.runner.Runner):
         """As mmengine, and the hooks of ``first_pass_cache`` and ``task_files``.
 
         Raises:
-            ValueError: A key is nearly named like one of ours, has a value that it cannot have, or
-                its hook is in ``custom_hooks`` as well.
+            ValueError: A key is nearly named like one of ours, or its hook is in ``custom_hooks`` too.
         """
         super().register_hooks(*args, **kwargs)
         check_names(self.cfg)
         note_reader(self.message_hub)
-        for key, name, kinds in (
-            ('task_files', 'TaskFileHook', bool),
-            ('first_pass_cache', 'FirstPassCacheHook', (bool, dict)),
-        ):
+        hooks = dict(task_files='TaskFileHook', first_pass_cache='FirstPassCacheHook')
+        for key, name in hooks.items():
             options = self.cfg.get(key)
             if options is None or options is False:
                 continue
-            if not isinstance(options, kinds):
-                more = '' if kinds is bool else ', or a dict of the arguments of its hook'
-                raise ValueError(f'{key}={options!r} must be True or False{more}')
             if any(type(hook).__name__ == name for hook in self.hooks):
                 raise ValueError(f'{key} and {name} in custom_hooks are one: leave out one of them')
             arguments = options if isinstance(options, dict) else {}

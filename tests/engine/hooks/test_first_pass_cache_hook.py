@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from PIL import Image
 
-from toast_mm.engine.first_pass_cache import ServedPipeline
+from toast_mm.engine.first_passes import ServedPipeline
 from toast_mm.files import WriteError
 
 METHODS = {

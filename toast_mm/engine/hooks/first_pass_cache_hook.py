@@ -19,7 +19,7 @@ from mmengine.utils import ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from toast_mm.engine.first_pass_cache import (
+from toast_mm.engine.first_passes import (
     CheckedPipeline,
     DamagedCacheError,
     FirstPassCache,
