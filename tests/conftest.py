@@ -1,7 +1,11 @@
 """Data sets in the layouts and encodings of the real ones, on images made here."""
 
 import gc
+import http.server
 import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +15,15 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Web:
+    """What a server offers by path, where it is, and what it was asked for."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    address: str = ''
+    requests: list[str] = field(default_factory=list)
 
 
 def scene(rng: np.random.Generator, labels: list[int], size: tuple[int, int] = (64, 48)):
@@ -113,6 +126,53 @@ def folders(tmp_path_factory) -> Path:
                 image, _ = scene(rng, [0, label + 1], (40, 40))
                 save(image, root / split / f'class_{label}' / f'{label}_{index}.png')
     return root
+
+
+@pytest.fixture(scope='session')
+def cub(tmp_path_factory) -> Path:
+    """Two species in the layout of CUB-200-2011: twelve images to train on, four to test on."""
+    root = tmp_path_factory.mktemp('cub')
+    rng = np.random.default_rng(4)
+    lists: dict[str, list[str]] = {'images': [], 'image_class_labels': [], 'train_test_split': []}
+    for number in range(1, 17):
+        label = 1 + number % 2
+        path = root / 'images' / f'{label:03}.bird' / f'{number}.jpg'
+        save(Image.fromarray(rng.integers(0, 256, (80, 70, 3), dtype=np.uint8)), path)
+        lists['images'].append(f'{number} {path.relative_to(root / "images")}')
+        lists['image_class_labels'].append(f'{number} {label}')
+        lists['train_test_split'].append(f'{number} {int(number <= 12)}')
+    for file, lines in lists.items():
+        (root / f'{file}.txt').write_text('\n'.join(lines))
+    return root
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A web server; a path that is ``short`` is announced longer than it is."""
+    web = Web()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            web.requests.append(self.path)
+            content = web.contents.get(self.path)
+            if content is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(content) + 10 * ('short' in self.path)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
+        web.address = f'http://127.0.0.1:{httpd.server_port}'
+        thread = threading.Thread(target=httpd.serve_forever, args=[0.01])
+        thread.start()
+        yield web
+        httpd.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
-import functools
 import hashlib
-import http.server
 import importlib.util
 import inspect
 import io
 import os
 import pickle
 import re
-import threading
 import traceback
 import warnings
 from collections import OrderedDict
@@ -16,6 +13,7 @@ from pathlib import Path
 import mmengine.runner.checkpoint
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
@@ -86,28 +84,6 @@ def hub(tmp_path, monkeypatch):
     """Where downloads are kept."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     return tmp_path / 'hub' / 'checkpoints'
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Folder and address of a web server that counts the requests of each file."""
-    folder, requests = tmp_path / 'served', []
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, *args):
-            requests.append(self.path)
-
-        def log_error(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, args=[0.01])
-        thread.start()
-        yield folder, f'http://127.0.0.1:{httpd.server_port}', requests
-        httpd.shutdown()
-        thread.join()
 
 
 class TestRefusal:
@@ -325,9 +301,9 @@ class TestBrokenFiles:
 
 
 class TestHTTP:
-    def test_downloads_once(self, server, hub):
-        folder, address, requests = server
-        torch.save(WEIGHTS, folder / 'vit.pth')
+    def test_downloads_once(self, web, hub):
+        address, requests = web.address, web.requests
+        web.contents['/vit.pth?raw=1'] = torch_bytes(WEIGHTS)
         for _ in range(2):
             loaded = CheckpointLoader.load_checkpoint(
                 f'{address}/vit.pth?raw=1', map_location='cpu'
@@ -335,42 +311,43 @@ class TestHTTP:
             assert torch.equal(loaded['weight'], WEIGHTS['weight'])
         assert requests == ['/vit.pth?raw=1']
         (file,) = hub.rglob('*.*')
-        assert file.name == 'vit.pth' and file.read_bytes() == (folder / 'vit.pth').read_bytes()
+        assert file.name == 'vit.pth' and file.read_bytes() == web.contents['/vit.pth?raw=1']
 
-    def test_hash_in_the_name_is_checked(self, server, hub):
-        folder, address, _ = server
+    def test_hash_in_the_name_is_checked(self, web, hub):
+        address = web.address
         digest = hashlib.sha256(content := torch_bytes(WEIGHTS)).hexdigest()
         right, wrong = f'vit-{digest[:8]}.pth', 'vit-01234567.pth'
         for name in (right, wrong):
-            (folder / name).write_bytes(content)
+            web.contents[f'/{name}'] = content
         assert CheckpointLoader.load_checkpoint(f'{address}/{right}').keys() == WEIGHTS.keys()
         with pytest.raises(CheckpointError, match=rf'{address}/{wrong} cannot be.*"01234567"'):
             CheckpointLoader.load_checkpoint(f'{address}/{wrong}')
         assert [path.name for path in hub.rglob('*.*')] == [right]
 
     @pytest.mark.parametrize('name', ['swin-b.pth', 'vit-384.pth', 'deit-.pth'])
-    def test_name_that_only_looks_like_a_hash(self, server, hub, name):
-        folder, address, _ = server
-        torch.save(WEIGHTS, folder / name)
+    def test_name_that_only_looks_like_a_hash(self, web, hub, name):
+        address = web.address
+        web.contents[f'/{name}'] = torch_bytes(WEIGHTS)
         assert CheckpointLoader.load_checkpoint(f'{address}/{name}').keys() == WEIGHTS.keys()
 
-    def test_safetensors(self, server, hub):
-        folder, address, _ = server
-        save_file(WEIGHTS, folder / 'vit.safetensors')
+    def test_safetensors(self, web, hub):
+        address = web.address
+        web.contents['/vit.safetensors'] = safetensors.torch.save(WEIGHTS)
         loaded = CheckpointLoader.load_checkpoint(f'{address}/vit.safetensors')
         assert torch.equal(loaded['state_dict']['bias'], WEIGHTS['bias'])
 
-    def test_missing_file(self, server, hub):
-        _, address, _ = server
+    def test_missing_file(self, web, hub):
+        address = web.address
         with pytest.raises(CheckpointError, match=rf'{address}/none\.pth cannot be .*404'):
             CheckpointLoader.load_checkpoint(f'{address}/none.pth')
         assert not hub.exists()
 
     @pytest.mark.parametrize('scheme', ['', 'torchvision://', 'open-mmlab://', 'mmcls://'])
-    def test_every_way_refuses(self, server, hub, tmp_path, monkeypatch, scheme):
+    def test_every_way_refuses(self, web, hub, tmp_path, monkeypatch, scheme):
         """mmengine's model zoos too."""
-        folder, address, requests = server
-        torch.save(dict(WEIGHTS, evil=Proof(os.mkdir, str(tmp_path / 'proof'))), folder / 'a.pth')
+        address, requests = web.address, web.requests
+        evil = dict(WEIGHTS, evil=Proof(os.mkdir, str(tmp_path / 'proof')))
+        web.contents['/a.pth'] = torch_bytes(evil)
         zoo = {'a': f'{address}/a.pth'}
         for name in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
             monkeypatch.setattr(mmengine.runner.checkpoint, name, lambda: zoo)
@@ -379,10 +356,10 @@ class TestHTTP:
         assert requests == ['/a.pth']
         assert not (tmp_path / 'proof').exists()
 
-    def test_every_process_finds_the_file(self, server, hub, monkeypatch):
+    def test_every_process_finds_the_file(self, web, hub, monkeypatch):
         """Process 0 downloads before the others look; elsewhere they download themselves."""
-        folder, address, requests = server
-        torch.save(WEIGHTS, folder / 'vit.pth')
+        address, requests = web.address, web.requests
+        web.contents['/vit.pth'] = torch_bytes(WEIGHTS)
         url, seen = f'{address}/vit.pth', []
         monkeypatch.setattr('toast_mm.checkpoint.barrier', lambda: seen.append(list(requests)))
         monkeypatch.setattr('toast_mm.checkpoint.get_rank', lambda: 1)

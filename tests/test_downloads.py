@@ -1,8 +1,6 @@
 """Which file of the cache belongs to which URL, and what is never taken."""
 
 import hashlib
-import http.server
-import threading
 
 import pytest
 import torch
@@ -11,36 +9,8 @@ from toast_mm.checkpoint import CheckpointError, load_from_http
 from toast_mm.downloads import DownloadError, download
 
 
-@pytest.fixture
-def server():
-    """Contents by path, and the address; ``short`` is announced longer than it is."""
-    contents, requests = {}, []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            requests.append(self.path)
-            content = contents.get(self.path)
-            if content is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header('Content-Length', str(len(content) + 10 * ('short' in self.path)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, args=[0.01])
-        thread.start()
-        yield contents, f'http://127.0.0.1:{httpd.server_port}', requests
-        httpd.shutdown()
-        thread.join()
-
-
-def test_the_whole_url_tells_files_apart(server, tmp_path):
-    contents, address, requests = server
+def test_the_whole_url_tells_files_apart(web, tmp_path):
+    contents, address, requests = web.contents, web.address, web.requests
     paths = [
         '/A/model.pth',
         '/B/model.pth',
@@ -61,9 +31,9 @@ def test_the_whole_url_tells_files_apart(server, tmp_path):
     ]
 
 
-def test_what_other_programs_left_is_not_taken(server, tmp_path, monkeypatch):
+def test_what_other_programs_left_is_not_taken(web, tmp_path, monkeypatch):
     """PyTorch keeps files by their name alone, of whatever URL."""
-    contents, address, _ = server
+    contents, address = web.contents, web.address
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.setattr(torch.hub, '_hub_dir', None)
     cache = tmp_path / 'hub' / 'checkpoints'
@@ -75,9 +45,9 @@ def test_what_other_programs_left_is_not_taken(server, tmp_path, monkeypatch):
     assert (cache / 'model.pth').read_bytes() == b'wrong'
 
 
-def test_a_digest_in_the_name(server, tmp_path):
+def test_a_digest_in_the_name(web, tmp_path):
     """Such files are shared with other programs, if they are what their name says."""
-    contents, address, requests = server
+    contents, address, requests = web.contents, web.address, web.requests
     name = f'model-{hashlib.sha256(b"right").hexdigest()[:8]}.pth'
     contents[f'/{name}'] = b'right'
     (tmp_path / name).write_bytes(b'right')
@@ -98,8 +68,8 @@ def test_a_digest_in_the_name(server, tmp_path):
         ('/none.pth', 'HTTP Error 404'),
     ],
 )
-def test_nothing_is_left_of_a_failure(server, tmp_path, path, why):
-    contents, address, _ = server
+def test_nothing_is_left_of_a_failure(web, tmp_path, path, why):
+    contents, address = web.contents, web.address
     if 'none' not in path:
         contents[path] = bytes(100)
     for _ in range(2):
@@ -108,16 +78,16 @@ def test_nothing_is_left_of_a_failure(server, tmp_path, path, why):
         assert not [file for file in tmp_path.rglob('*') if file.is_file()]
 
 
-def test_a_name_leads_nowhere_else(server, tmp_path):
-    contents, address, _ = server
+def test_a_name_leads_nowhere_else(web, tmp_path):
+    contents, address = web.contents, web.address
     for path in ('/%2e%2e', '/..%2f..%2fmodel.pth', '/%2fetc%2f'):
         contents[path] = b'content'
         file = download(f'{address}{path}', str(tmp_path / 'cache'))
         assert file.resolve().is_relative_to(tmp_path / 'cache') and file.is_file()
 
 
-def test_the_reader_of_checkpoints_takes_the_folder_of_its_caller(server, tmp_path):
-    contents, address, _ = server
+def test_the_reader_of_checkpoints_takes_the_folder_of_its_caller(web, tmp_path):
+    contents, address = web.contents, web.address
     for number, letter in enumerate('AB'):
         torch.save(dict(weight=torch.tensor(number)), tmp_path / 'model.pth')
         contents[f'/{letter}/model.pth'] = (tmp_path / 'model.pth').read_bytes()

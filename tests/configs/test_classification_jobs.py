@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from job_files import (
@@ -19,7 +18,6 @@ from job_files import (
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
-from PIL import Image
 
 PRETUNE = [path for path in CLASSIFICATION if path.match('pretune/toast-*')]
 
@@ -28,25 +26,6 @@ PRETUNE = [path for path in CLASSIFICATION if path.match('pretune/toast-*')]
 def scope():
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
-
-
-@pytest.fixture(scope='session')
-def cub(tmp_path_factory):
-    """Two species in the layout of CUB-200-2011: four images to train on, two to test on."""
-    root = tmp_path_factory.mktemp('cub')
-    rng = np.random.default_rng(0)
-    lists = {'images': [], 'image_class_labels': [], 'train_test_split': []}
-    for number in range(1, 7):
-        label = 1 + number % 2
-        path = root / 'images' / f'{label:03}.bird' / f'{number}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (80, 70, 3), dtype=np.uint8)).save(path)
-        lists['images'].append(f'{number} {path.relative_to(root / "images")}')
-        lists['image_class_labels'].append(f'{number} {label}')
-        lists['train_test_split'].append(f'{number} {int(number <= 4)}')
-    for file, lines in lists.items():
-        (root / f'{file}.txt').write_text('\n'.join(lines))
-    return root
 
 
 def shrink(cfg: Config) -> Config:

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -74,3 +78,13 @@ def kill_tree(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     for child in children:
         kill_tree(int(child))
+
+
+def as_in_a_new_process() -> None:
+    """Forget the runs of this process; mmengine keeps one of a name for whoever asks for it."""
+    for manager in (DefaultScope, MessageHub, MMLogger, *_subclasses(Visualizer)):
+        manager._instance_dict.clear()
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [cls, *(below for child in cls.__subclasses__() for below in _subclasses(child))]

@@ -5,14 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
-
-
-def subclasses(cls: type) -> list[type]:
-    return [cls, *(below for child in cls.__subclasses__() for below in subclasses(child))]
+from commands import ROOT, as_in_a_new_process
 
 
 @pytest.fixture
@@ -22,8 +15,7 @@ def tool(monkeypatch):
     def run(name: str, *arguments: str) -> None:
         script = str(ROOT / 'tools' / f'{name}.py')
         monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
-        for manager in (DefaultScope, MessageHub, MMLogger, *subclasses(Visualizer)):
-            manager._instance_dict.clear()  # a process of its own would have none
+        as_in_a_new_process()
         runpy.run_path(script, run_name='__main__')
 
     return run

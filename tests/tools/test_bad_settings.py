@@ -6,11 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from bad_settings import bad_settings
-from commands import ROOT, tiny_ade20k
+from commands import ROOT, as_in_a_new_process, tiny_ade20k
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 
 from toast_mm.engine.cli import argument_parser, build_runner
 from toast_mm.engine.config import apply_options, read_config
@@ -18,10 +15,6 @@ from toast_mm.engine.explain import explained
 
 # What wrong settings of other packages may do without an error: nothing that is ours.
 OURS = ('model.backbone.', 'first_pass_cache', 'task_files', 'channels_last')
-
-
-def subclasses(cls: type) -> list[type]:
-    return [cls, *(below for child in cls.__subclasses__() for below in subclasses(child))]
 
 
 @pytest.fixture
@@ -46,8 +39,7 @@ def segmentor(ade20k) -> Config:
 
 
 def train(cfg: Config, work_dir: Path) -> None:
-    for manager in (DefaultScope, MessageHub, MMLogger, *subclasses(Visualizer)):
-        manager._instance_dict.clear()  # a process of its own would have none
+    as_in_a_new_process()
     cfg.launcher, cfg.work_dir, cfg.log_level = 'none', str(work_dir), 'ERROR'
     torch.manual_seed(0)
     with explained(cfg):

@@ -3,10 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from toast_mm.datasets.digits_files import make_digits
 
@@ -105,25 +103,6 @@ ALL = [
     for job in jobs
     for package in (family, 'toast_mm')
 ]
-
-
-@pytest.fixture(scope='module')
-def cub(tmp_path_factory) -> Path:
-    """Two species in the layout of CUB-200-2011: twelve images to train on, four to test on."""
-    root = tmp_path_factory.mktemp('cub')
-    rng = np.random.default_rng(0)
-    lists = {'images': [], 'image_class_labels': [], 'train_test_split': []}
-    for number in range(1, 17):
-        label = 1 + number % 2
-        path = root / 'images' / f'{label:03}.bird' / f'{number}.jpg'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (80, 70, 3), dtype=np.uint8)).save(path)
-        lists['images'].append(f'{number} {path.relative_to(root / "images")}')
-        lists['image_class_labels'].append(f'{number} {label}')
-        lists['train_test_split'].append(f'{number} {int(number <= 12)}')
-    for file, lines in lists.items():
-        (root / f'{file}.txt').write_text('\n'.join(lines))
-    return root
 
 
 @pytest.fixture(scope='module')
