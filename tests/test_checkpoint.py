@@ -356,6 +356,11 @@ class TestHTTP:
         assert requests == ['/a.pth']
         assert not (tmp_path / 'proof').exists()
 
+    @pytest.mark.parametrize('scheme', ['torchvision', 'open-mmlab', 'mmcls', 'modelzoo'])
+    def test_a_name_that_a_zoo_lacks(self, scheme):
+        with pytest.raises(CheckpointError, match=f"^{scheme}://no: the model zoo has no 'no'; w"):
+            CheckpointLoader.load_checkpoint(f'{scheme}://no')
+
     def test_every_process_finds_the_file(self, web, hub, monkeypatch):
         """Process 0 downloads before the others look; elsewhere they download themselves."""
         address, requests = web.address, web.requests
@@ -502,12 +507,16 @@ class TestManners:
 class TestAdvice:
     """PyTorch advises to run the code of what it cannot read: not in our name."""
 
-    @pytest.mark.parametrize('kind', ['zeros', 'TorchScript', 'protocol 4', 'object', 'old numpy'])
+    @pytest.mark.parametrize(
+        'kind', ['zeros', 'all zeros', 'TorchScript', 'protocol 4', 'object', 'old numpy']
+    )
     def test_it_does_not_reach_the_user(self, tmp_path, kind):
         file = tmp_path / 'a.pth'
         if kind == 'zeros':
             content = torch_bytes(WEIGHTS)
             file.write_bytes(content[:64] + bytes(len(content) - 64))
+        elif kind == 'all zeros':
+            file.write_bytes(bytes(5000))
         elif kind == 'TorchScript':
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
@@ -523,5 +532,7 @@ class TestAdvice:
         shown = ''.join(traceback.format_exception(info.value))
         shown = shown[shown.index('CheckpointError: ') :]
         assert 'weights_only' not in str(info.value) and 'weights_only' not in shown
+        if 'zeros' in kind:
+            assert 'trust' not in str(info.value)
         assert info.value.__cause__ is None and info.value.__suppress_context__
         assert f'checkpoint {file} ' in str(info.value) and len(str(info.value).splitlines()) == 1

@@ -166,7 +166,8 @@ def read_torch(file: Any, map_location: Any = None, weights_only: bool | None = 
     # What the bytes of a broken file lead an unpickler to. PyTorch's own words are not shown: they
     # advise to run the code of files that it cannot read.
     except Exception as error:
-        raise CheckpointError(f'checkpoint {name} {_why_not(error)}') from None
+        why = 'holds nothing but zeros' if _is_zeroed(file) else _why_not(error)
+        raise CheckpointError(f'checkpoint {name} {why}') from None
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'checkpoint {name} holds a {type(checkpoint).__name__} instead of a state dict'
@@ -194,6 +195,19 @@ def _why_not(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) or 'weights_only' in text:
         return 'is damaged or no checkpoint'
     return f'is truncated or no checkpoint: {_first_line(error)}'
+
+
+def _is_zeroed(file: Any) -> bool:
+    """Whether a crash left zeros in place of the content, which PyTorch takes for an empty tar."""
+    try:
+        if not hasattr(file, 'read'):
+            with open(file, 'rb') as opened:
+                return _is_zeroed(opened)
+        file.seek(0)
+        head = file.read(1024)
+    except OSError:
+        return False
+    return bool(head) and not any(head)
 
 
 def _first_line(error: Exception) -> str:
@@ -251,7 +265,7 @@ mmengine.runner.checkpoint._safe_torch_load = read_torch
 
 
 def _named(load: Callable[..., dict]) -> Callable[..., dict]:
-    """A reader of mmengine that hands over what it has fetched without the name."""
+    """A reader of mmengine whose errors do not say what was asked for."""
 
     @functools.wraps(load)
     def load_named(filename: str, *args: Any, **kwargs: Any) -> dict:
@@ -259,6 +273,13 @@ def _named(load: Callable[..., dict]) -> Callable[..., dict]:
             return load(filename, *args, **kwargs)
         except CheckpointError as error:
             raise CheckpointError(f'{filename}: {error}') from None
+        except KeyError as error:
+            if not filename.endswith(f'://{error.args[0]}'):
+                raise
+            raise CheckpointError(
+                f'{filename}: the model zoo has no {error.args[0]!r}; weights elsewhere '
+                'are named by a path or URL'
+            ) from None
 
     return load_named
 
@@ -266,6 +287,9 @@ def _named(load: Callable[..., dict]) -> Callable[..., dict]:
 for _loader, _prefixes in (
     (mmengine.runner.checkpoint.load_from_ceph, [r'(\S+\:)?s3://', r'(\S+\:)?petrel://']),
     (mmengine.runner.checkpoint.load_from_pavi, ['pavi://']),
+    (mmengine.runner.checkpoint.load_from_torchvision, ['modelzoo://', 'torchvision://']),
+    (mmengine.runner.checkpoint.load_from_openmmlab, ['open-mmlab://', 'openmmlab://']),
+    (mmengine.runner.checkpoint.load_from_mmcls, ['mmcls://']),
 ):
     CheckpointLoader.register_scheme(_prefixes, _named(_loader), force=True)
 

@@ -36,8 +36,11 @@ def check_names(keys: Iterable[str]) -> None:
 
 
 def note_reader(hub: MessageHub) -> None:
-    """Note that the Runner of this hub reads our keys."""
-    hub.update_info(_READ, True, resumed=False)
+    """Note that the Runner of this hub reads our keys.
+
+    On the hub itself: of its ``runtime_info`` mmengine would warn when a training is resumed.
+    """
+    setattr(hub, _READ, True)
 
 
 def demand_reader() -> None:
@@ -50,8 +53,9 @@ def demand_reader() -> None:
     Raises:
         ValueError: Names the key and what to write in its place.
     """
-    info = MessageHub.get_current_instance().runtime_info
-    if _READ in info or 'cfg' not in info:
+    hub = MessageHub.get_current_instance()
+    info = hub.runtime_info
+    if getattr(hub, _READ, False) or 'cfg' not in info:
         return
     asked = _asked_keys(info['cfg'])
     unread = [key for key in OURS if key in asked]

@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 from safetensors.torch import load_file
 
 from toast_mm.checkpoint import WEIGHTS
+from toast_mm.engine.config_check import check_config
 
 
 def test_all_jobs_are_tested():
@@ -55,3 +56,8 @@ def test_every_job_uses_the_runtime_of_the_project():
         assert cfg.runner_type == 'toast_mm.Runner', path
         hooks = {hook.type.removeprefix('toast_mm.') for hook in cfg.custom_hooks}
         assert hooks >= {'StepSeedHook', 'DataCheckHook', 'SteeringHealthHook'}, path
+
+
+def test_no_setting_of_a_job_is_refused():
+    for path in JOBS:
+        check_config(load(path))

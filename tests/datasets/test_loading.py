@@ -186,6 +186,19 @@ class TestBitDepth:
         assert not warnings_of
 
 
+@pytest.mark.parametrize('channels', [1, 3])
+def test_pillow_would_cut_them(tmp_path, channels):
+    cv2.imwrite(str(tmp_path / 'image.png'), np.full((4, 5, channels), 300, np.uint16))
+    Image.new('I;16', (5, 4), 300).save(tmp_path / 'image.tif')
+    for name in ('image.png', *['image.tif'] * (channels == 1)):
+        with pytest.raises(ValueError, match=rf"{name} has more than 8 bits .*backend='cv2'$"):
+            LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=str(tmp_path / name)))
+    Image.new('RGB', (5, 4), (9, 8, 7)).save(tmp_path / 'plain.png')
+    plain = dict(img_path=str(tmp_path / 'plain.png'))
+    loaded = LoadImageFromFile(imdecode_backend='pillow')(plain)['img']
+    assert loaded[0, 0].tolist() == [7, 8, 9]
+
+
 def test_floating_point(tmp_path):
     cv2.imwrite(str(tmp_path / 'image.tiff'), np.random.rand(4, 4, 3).astype(np.float32))
     with pytest.raises(ValueError, match=r'image\.tiff holds values of type float32'):

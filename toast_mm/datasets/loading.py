@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import Any
 
@@ -36,8 +37,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         *args: As mmcv's.
         bit_depth: How many bits the values in files with 16 bits per channel have. None takes the
             fewest of 8, 10, 12, 14 and 16 that hold the brightest value of an image, and warns
-            where these are not 16. Other backends than ``'cv2'`` and ``color_type='unchanged'``
-            leave values as they are. Defaults to None.
+            where these are not 16. ``imdecode_backend='tifffile'`` and ``color_type='unchanged'``
+            leave values as they are; ``'pillow'`` would cut them and is refused. Defaults to None.
         **kwargs: As mmcv's.
 
     Raises:
@@ -84,6 +85,12 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             raise ValueError(f'{path} cannot be decoded as an image') from error
         if image is None:
             raise ValueError(f'{path} cannot be decoded as an image')
+        cut = self.imdecode_backend == 'pillow' and self.color_type != 'unchanged'
+        if cut and _is_deep(content):
+            raise ValueError(
+                f"{path} has more than 8 bits per channel, which imdecode_backend='pillow' cuts: "
+                "say imdecode_backend='cv2'"
+            )
         if self._deep and image.dtype != np.uint8:
             return self._scale(image, path)
         return image
@@ -111,6 +118,14 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         if self.to_float32:
             return image / np.float32(2 ** (bits - 8))
         return (image >> (bits - 8)).astype(np.uint8)
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether an image has more than 8 bits per channel, of those that Pillow opens."""
+    if content.startswith(b'\x89PNG'):
+        return content[24] > 8  # colours of 16 bits are RGB to Pillow as well
+    with Image.open(io.BytesIO(content)) as image:
+        return image.mode.startswith(('I', 'F'))
 
 
 @TRANSFORMS.register_module()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,9 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'optim_wrapper.optimizer': (dict,),
     'optim_wrapper.optimizer.lr': (float,),
     'optim_wrapper.optimizer.weight_decay': (float,),
+    'optim_wrapper.accumulative_counts': (int,),
+    'optim_wrapper.clip_grad': (dict, None),
+    'optim_wrapper.clip_grad.max_norm': (float,),
     'optim_wrapper.paramwise_cfg': (dict, None),
     'optim_wrapper.paramwise_cfg.norm_decay_mult': (float, None),
     'optim_wrapper.paramwise_cfg.bias_lr_mult': (float, None),
@@ -54,6 +58,12 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'randomness': (dict,),
     'randomness.seed': (int, None),
     'env_cfg': (dict,),
+    'env_cfg.dist_cfg': (dict,),
+    'env_cfg.mp_cfg': (dict,),
+    'auto_scale_lr': (dict, None),
+    'auto_scale_lr.base_batch_size': (int,),
+    'log_level': (str, int),
+    'log_processor': (dict, None),
     'visualizer': (dict, None),
     'work_dir': (str,),
     'load_from': (str, None),
@@ -79,6 +89,8 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
 }
 _LOWEST = {
     'randomness.seed': 0,
+    'auto_scale_lr.base_batch_size': 1,
+    'optim_wrapper.accumulative_counts': 1,
     'optim_wrapper.optimizer.lr': 0,
     'optim_wrapper.optimizer.weight_decay': 0,
     'train_cfg.max_epochs': 1,
@@ -98,7 +110,7 @@ _WORDS = {
 
 
 def check_config(cfg: Any) -> None:
-    """Check the sections of a job, and texts that stand for no text, before anything is built.
+    """Check the sections of a job, and kinds of arguments, before anything is built.
 
     Raises:
         ConfigError: Names the key, its value, and what it must be.
@@ -114,8 +126,11 @@ def check_config(cfg: Any) -> None:
     for name, hook in (cfg.get('default_hooks') or {}).items():
         _check_kind(f'default_hooks.{name}', hook, (dict, None))
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
-        check_texts(cfg)
+        check_kinds(cfg)
     _check_model(cfg.get('model') or {})
+    level = cfg.get('log_level')
+    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
+        raise ConfigError(f"log_level={level!r} must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'")
     for key, lowest in _LOWEST.items():
         value = _setting(cfg, key)
         if value is not None and value < lowest:
@@ -185,12 +200,14 @@ _REGISTRIES = {
 }
 
 
-def check_texts(cfg: Any, key: str = '', registry: Registry | None = None) -> None:
-    """Refuse a text where a class, of whatever package, takes none.
+def check_kinds(cfg: Any, key: str = '', registry: Registry | None = None) -> None:
+    """Refuse a value of another kind than a class, of whatever package, takes.
 
     A command line makes a text of everything that it cannot read otherwise: ``by_epoch=maybe``.
-    Such a text would count as True, or fail hours later. Only annotations and defaults that leave
-    no doubt are looked at.
+    Such a text, and a number where only True and False have a meaning, would count as True, or
+    fail hours later. Annotations of other packages are often wrong about dicts, lists and
+    numbers: about one in twenty is, of those that their own configs use. Only those are looked at
+    that leave no doubt, and only for values that none of these configs has there.
 
     Raises:
         ConfigError: Names the key, its value, and what the class takes.
@@ -204,34 +221,49 @@ def check_texts(cfg: Any, key: str = '', registry: Registry | None = None) -> No
             with registry.switch_scope_and_registry(None) as current:
                 cls = current.get(kind)
         if inspect.isclass(cls):
-            _check_texts_of(cls, key, cfg)
+            _check_arguments_of(cls, key, cfg)
     elif isinstance(cfg, (list, tuple)):
         items = enumerate(cfg)
     for name, value in items:
         below = _REGISTRIES.get(str(name), registry)
-        check_texts(value, f'{key}.{name}' if key else str(name), below)
+        check_kinds(value, f'{key}.{name}' if key else str(name), below)
 
 
-def _check_texts_of(cls: type, key: str, part: Mapping[str, Any]) -> None:
+def _check_arguments_of(cls: type, key: str, part: Mapping[str, Any]) -> None:
+    seen = set()
     for base in inspect.getmro(cls)[:-1]:
         init = vars(base).get('__init__')
         if not inspect.isfunction(init):
             continue
         for name, parameter in inspect.signature(init).parameters.items():
-            value, default = part.get(name), parameter.default
-            if not isinstance(value, str):
+            if name not in part or name in seen:  # a class may take more than its base
                 continue
-            annotation = parameter.annotation
-            known = _PLAIN.get(annotation if isinstance(annotation, str) else str(annotation))
-            if known is None and annotation is parameter.empty and type(default) in _WORDS:
-                known = _WORDS[type(default)] if not isinstance(default, str) else None
-            if known:
-                raise ConfigError(f'{key}.{name}={value!r} must be {known}')
+            seen.add(name)
+            kind, value = _plain_kind(parameter), part[name]
+            if kind is not None and _is_no(kind, value) and not _is_no(kind, parameter.default):
+                raise ConfigError(f'{key}.{name}={value!r} must be {_WORDS[kind]}')
+
+
+def _plain_kind(parameter: inspect.Parameter) -> type | None:
+    """What an argument surely is, by its annotation or, without one, its default."""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is not parameter.empty:
+        return _PLAIN.get(annotation if isinstance(annotation, str) else str(annotation))
+    return type(default) if type(default) in _WORDS and not isinstance(default, str) else None
+
+
+def _is_no(kind: type, value: Any) -> bool:
+    """Whether a value can be no value of a kind, whatever the class makes of it."""
+    if isinstance(value, bool):
+        return kind in (dict, list)
+    if isinstance(value, (int, float)):
+        return kind in (bool, dict, list)
+    return isinstance(value, str)
 
 
 _PLAIN = {
-    text.format(kind.__name__): word
-    for kind, word in _WORDS.items()
+    text.format(kind.__name__): kind
+    for kind in _WORDS
     if kind is not str
     for text in ('{}', "<class '{}'>", 'typing.Optional[{}]', 'Optional[{}]', '{} | None')
 }

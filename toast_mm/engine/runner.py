@@ -216,7 +216,7 @@ class Runner(mmengine.runner.Runner):
         """As mmengine, and the hooks of ``first_pass_cache`` and ``task_files``.
 
         Raises:
-            ValueError: A key is nearly named like one of ours, or its hook is in ``custom_hooks`` too.
+            ValueError: A key is nearly that of ours, or its hook is in ``custom_hooks`` as well.
         """
         super().register_hooks(*args, **kwargs)
         check_names(self.cfg)
