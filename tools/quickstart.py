@@ -95,6 +95,8 @@ def start(function, *arguments: str, log: Path | None = None, threads: int = 1) 
             with log.open('w') as stream:
                 os.dup2(stream.fileno(), 1)
                 os.dup2(stream.fileno(), 2)
+            # Or else what was printed before an error would come after it.
+            sys.stdout.reconfigure(line_buffering=True)
         torch.set_num_threads(threads)
         function(*arguments)
 

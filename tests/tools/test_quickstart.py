@@ -70,7 +70,7 @@ class Folder:
         (self.root / 'calls').write_text('')
         return subprocess.Popen(
             [sys.executable, '-c', RUN],
-            env={**os.environ, 'SEED': '0', **settings},
+            env={**os.environ, 'PYTHONUNBUFFERED': '', 'SEED': '0', **settings},
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
