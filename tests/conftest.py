@@ -1,11 +1,16 @@
 """Data sets in the layouts and encodings of the real ones, on images made here."""
 
+import builtins
+import errno
 import gc
 import http.server
+import io
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from unittest import mock
 
@@ -173,6 +178,39 @@ def web() -> Iterator[Web]:
         yield web
         httpd.shutdown()
         thread.join()
+
+
+class Full(io.FileIO):
+    """A file that takes three bytes more."""
+
+    space = 3
+
+    def write(self, content) -> int:
+        self.space -= super().write(bytes(content)[: self.space])
+        del self  # where C writes, no frame of the error knows the file
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let the disk be full for files of a name: ``full_disk('*.json')``."""
+
+    def fill(pattern: str) -> None:
+        def limited(path, mode='r', *args, original=builtins.open, **kwargs):
+            writes = set(mode) & {*'wax+'} and isinstance(path, (str, Path))
+            if not writes or not fnmatch(os.path.basename(path), pattern):
+                return original(path, mode, *args, **kwargs)
+            kind = io.BufferedRandom if '+' in mode else io.BufferedWriter
+            file = kind(Full(path, mode.replace('b', '')))
+            if 'b' not in mode:
+                file = io.TextIOWrapper(file, encoding='utf-8')
+                file.mode = mode
+            return file
+
+        for module in (builtins, io):  # pathlib's
+            monkeypatch.setattr(module, 'open', limited)
+
+    return fill
 
 
 @pytest.fixture

@@ -2,15 +2,17 @@ import builtins
 import errno
 import json
 import os
+import pickle
 import stat
 import struct
 
+import mmengine
 import pytest
 import torch
 
 from toast_mm import files
 from toast_mm.checkpoint import load_from_local
-from toast_mm.files import WriteError, save_safetensors, whole_file, write_whole
+from toast_mm.files import WriteError, naming_files, save_safetensors, whole_file, write_whole
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 TENSORS = {
@@ -168,6 +170,70 @@ class TestWriters:
             write_whole(b'content', '/dev/full')
         write_whole(b'content', '/dev/null')
         assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
+
+
+def text(path: str) -> None:
+    with open(path, 'w') as file:
+        file.write('content')
+
+
+def line(path: str) -> None:
+    with open(path, 'a+') as file:
+        file.write('content')
+
+
+def pickled(path: str) -> None:
+    with open(path, 'wb') as file:
+        pickle.dump('content', file)
+
+
+class TestNamingFiles:
+    @pytest.mark.parametrize(
+        ('write', 'name', 'left'),
+        [
+            (text, 'a.txt', None),
+            (line, 'a.txt', 'former' + 'con'),
+            (pickled, 'a.pkl', None),
+            (lambda path: mmengine.dump([1.0] * 9, path), 'a.json', None),
+        ],
+    )
+    def test_a_full_disk(self, tmp_path, full_disk, write, name, left):
+        path = tmp_path / name
+        path.write_text('former')
+        full_disk(name)
+        with pytest.raises(WriteError) as info, naming_files():
+            write(str(path))
+        assert str(info.value) == f'{path} cannot be written: {FULL}'
+        assert content(path) == left
+
+    @pytest.mark.parametrize(
+        'error',
+        [
+            ConnectionResetError(errno.ECONNRESET, 'by peer'),
+            OSError(errno.ENOSPC, 'No space left', '/another/file'),
+            WriteError('a sentence'),
+            OSError('without a number'),
+        ],
+    )
+    def test_what_is_not_of_the_open_file_stays_what_it_is(self, tmp_path, error):
+        with (
+            pytest.raises(type(error)) as info,
+            naming_files(),
+            open(tmp_path / 'log', 'w') as log,
+        ):
+            log.write('content')
+            raise error
+        assert info.value is error
+        assert (tmp_path / 'log').read_text() == 'content'
+
+    def test_no_file_is_open(self):
+        @naming_files()
+        def fail():
+            raise FULL
+
+        with pytest.raises(OSError) as info:
+            fail()
+        assert info.value is FULL
 
 
 class TestSaveSafetensors:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import logging
 import os
 import os.path as osp
 import re
@@ -10,9 +13,11 @@ import secrets
 import socket
 import stat
 import time
+import traceback
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 from safetensors.torch import save
@@ -115,6 +120,44 @@ def _is_of_writing(error: RuntimeError) -> bool:
         re.search('StreamWriter|inline_container|iostream|directory .* does not exist', str(error))
         is not None
     )
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, quota, or size of a file
+
+
+@contextmanager
+def naming_files() -> Iterator[None]:
+    """Tell which file a full disk has cut, where others write; a decorator as well.
+
+    Python names a file that cannot be opened, but none that cannot take any more. What was
+    written of it is removed, unless something was there before.
+
+    Raises:
+        WriteError: In place of an ``OSError`` without a name.
+    """
+    try:
+        yield
+    except OSError as error:
+        file = _being_written(error.__traceback__)
+        if isinstance(error, WriteError) or error.errno not in _FULL or error.filename or not file:
+            raise
+        path, mode = file
+        if 'a' not in mode and '+' not in mode:
+            os.remove(path)
+        raise WriteError(f'{path} cannot be written: {error}') from error
+
+
+def _being_written(step: TracebackType | None) -> tuple[str, str] | None:
+    """Name and mode of the file that the innermost function with an open one was writing."""
+    for frame, _ in reversed([*traceback.walk_tb(step)]):
+        for value in frame.f_locals.values():
+            if isinstance(value, logging.FileHandler):
+                value = value.stream
+            if isinstance(value, io.IOBase):
+                name, mode = (str(getattr(value, key, '')) for key in ('name', 'mode'))
+                if mode.strip('rbt') and osp.isfile(name):
+                    return name, mode
+    return None
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: Mapping[str, Any]) -> None:

@@ -29,6 +29,8 @@ from prettytable import PrettyTable
 from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.cli import is_file
+from toast_mm.files import WriteError, whole_file
+from toast_mm.outputs import add_overwrite, demand_free
 from toast_mm.registry import type_name
 
 
@@ -47,6 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out-dir', default='work_dirs/multi_task', help='folder of label maps of segmentors'
     )
+    add_overwrite(parser)
     args = parser.parse_args()
     names = [name for name, _, _ in args.task]
     if repeated := {name for name in names if names.count(name) > 1}:
@@ -90,8 +93,9 @@ def describe(result: BaseDataElement, classes: list[str], label_map: Path) -> st
         return f'{class_name(classes, label)} ({result.pred_score.max():.2f})'
     labels = result.pred_sem_seg.data[0].cpu().numpy()
     labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
-    label_map.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(labels).save(label_map)
+    with whole_file(str(label_map)) as partial:
+        label_map.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(partial)
     areas = np.bincount(labels.ravel()) / labels.size
     largest = areas.argsort()[::-1][:3]
     return ', '.join(f'{class_name(classes, c)} {areas[c]:.0%}' for c in largest if areas[c])
@@ -112,7 +116,15 @@ def main() -> None:
             except (CheckpointError, RuntimeError) as error:
                 sys.exit(f'task {name!r}, {checkpoint}: {" ".join(str(error).split())}')
         pipeline = common_pipeline(configs)
-    except ValueError as error:
+        stems = [f'{number:04}_{Path(image).stem}.png' for number, image in enumerate(args.images)]
+        label_maps = {name: [Path(args.out_dir, name, stem) for stem in stems] for name in tasks}
+        segmentors = [name for name in tasks if hasattr(tasks[name], 'decode_head')]
+        demand_free(
+            (file for name in segmentors for file in label_maps[name]),
+            (*args.images, *(file for _, *files in args.task for file in files)),
+            args.overwrite,
+        )
+    except (ValueError, WriteError) as error:
         sys.exit(str(error))
     table = PrettyTable(['image', *tasks], align='l')
     for number, image in enumerate(track_iter_progress(args.images)):
@@ -121,15 +133,14 @@ def main() -> None:
         except (AssertionError, ValueError, OSError, cv2.error) as error:
             sys.exit(f'{image} is no image that the tasks can read: {error}')
         results = tasks(pseudo_collate([sample]))
-        words = [
-            describe(
-                results[name][0],
-                tasks[name].dataset_meta.get('classes', []),
-                Path(args.out_dir) / name / f'{number:04}_{Path(image).stem}.png',
-            )
-            for name in tasks
-        ]
-        table.add_row([image, *words])
+        row = [image]
+        for name in tasks:
+            classes = tasks[name].dataset_meta.get('classes', [])
+            try:
+                row.append(describe(results[name][0], classes, label_maps[name][number]))
+            except WriteError as error:
+                sys.exit(str(error))
+        table.add_row(row)
     print(f'\n{table}')
 
 

@@ -79,10 +79,11 @@ def run_job(job: str) -> None:
     )
     tool(
         *('test', config, checkpoint(job), '--work-dir', out),
-        *('--out', partial, '--out-item', 'metrics'),
+        *('--out', partial, '--out-item', 'metrics', '--overwrite'),  # of a run that was killed
     )
     if job.startswith('toast-'):
-        tool('visualization/attention', config, checkpoint(job), '--out', out / 'attention.png')
+        picture = out / 'attention.png'
+        tool('visualization/attention', config, checkpoint(job), '--out', picture, '--overwrite')
     partial.rename(out / 'metrics.json')
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+from pathlib import Path
 
 import mmengine
 from mmengine.config import Config, ConfigDict
@@ -19,6 +20,7 @@ from toast_mm.engine import DumpPredictions
 from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
 from toast_mm.engine.explain import explained
 from toast_mm.files import WriteError, whole_file
+from toast_mm.outputs import add_overwrite, demand_free
 from toast_mm.registry import type_name
 
 
@@ -38,6 +40,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='mixed precision (on a CPU: bfloat16, if it has that)',
     )
+    add_overwrite(parser)
     args = parser.parse_args()
     if not is_file(args.checkpoint):
         parser.error(f'checkpoint {args.checkpoint} does not exist')
@@ -89,12 +92,15 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_arguments(cfg, args)
-    with explained(cfg):
-        runner = build_runner(cfg)
-    if args.out and args.out_item != 'metrics':
-        runner.test_evaluator.metrics.append(DumpPredictions(out_file_path=args.out))
+    outputs = [args.out] if args.out else []
+    if args.show_dir:
+        outputs += [path for path in Path(args.show_dir).rglob('*') if not path.is_dir()]
     try:
+        demand_free(outputs, [args.config, args.checkpoint], args.overwrite)
         with explained(cfg):
+            runner = build_runner(cfg)
+            if args.out and args.out_item != 'metrics':
+                runner.test_evaluator.metrics.append(DumpPredictions(out_file_path=args.out))
             metrics = runner.test()
         if args.out_item == 'metrics' and runner.rank == 0:
             with whole_file(args.out) as partial:

@@ -72,9 +72,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_arguments(cfg, args)
-    with explained(cfg):
-        runner = build_runner(cfg)
-    runner.logger.info(f'Parameters:\n{parameter_table(runner.model)}')
+    try:
+        with explained(cfg):
+            runner = build_runner(cfg)
+        runner.logger.info(f'Parameters:\n{parameter_table(runner.model)}')
+    except WriteError as error:
+        sys.exit(str(error))
     try:
         with explained(cfg):
             runner.train()

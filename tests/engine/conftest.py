@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -161,7 +162,8 @@ def toy_config_fixture(monkeypatch):
 def forget_runs() -> None:
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:
-            handler.close()
+            with suppress(OSError):  # of a log on a full disk
+                handler.close()
     for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
         manager._instance_dict.clear()
 

@@ -127,9 +127,10 @@ def test_whether_updates_are_in_the_weights_must_be_told(tool, tmp_path, monkeyp
     with pytest.raises(SystemExit, match=r'say --merged or --unmerged, .*nothing is written'):
         tool('model_converters/toast2mm', 'lite.pth', 'out.pth')
     for told, answer in (('--merged', 'were in'), ('--unmerged', 'were not in')):
-        tool('model_converters/toast2mm', 'lite.pth', 'out.pth', told)
+        tool('model_converters/toast2mm', 'lite.pth', 'out.pth', told, '--overwrite')
         assert f'The low-rank updates {answer} the weights' in capsys.readouterr().out
-    tool('model_converters/toast2mm', 'lite.pth', 'out.pth', '--pretuned', 'pretuned.pth')
+    told = ('--pretuned', 'pretuned.pth', '--overwrite')
+    tool('model_converters/toast2mm', 'lite.pth', 'out.pth', *told)
     assert 'The low-rank updates were not in the weights' in capsys.readouterr().out
 
 

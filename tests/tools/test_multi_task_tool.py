@@ -1,9 +1,12 @@
-"""tools/multi_task.py on two trained classifiers."""
+"""tools/multi_task.py on two trained classifiers, and on a segmentor."""
 
+import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
 
 
 @pytest.fixture
@@ -34,6 +37,44 @@ def test_table(tool, trained, classifier_job, folders, capsys):
         (line,) = [line for line in printed.splitlines() if str(image) in line]
         cells = [cell.strip() for cell in line.split('|')[1:-1]]
         assert cells == [str(image), f'swan ({score:.2f})', f'day ({score:.2f})']
+
+
+@pytest.fixture
+def parts(tmp_path, folders, monkeypatch):
+    """Arguments for one image and a segmentor that says 3 everywhere."""
+    monkeypatch.chdir(tmp_path)
+    (config,) = ROOT.glob('configs/quickstart/linear-*_digits-scenes-*.py')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(Config.fromfile(config).model)
+    model.decode_head.conv_seg.weight.data.zero_()
+    model.decode_head.conv_seg.bias.data = torch.eye(11)[3]
+    torch.save(dict(state_dict=model.state_dict()), 'parts.pth')
+    image = folders / 'val' / 'class_0' / '0_1.png'
+    return [image, '--task', 'parts', config, 'parts.pth', '--out-dir', 'out']
+
+
+def test_label_maps(tool, parts, tmp_path, capsys):
+    label_map = tmp_path / 'out' / 'parts' / '0000_0_1.png'
+    tool('multi_task', *parts)
+    assert '3 100%' in capsys.readouterr().out
+    assert (np.array(Image.open(label_map)) == 3).all()
+    label_map.write_text('mine')
+    with pytest.raises(SystemExit, match=r'0000_0_1\.png is there already: .* --overwrite'):
+        tool('multi_task', *parts)
+    assert label_map.read_text() == 'mine'
+    tool('multi_task', *parts, '--overwrite')
+    assert (np.array(Image.open(label_map)) == 3).all()
+    label_map.unlink()
+    label_map.symlink_to(parts[0])
+    with pytest.raises(SystemExit, match=r'0000_0_1\.png would replace .*, which is read'):
+        tool('multi_task', *parts, '--overwrite')
+
+
+def test_a_label_map_on_a_full_disk(tool, parts, full_disk, tmp_path):
+    full_disk('0000_*')
+    with pytest.raises(SystemExit, match=r'^out/parts/0000_0_1\.png cannot be written: .*No space'):
+        tool('multi_task', *parts)
+    assert not list((tmp_path / 'out' / 'parts').iterdir())
 
 
 def test_mistakes(tool, trained, classifier_job, folders, tmp_path, capsys):

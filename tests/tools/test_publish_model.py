@@ -43,10 +43,11 @@ def test_published_once_more_it_keeps_its_metadata(tool, trained, tmp_path):
 
 
 def test_weights_that_come_with_the_package(tool, tmp_path):
-    """They are no path; the former file of the name is replaced."""
+    """They are no path; the former file of the name is replaced if that is asked."""
     target = tmp_path / 'base.safetensors'
     target.write_bytes(b'former')
-    tool('misc/publish_model', 'toast_mm://vit-1m_tinyin100.safetensors', target, '--no-hash')
+    source = 'toast_mm://vit-1m_tinyin100.safetensors'
+    tool('misc/publish_model', source, target, '--no-hash', '--overwrite')
     assert 'backbone.pos_embed' in load_from_local(str(target))['state_dict']
 
 
@@ -96,5 +97,5 @@ def test_mistakes(tool, trained, tmp_path, capsys):
         tool('misc/publish_model', trained, tmp_path / 'out.safetensors', '--base', 'base.pth')
     released = tmp_path / 'released.safetensors'
     tool('misc/publish_model', trained, released, '--no-hash')
-    with pytest.raises(SystemExit, match=r'released\.safetensors is the checkpoint itself'):
-        tool('misc/publish_model', released, released, '--half', '--no-hash')
+    with pytest.raises(SystemExit, match=r'released\.safetensors would replace .*released\.safe'):
+        tool('misc/publish_model', released, released, '--half', '--no-hash', '--overwrite')

@@ -99,11 +99,12 @@ def calls_of(*jobs: str) -> list[str]:
             f'train {config} --work-dir {out} --resume --no-validate '
             '--cfg-options first_pass_cache=True',
             f'test {config} {out}/iter_400.pth --work-dir {out} '
-            f'--out {out}/partial.json --out-item metrics',
+            f'--out {out}/partial.json --out-item metrics --overwrite',
         ]
         if job.startswith('toast-'):
             lines.append(
-                f'visualization/attention {config} {out}/iter_400.pth --out {out}/attention.png'
+                f'visualization/attention {config} {out}/iter_400.pth '
+                f'--out {out}/attention.png --overwrite'
             )
     return sorted(lines)
 

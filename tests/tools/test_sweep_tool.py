@@ -47,6 +47,14 @@ def test_held_out_images_choose_and_test_images_decide(tool, job, tmp_path, caps
     assert table in capsys.readouterr().out
 
 
+def test_a_table_of_others_stays(tool, job, tmp_path):
+    (tmp_path / 'table.md').write_text('mine')
+    with pytest.raises(SystemExit, match=r'table\.md is there already, and .* holds no sweep'):
+        tool('sweep', job, '--out-dir', tmp_path)
+    assert (tmp_path / 'table.md').read_text() == 'mine'
+    assert not (tmp_path / 'runs.jsonl').exists()
+
+
 def test_test_data_must_not_choose(tool, job, tmp_path):
     with job.open('a') as file:
         file.write("search.pop('held_out')\n")
@@ -85,7 +93,7 @@ def test_test_data_must_not_choose(tool, job, tmp_path):
 
 @pytest.mark.parametrize(
     'where',
-    ['mmengine.runner.Runner.dump_config', 'mmengine.runner.EpochBasedTrainLoop.run_epoch'],
+    ['toast_mm.engine.Runner.dump_config', 'mmengine.runner.EpochBasedTrainLoop.run_epoch'],
 )
 def test_ctrl_c(where, tool, job, tmp_path, monkeypatch, capsys):
     """In the second run, while it writes its config and while it trains."""

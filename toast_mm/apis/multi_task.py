@@ -16,6 +16,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from toast_mm.engine.model import build_model
+from toast_mm.finite import demand_finite
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
 
@@ -55,12 +56,13 @@ class MultiTask(Mapping[str, Any]):
 
         Raises:
             ValueError: See :meth:`add_model`.
-            CheckpointError: The checkpoint does not fit the config.
+            CheckpointError: The checkpoint does not fit the config, or is not finite.
         """
         cfg = Config.fromfile(config) if not isinstance(config, Config) else config
         model = build_model(cfg)
         self._demand_possible(name, model)
         meta = load_checkpoint(model, checkpoint, map_location='cpu', strict=True).get('meta', {})
+        demand_finite(dict(model.named_parameters()))
         model.dataset_meta = meta.get('dataset_meta', {})
         self.add_model(name, model)
 

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.files import WriteError, save_safetensors, whole_file
+from toast_mm.finite import demand_finite
+from toast_mm.outputs import add_overwrite, demand_free
 
 from .read import read_weights
 from .report import Converted
@@ -21,6 +23,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     """Arguments of every converter."""
     parser.add_argument('source', help='published checkpoint: PyTorch, safetensors or npz')
     parser.add_argument('target', help='file to write, ending in .pth or .safetensors')
+    add_overwrite(parser)
 
 
 def run(
@@ -32,12 +35,15 @@ def run(
     if not args.target.endswith(('.pth', '.safetensors')):
         parser.error(f'{args.target} must end in .pth or .safetensors')
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    inputs = [args.source, getattr(args, 'pretuned', None) or args.source]
     try:
+        demand_free([args.target], inputs, args.overwrite)
         weights, container = read_weights(args.source)
         try:
             converted = convert(weights, container, args)
             converted.show(console)
             converted.demand_whole()
+            demand_finite(converted.weights)
         except CheckpointError as error:
             raise CheckpointError(f'{args.source}: {error}; nothing is written') from error
         _write(converted, args.target)

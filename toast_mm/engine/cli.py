@@ -13,6 +13,9 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.finite import demand_finite
+
 from .config import ConfigError, ConfigOptions, apply_options, read_config
 from .model import build_model
 from .runner import Runner
@@ -67,6 +70,10 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
     except RuntimeError as error:
         sys.exit(f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}')
+    try:
+        demand_finite(dict(model.named_parameters()), f'checkpoint {checkpoint}')
+    except CheckpointError as error:
+        sys.exit(str(error))
     return model.eval()
 
 

@@ -6,7 +6,7 @@ import argparse
 import copy
 import os.path as osp
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -53,6 +53,19 @@ def read_config(path: str) -> Config:
             format_python_code=False,
         )
     return cfg
+
+
+def named_files(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Files that a part of a config names, each behind its dotted key; ``key`` is the part's."""
+    if isinstance(value, str) and osp.isfile(value):
+        yield key, value
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    for name, below in items:
+        yield from named_files(below, f'{key}.{name}')
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

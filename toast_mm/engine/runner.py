@@ -6,6 +6,7 @@ import atexit
 import copy
 import gc
 import json
+import logging
 import os.path as osp
 import re
 from collections.abc import Callable, Sized
@@ -14,25 +15,28 @@ from typing import Any
 
 import mmengine.hooks
 import mmengine.runner
+import mmengine.visualization
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import is_distributed, master_only
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import BaseLoop, CheckpointLoader
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.datasets.passed_over import passed_over
-from toast_mm.engine.backends import whole_files
+from toast_mm.engine.backends import LocalVisBackend, LogFile, whole_files
 from toast_mm.engine.config_check import check_config
 from toast_mm.engine.hooks import CheckpointHook, EarlyStoppingHook, FiniteCheckHook, ResumeHook
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
-from toast_mm.files import write_whole
+from toast_mm.files import naming_files, whole_file, write_whole
 from toast_mm.keys import check_names, note_reader
 from toast_mm.registry import RUNNERS
 
@@ -67,6 +71,8 @@ class Runner(mmengine.runner.Runner):
       mmengine's, and every training has a :class:`ResumeHook`. ``resume_settings='config'`` takes
       learning rate, weight decay and schedule from the config and not from the checkpoint.
     - A training whose loss or weights are no longer finite stops; see :class:`FiniteCheckHook`.
+    - An error of writing names the file, and leaves no part of one. A config that lies in the work
+      directory is not replaced by what was made of it.
     - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
       process then keeps statistics of its own, and process 0 saves).
     """
@@ -79,6 +85,36 @@ class Runner(mmengine.runner.Runner):
             torch.distributed.init_process_group('gloo')
             atexit.register(_leave_process_group)
         super().setup_env(env_cfg)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """As mmengine, with a log that ends the run when it cannot be written."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.FileHandler:
+                handler.__class__ = LogFile
+        return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """As mmengine, with pictures of which none is missing."""
+        built = super().build_visualizer(visualizer)
+        for backend in built._vis_backends.values():
+            if type(backend) is mmengine.visualization.LocalVisBackend:
+                backend.__class__ = LocalVisBackend
+        return built
+
+    @master_only
+    def dump_config(self) -> None:
+        """As mmengine; a config in the ``work_dir`` that is read is not replaced by itself.
+
+        What was made of it, by ``--cfg-options`` for one, is beside the log in any case.
+        """
+        source = self.cfg.filename or f'{self.timestamp}.py'
+        target = osp.join(self.work_dir, osp.basename(source))
+        if osp.isfile(target) and osp.isfile(source) and osp.samefile(source, target):
+            self.logger.info(f'{target} stays as it is; the settings of this run are by the log')
+            return
+        with whole_file(target) as partial:
+            self.cfg.dump(partial)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """As mmengine, whose DDP wrapper names a GPU even if there is none."""
@@ -96,6 +132,7 @@ class Runner(mmengine.runner.Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     @classmethod
+    @naming_files()
     def from_cfg(cls, cfg: Config) -> Runner:
         """As mmengine; a resumed run starts from the newest whole checkpoint and its seed."""
         check_config(cfg)
@@ -136,6 +173,7 @@ class Runner(mmengine.runner.Runner):
         dataset = dataloader['dataset'] if isinstance(dataloader, dict) else dataloader.dataset
         raise ValueError(f'the data set is empty: {_sources(dataset)} finds no sample')
 
+    @naming_files()
     def train(self) -> nn.Module:
         """As mmengine; notes beside the logs how many parameters of the backbone are tuned."""
         backbone = getattr(unwrap(self.model), 'backbone', None)
@@ -146,6 +184,12 @@ class Runner(mmengine.runner.Runner):
             write_whole(json.dumps({'backbone': tuned}).encode(), str(path))
         return super().train()
 
+    @naming_files()
+    def val(self) -> dict:
+        """As mmengine."""
+        return super().val()
+
+    @naming_files()
     def test(self) -> dict:
         """As mmengine, from a checkpoint that holds the whole model."""
         self._resume = False

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from toast_mm.engine.config import ConfigError, ConfigOptions, apply_options, read_config
-from toast_mm.files import WriteError, whole_file
+from toast_mm.files import WriteError, write_whole
 from toast_mm.registry import type_name
 
 from .held_out import demand_held_out
@@ -87,6 +87,9 @@ def run_and_report(
     workers = max(1, len(args.gpus)) if args.workers is None else args.workers
     if workers < 1:
         sys.exit(f'--workers {workers} must be at least 1')
+    file = osp.join(out_dir, 'table.md')
+    if osp.exists(file) and not osp.exists(osp.join(out_dir, 'runs.jsonl')):
+        sys.exit(f'{file} is there already, and {out_dir} holds no sweep: name another --out-dir')
     tasks = list(tasks)
     try:
         for task in tasks:
@@ -102,13 +105,11 @@ def run_and_report(
             workers,
             args.gpus,
         )
+        text = table(outcomes)
+        write_whole(f'{text}\n'.encode(), file)
     except WriteError as error:
         sys.exit(f'{error}\nWhat has finished is in {out_dir}; the same command goes on')
     except KeyboardInterrupt:
         print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
         sys.exit(130)
-    text = table(outcomes)
-    file = osp.join(out_dir, 'table.md')
-    with whole_file(file) as partial, open(partial, 'w') as stream:
-        stream.write(text + '\n')
     print(f'\n{text}\n\nThe table is in {file}')

@@ -26,6 +26,7 @@ from mmengine.utils import ProgressBar
 from toast_mm.checkpoint import WEIGHTS
 from toast_mm.engine.config import apply_options, read_config
 from toast_mm.engine.model import unwrap
+from toast_mm.files import naming_files
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def run_all(
             seconds=trained.seconds,
             **run.info,
         )
-        with file.open('a') as stream:
+        with naming_files(), file.open('a') as stream:
             stream.write('\n' + json.dumps(record))  # behind a line that was cut, if there is one
         progress.update()
     print()

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import toast_mm  # noqa: F401  registers the parts
 from toast_mm.evaluation.results import read_results
 from toast_mm.evaluation.tables import FORMATS, add_published, cells, collect, draw_curve
-from toast_mm.files import WriteError, whole_file
+from toast_mm.files import WriteError, whole_file, write_whole
+from toast_mm.outputs import add_overwrite, demand_free
 
 
 def main() -> None:
@@ -27,18 +29,26 @@ def main() -> None:
     parser.add_argument('--published', action='store_true', help="add the paper's figures")
     parser.add_argument('--out', metavar='FILE', help='file for the table')
     parser.add_argument('--curve', metavar='FILE.png', help='draw the metric over tuned parameters')
+    add_overwrite(parser)
     args = parser.parse_args()
     if args.curve and not args.curve.endswith('.png'):
         parser.error(f'--curve {args.curve} must end in .png')
+    outputs = [out for out in (args.out, args.curve) if out]
+    inputs = [
+        path
+        for folder in args.folders
+        for path in Path(folder).rglob('*')
+        if path.suffix in ('.json', '.jsonl', '.py')
+    ]
     try:
+        demand_free(outputs, inputs, args.overwrite)
         rows = collect(
             result for folder in args.folders for result in read_results(folder, args.metric)
         )
         text = FORMATS[args.format](cells(add_published(rows) if args.published else rows))
         print(text)
         if args.out:
-            with whole_file(args.out) as partial, open(partial, 'w') as file:
-                file.write(text + '\n')
+            write_whole(f'{text}\n'.encode(), args.out)
         if args.curve:
             with whole_file(args.curve) as partial:
                 draw_curve(rows, partial, args.metric)

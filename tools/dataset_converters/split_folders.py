@@ -19,7 +19,8 @@ from pathlib import Path
 
 from toast_mm.datasets.passed_over import IMAGES
 from toast_mm.datasets.vtab import IMAGE_SUFFIXES
-from toast_mm.files import WriteError, whole_file
+from toast_mm.files import WriteError, write_whole
+from toast_mm.outputs import add_overwrite, demand_free
 
 
 def labelled_images(source: Path) -> list[tuple[Path, int]]:
@@ -48,6 +49,7 @@ def main() -> None:
         '--val', type=number_of_images, required=True, help='number of held-out images'
     )
     parser.add_argument('--seed', type=int, default=0, help='of the draw')
+    add_overwrite(parser)
     args = parser.parse_args()
     samples = labelled_images(args.source)
     others = Counter(
@@ -64,7 +66,6 @@ def main() -> None:
             f'{args.val} held out leave none to test on'
         )
     random.Random(args.seed).shuffle(samples)
-    args.target.mkdir(parents=True, exist_ok=True)
     trainval = args.train + args.val
     parts = {
         'train': samples[: args.train],
@@ -72,11 +73,13 @@ def main() -> None:
         'trainval': samples[:trainval],
         'test': samples[trainval:],
     }
+    lists = {name: args.target / f'{name}.txt' for name in parts}
     try:
+        demand_free(lists.values(), [path for path, _ in samples], args.overwrite)
+        args.target.mkdir(parents=True, exist_ok=True)
         for name, part in parts.items():
             lines = (f'{osp.relpath(path, args.target)} {label}\n' for path, label in part)
-            with whole_file(str(args.target / f'{name}.txt')) as partial:
-                Path(partial).write_text(''.join(lines))
+            write_whole(''.join(lines).encode(), str(lists[name]))
     except WriteError as error:
         sys.exit(str(error))
     classes = 1 + max(label for _, label in samples)

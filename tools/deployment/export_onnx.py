@@ -12,6 +12,7 @@ import sys
 from toast_mm.deployment import Deployable, export_onnx
 from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
 from toast_mm.files import WriteError
+from toast_mm.outputs import add_overwrite, demand_free
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, nargs=2, required=True, metavar=('H', 'W'), help='of the images'
     )
+    add_overwrite(parser)
     args = parser.parse_args()
     if not is_file(args.checkpoint):
         parser.error(f'checkpoint {args.checkpoint} does not exist')
@@ -33,8 +35,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
     try:
+        demand_free([args.out], [args.config, args.checkpoint], args.overwrite)
+        cfg = load_config(args)
         model = Deployable(load_model(cfg, args.checkpoint))
         difference = export_onnx(model, args.out, tuple(args.size))
     except (ImportError, WriteError, ValueError) as error:

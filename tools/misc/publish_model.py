@@ -18,7 +18,9 @@ from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.files import WriteError, safetensors_content, write_whole
+from toast_mm.finite import demand_finite
 from toast_mm.models.backbones.task_file import in_half, read_record, record_name, relocate
+from toast_mm.outputs import add_overwrite, demand_free
 
 
 def publish(
@@ -28,6 +30,7 @@ def publish(
     with_hash: bool,
     base: str | None,
     pretuned: str | None,
+    overwrite: bool,
 ) -> None:
     """Write the weights of ``source`` to ``target``, floating point ones in float16 if ``half``.
 
@@ -35,10 +38,13 @@ def publish(
     told where its base and its pre-tuned module are from now on.
 
     Raises:
+        CheckpointError: A weight is infinite or NaN.
         ValueError: There is no base to name elsewhere.
+        WriteError: The release would replace a file.
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
+    demand_finite(weights, source)
     if half:
         full, weights = weights, in_half(weights)
         for name, tensor in weights.items():
@@ -56,8 +62,7 @@ def publish(
     if with_hash:
         digest = hashlib.sha256(content).hexdigest()[:8]
         target = target.with_name(f'{target.stem}-{digest}{target.suffix}')
-    if target.resolve() == Path(source).resolve():
-        raise ValueError(f'{target} is the checkpoint itself: give the release another name')
+    demand_free([target], [source], overwrite)
     write_whole(content, str(target))
     print(f'{target}: {len(weights)} tensors, {len(content) / 2**20:.2f} MiB')
     if record is not None:
@@ -77,12 +82,19 @@ def main() -> None:
     )
     parser.add_argument('--base', help='where the base of a task file will be found: path or URL')
     parser.add_argument('--pretuned', help='and its pre-tuned module, if it leaves out one')
+    add_overwrite(parser)
     args = parser.parse_args()
     if not args.target.endswith('.safetensors'):
         parser.error(f'{args.target} must end in .safetensors')
     try:
         publish(
-            args.source, Path(args.target), args.half, not args.no_hash, args.base, args.pretuned
+            args.source,
+            Path(args.target),
+            args.half,
+            not args.no_hash,
+            args.base,
+            args.pretuned,
+            args.overwrite,
         )
     except (CheckpointError, ValueError, FileNotFoundError, WriteError) as error:
         sys.exit(str(error))

@@ -15,14 +15,18 @@ from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.files import WriteError, save_safetensors, whole_file
+from toast_mm.finite import demand_finite
 from toast_mm.models.backbones.folding import fold_state_dict
+from toast_mm.outputs import add_overwrite, demand_free
 
 
 def fold(source: str, target: str) -> None:
     """Write the folded weights of ``source``, and what its ``meta`` says, to ``target``."""
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    weights = checkpoint.get('state_dict', checkpoint)
+    demand_finite(weights, source)
     try:
-        weights = fold_state_dict(checkpoint.get('state_dict', checkpoint))
+        weights = fold_state_dict(weights)
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from error
     meta = checkpoint.get('meta', {})
@@ -40,10 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', help='checkpoint of a model with a top-down module')
     parser.add_argument('target', help='file to write, ending in .pth or .safetensors')
+    add_overwrite(parser)
     args = parser.parse_args()
     if not args.target.endswith(('.pth', '.safetensors')):
         parser.error(f'{args.target} must end in .pth or .safetensors')
     try:
+        demand_free([args.target], [args.source], args.overwrite)
         fold(args.source, args.target)
     except (CheckpointError, FileNotFoundError, WriteError) as error:
         sys.exit(str(error))

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from toast_mm.engine import Runner
 from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
+from toast_mm.outputs import add_overwrite, demand_free
 from toast_mm.visualization import Row, attention_maps, draw_picture
 
 
@@ -36,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', metavar='FILE', help='picture, a .png; work_dirs/<config name>/attention.png'
     )
+    add_overwrite(parser)
     args = parser.parse_args()
     if not is_file(args.checkpoint):
         parser.error(f'checkpoint {args.checkpoint} does not exist')
@@ -88,12 +90,13 @@ def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    model = load_model(cfg, args.checkpoint)  # and with it, the scope of the data
-    dataset = build_dataset(cfg, args.split)
-    indices = choose_samples(args, len(dataset))
-    classes, palette = (dataset.metainfo.get(key) or () for key in ('classes', 'palette'))
     out = args.out or osp.join(cfg.work_dir, 'attention.png')
     try:
+        demand_free([out], [args.config, args.checkpoint], args.overwrite)
+        model = load_model(cfg, args.checkpoint)  # and with it, the scope of the data
+        dataset = build_dataset(cfg, args.split)
+        indices = choose_samples(args, len(dataset))
+        classes, palette = (dataset.metainfo.get(key) or () for key in ('classes', 'palette'))
         rows = [look(model, dataset[index], classes) for index in indices]
         os.makedirs(osp.dirname(osp.abspath(out)), exist_ok=True)
         draw_picture(rows, out, classes, palette)

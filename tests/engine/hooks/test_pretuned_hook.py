@@ -11,6 +11,7 @@ from toast_mm.checkpoint import CheckpointError, load_from_local
 from toast_mm.engine import PretunedHook
 from toast_mm.files import WriteError
 from toast_mm.models import TOASTViT
+from toast_mm.models.backbones.pretuned import save_pretuned
 
 
 def hook(**kwargs) -> dict:
@@ -65,6 +66,26 @@ def test_nothing_to_write_is_said_before_the_training(steered_config, run, spy, 
     with pytest.raises(ValueError, match=r'^PretunedHook: the backbone has no top-down module'):
         run(cfg, spy)
     assert not spy.numbers
+
+
+def test_a_module_that_the_training_starts_from_is_not_replaced(steered_config, run, tmp_path):
+    run(steered_config(tmp_path, hook()))
+    start = tmp_path / 'topdown.safetensors'
+    before = start.read_bytes()
+    cfg = steered_config(tmp_path, hook(), backbone=dict(pretuned=str(start)))
+    with pytest.raises(
+        ValueError, match=rf'would replace model\.backbone\.pretuned={start}, which'
+    ):
+        run(cfg)
+    assert start.read_bytes() == before
+
+
+def test_a_module_that_is_not_finite_is_not_written(tmp_path):
+    backbone = TOASTViT(**SIZES, feedback_from='last')
+    backbone.topdown.selection.task_embedding.data[0] = torch.nan
+    with pytest.raises(CheckpointError, match=r'1 of 16 values of topdown\.selection\.task'):
+        save_pretuned(backbone, str(tmp_path / 'a.safetensors'))
+    assert not list(tmp_path.iterdir())
 
 
 class Interrupt(Hook):

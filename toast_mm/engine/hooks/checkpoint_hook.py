@@ -15,6 +15,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader, Runner
 
 from toast_mm.engine.backends import whole_files
+from toast_mm.engine.config import named_files
 from toast_mm.registry import HOOKS
 
 
@@ -27,8 +28,8 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
     former ones are removed, best checkpoints included. ``toast_mm.Runner``
     takes this hook where a config says ``CheckpointHook``.
 
-    Files of another training are not replaced: neither the checkpoint that
-    this one starts from, nor the best one of a training in another folder that
+    Files of another training are not replaced: neither a checkpoint that
+    this one starts from, its base included, nor the best one of a training in another folder that
     is resumed here.
     """
 
@@ -45,7 +46,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         if runner._resume:
             self._take_over(runner, folder)
         elif runner._load_from is not None:
-            self._demand_other_start(runner._load_from, folder)
+            self._demand_elsewhere('load_from', runner._load_from, folder)
+        for key, file in named_files(runner.cfg.get('model'), 'model'):
+            self._demand_elsewhere(key, file, folder)
         super().before_train(runner)
         for path in runner.message_hub.runtime_info.get('former_best_ckpts', []):
             if path not in self._best.values():  # an interruption left it
@@ -73,13 +76,13 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             names = map(osp.basename, info['former_best_ckpts'])
             info['former_best_ckpts'] = [osp.join(folder, name) for name in names]
 
-    def _demand_other_start(self, start: str, folder: str) -> None:
-        """Refuse to replace, sooner or later, the checkpoint that the training starts from."""
+    def _demand_elsewhere(self, key: str, start: str, folder: str) -> None:
+        """Refuse to replace, sooner or later, a checkpoint that the training starts from."""
         numbered = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
         if _is_in(start, folder) and re.fullmatch(f'(best_.*)?{numbered}', osp.basename(start)):
             raise ValueError(
-                f'load_from={start} is in the folder of this training, which would replace it: '
-                'choose another folder (--work-dir), or go on with --resume'
+                f'{key}={start} is in the folder of this training, which would replace it: choose '
+                f'another folder (--work-dir){", or go on with --resume" * (key == "load_from")}'
             )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

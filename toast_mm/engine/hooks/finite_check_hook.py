@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.model import unwrap
+from toast_mm.finite import demand_finite, is_float, not_finite
 from toast_mm.registry import HOOKS
 
 
@@ -58,7 +57,7 @@ class FiniteCheckHook(Hook):
     ) -> None:
         """Look at the loss, and where it is not finite, at the weights."""
         losses = [
-            x for name, x in (outputs or {}).items() if name.startswith('loss') and _is_float(x)
+            x for name, x in (outputs or {}).items() if name.startswith('loss') and is_float(x)
         ]
         if all(loss.isfinite().all() for loss in losses):
             self._in_a_row = 0
@@ -100,35 +99,6 @@ class FiniteCheckHook(Hook):
         weights = checkpoint.get('state_dict', checkpoint)
         parameters = dict(unwrap(runner.model).named_parameters())
         demand_finite({name: weights[name] for name in weights if name in parameters})
-
-
-def demand_finite(weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights of which one holds infinite values or NaN.
-
-    Raises:
-        CheckpointError: Names the first, and says how many there are.
-    """
-    if spoiled := not_finite(weights.items()):
-        first = weights[spoiled[0]]
-        number = int((~first.isfinite()).sum())
-        more = f', and {len(spoiled) - 1} other tensors' if len(spoiled) > 1 else ''
-        raise CheckpointError(
-            f'{number} of {first.numel()} values of {spoiled[0]} are not finite{more}: the '
-            'training that wrote it had diverged; take an earlier checkpoint'
-        )
-
-
-def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of the tensors that hold infinite values or NaN; waits for the device once."""
-    named = [(name, tensor) for name, tensor in tensors if _is_float(tensor) and tensor.numel()]
-    if not named:
-        return []
-    good = torch.stack([tensor.detach().isfinite().all().cpu() for _, tensor in named])
-    return [name for (name, _), fine in zip(named, good.tolist(), strict=True) if not fine]
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _learned(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -1,11 +1,14 @@
 """The product of pre-tuning."""
 
+from __future__ import annotations
+
 import os.path as osp
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from toast_mm.engine.config import named_files
 from toast_mm.engine.model import steered_backbone
 from toast_mm.models.backbones.pretuned import save_pretuned
 from toast_mm.registry import HOOKS
@@ -29,6 +32,15 @@ class PretunedHook(Hook):
         """Find out now, and not after the training, whether there will be something to write."""
         if steered_backbone(runner.model) is None:
             raise ValueError('PretunedHook: the backbone has no top-down module to write')
+        path = osp.join(runner.work_dir, self.filename)
+        starts = {'load_from': runner._load_from, 'model': runner.cfg.get('model')}
+        for part, value in starts.items():
+            for key, file in named_files(value, part):
+                if osp.exists(path) and osp.samefile(path, file):
+                    raise ValueError(
+                        f'PretunedHook: filename={self.filename!r} would replace {key}={file}, '
+                        'which the training starts from: give it another name'
+                    )
 
     @master_only
     def after_train(self, runner: Runner) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from toast_mm.checkpoint import CheckpointError, check_fit
 from toast_mm.files import save_safetensors
 from toast_mm.fingerprint import fingerprint
+from toast_mm.finite import demand_finite
 from toast_mm.topdown import FeedbackRoute
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ def save_pretuned(backbone: TransferBackbone, path: str) -> None:
 
     Raises:
         ValueError: The backbone has no top-down module.
+        CheckpointError: It is not finite.
         WriteError: The file cannot be written.
     """
     if backbone.topdown is None:
         raise ValueError('the backbone has no top-down module to save: feedback_from is None')
     tensors = {f'topdown.{name}': tensor for name, tensor in backbone.topdown.state_dict().items()}
+    demand_finite(tensors)
     record = {
         'route': asdict(backbone.route),
         'selection': backbone.selection_form,

@@ -1,0 +1,57 @@
+"""The rule for what command lines write."""
+
+import os
+
+import pytest
+
+from toast_mm.checkpoint import WEIGHTS
+from toast_mm.files import WriteError
+from toast_mm.outputs import demand_free
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('read', 'there'):
+        (tmp_path / name).write_text(name)
+    (tmp_path / 'folder').mkdir()
+    os.link('read', 'hard')
+    os.symlink('read', 'soft')
+    os.symlink('absent', 'dead')
+    os.symlink('folder', 'way')
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+@pytest.mark.parametrize(
+    ('outputs', 'inputs', 'sentence'),
+    [
+        (['read'], ['read'], 'read would replace read, which is read: name another path'),
+        (['hard'], ['there', 'read'], 'hard would replace read, which is read'),
+        (['soft'], ['read'], 'soft would replace read, which is read'),
+        (['read'], ['soft'], 'read would replace soft, which is read'),
+        (['new', 'way/../read'], ['read'], r'way/\.\./read would replace read, which is read'),
+        (['absent'], ['dead'], 'absent would replace dead, which is read'),
+        (
+            [WEIGHTS / 'vit-1m_tinyin100.safetensors'],
+            ['toast_mm://vit-1m_tinyin100.safetensors'],
+            r'would replace toast_mm://vit-1m_tinyin100\.safetensors, which is read',
+        ),
+        (['new', 'folder/../new'], [], r'folder/\.\./new is to be written twice: name another'),
+    ],
+)
+def test_never(outputs, inputs, sentence, overwrite):
+    with pytest.raises(WriteError, match=sentence):
+        demand_free(outputs, inputs, overwrite)
+
+
+@pytest.mark.parametrize('output', ['there', 'folder', 'soft', 'dead', 'way/../there'])
+def test_only_if_asked(output):
+    sentence = f'^{output} is there already: name another path, or say --overwrite to replace it$'
+    with pytest.raises(WriteError, match=sentence):
+        demand_free(['new', output], ['other'])
+    demand_free(['new', output], ['other'], overwrite=True)
+
+
+@pytest.mark.parametrize('output', ['new', 'folder/new', '/dev/null', '/dev/full'])
+def test_always(output):
+    demand_free([output], ['read', 'https://host/new', 's3://new', '/dev/null'])

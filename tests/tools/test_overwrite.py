@@ -1,0 +1,63 @@
+"""No command line replaces a file unasked, nor, asked or not, one that it reads."""
+
+import os
+
+import pytest
+import torch
+from PIL import Image
+
+# What is written, what is read beside it, and the command.
+COMMANDS = [
+    ('o.pkl', 'w.pth', 'test job.py w.pth --out o.pkl'),
+    ('o.json', 'job.py', 'test job.py w.pth --out o.json --out-item metrics'),
+    ('show/a/o.png', 'w.pth', 'test job.py w.pth --show-dir show'),
+    ('o.png', 'w.pth', 'visualization/attention job.py w.pth --out o.png'),
+    ('work/attention.png', 'job.py', 'visualization/attention job.py w.pth --work-dir work'),
+    ('o.onnx', 'job.py', 'deployment/export_onnx job.py w.pth o.onnx --size 8 8'),
+    ('o.pth', 'w.pth', 'model_converters/fold w.pth o.pth'),
+    ('o.safetensors', 'w.pth', 'model_converters/fold w.pth o.safetensors'),
+    ('o.pth', 'w.pth', 'model_converters/vit2mm w.pth o.pth'),
+    ('o.safetensors', 'w.pth', 'model_converters/convnext2mm w.pth o.safetensors'),
+    ('o.pth', 'job.py', 'model_converters/toast2mm w.pth o.pth --pretuned job.py'),
+    ('o.safetensors', 'w.pth', 'misc/publish_model w.pth o.safetensors --no-hash'),
+    ('o.csv', 'runs/runs.jsonl', 'analysis_tools/result_table runs --out o.csv'),
+    ('o.png', 'runs/runs.jsonl', 'analysis_tools/result_table runs --curve o.png'),
+    (
+        'lists/val.txt',
+        'images/a/1.png',
+        'dataset_converters/split_folders images lists --train 1 --val 1',
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('show/a', 'work', 'runs', 'images/a', 'lists'):
+        (tmp_path / folder).mkdir(parents=True)
+    hook = "dict(type='VisualizationHook')"
+    (tmp_path / 'job.py').write_text(
+        f'default_hooks = dict(visualization={hook})\nvisualizer = {{}}'
+    )
+    torch.save({'x': torch.ones(1)}, 'w.pth')
+    (tmp_path / 'runs' / 'runs.jsonl').touch()
+    for number in range(3):
+        Image.new('1', (4, 4)).save(tmp_path / 'images' / 'a' / f'{number}.png')
+
+
+@pytest.mark.parametrize(('output', 'read', 'command'), COMMANDS)
+def test_what_is_there_stays(tool, tmp_path, output, read, command):
+    (tmp_path / output).write_text('mine')
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    with pytest.raises(SystemExit, match=rf'{output} is there already: name another path, or say'):
+        tool(*command.split())
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
+
+
+@pytest.mark.parametrize(('output', 'read', 'command'), COMMANDS)
+def test_what_is_read_stays_in_any_case(tool, tmp_path, output, read, command):
+    os.link(read, output)
+    content = (tmp_path / read).read_bytes()
+    with pytest.raises(SystemExit, match=rf'{output} would replace {read}, which is read: name'):
+        tool(*command.split(), '--overwrite')
+    assert (tmp_path / read).read_bytes() == content and os.path.samefile(output, read)
