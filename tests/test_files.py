@@ -1,6 +1,7 @@
 import builtins
 import errno
 import json
+import logging
 import os
 import pickle
 import stat
@@ -187,6 +188,13 @@ def pickled(path: str) -> None:
         pickle.dump('content', file)
 
 
+def logged(path: str) -> None:
+    """As mmengine logs how weights were initialised."""
+    handler = logging.FileHandler(path)
+    handler.stream.write('content')
+    handler.stream.flush()
+
+
 class TestNamingFiles:
     @pytest.mark.parametrize(
         ('write', 'name', 'left'),
@@ -194,6 +202,7 @@ class TestNamingFiles:
             (text, 'a.txt', None),
             (line, 'a.txt', 'former' + 'con'),
             (pickled, 'a.pkl', None),
+            (logged, 'a.log', 'former' + 'con'),
             (lambda path: mmengine.dump([1.0] * 9, path), 'a.json', None),
         ],
     )

@@ -130,7 +130,7 @@ def naming_files() -> Iterator[None]:
     """Tell which file a full disk has cut, where others write; a decorator as well.
 
     Python names a file that cannot be opened, but none that cannot take any more. What was
-    written of it is removed, unless something was there before.
+    written is removed, unless it was added to a file that was there.
 
     Raises:
         WriteError: In place of an ``OSError`` without a name.
