@@ -115,16 +115,20 @@ def test_an_interruption_leaves_nothing(tmp_path):
 def test_what_a_killed_run_left_is_replaced(root, tmp_path):
     (tmp_path / 'digits.partial/scenes/JPEGImages').mkdir(parents=True)
     (tmp_path / 'digits.partial/scenes/JPEGImages/train_9999.jpg').write_text('half')
+    (tmp_path / 'digits.partial/digits.json').touch()
     make_digits(tmp_path / 'digits', SIZES)
     assert list(tmp_path.iterdir()) == [tmp_path / 'digits']
     assert contents(tmp_path / 'digits') == contents(root)
 
 
-def test_folders_of_others_are_left_alone(tmp_path):
-    (tmp_path / 'notes.txt').write_text('mine')
-    with pytest.raises(WriteError, match=r'is there and was not made by this command; remove it'):
-        make_digits(tmp_path, SIZES)
-    assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
+@pytest.mark.parametrize('name', ['digits', 'digits.partial', 'digits.former'])
+def test_folders_of_others_are_left_alone(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'notes.txt').write_text('mine')
+    sentence = f'/{name} is there and was not made by this command; remove it'
+    with pytest.raises(WriteError, match=sentence):
+        make_digits(tmp_path / 'digits', SIZES)
+    assert [*tmp_path.rglob('*')] == [tmp_path / name, tmp_path / name / 'notes.txt']
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -81,9 +81,13 @@ def _is_made(root: Path, record: dict[str, Any]) -> bool:
     except OSError:
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             return False
-        raise WriteError(
-            f'{root} is there and was not made by this command; remove it or name another folder'
-        ) from None
+        raise _of_others(root) from None
+
+
+def _of_others(folder: Path) -> WriteError:
+    return WriteError(
+        f'{folder} is there and was not made by this command; remove it or name another folder'
+    )
 
 
 @contextmanager
@@ -95,9 +99,13 @@ def _whole_folder(root: Path) -> Iterator[Path]:
         for folder in (partial, former):
             shutil.rmtree(folder, ignore_errors=True)
 
+    for folder in (partial, former):
+        if folder.exists() and not (folder / RECORD).exists():
+            raise _of_others(folder)
     try:
         clean()  # after a run that was killed
         partial.mkdir(parents=True)
+        (partial / RECORD).touch()
         yield partial
         if root.exists():
             root.rename(former)
