@@ -72,6 +72,16 @@ def test_accepted(cls, settings):
     ('key', 'part', 'sentence'),
     [
         ('pipeline', dict(type='Resize', scale=8, keep_ratio=3), r'pipeline\.0\.keep_ratio=3 must'),
+        (
+            'pipeline',
+            dict(type='RandomResize', scale=8, keep_ratio='no'),
+            r"keep_ratio='no' must be",
+        ),
+        (
+            'pipeline',
+            dict(type='RandomChoiceResize', scales=[8], keep_ratio=3),
+            'keep_ratio=3 must',
+        ),
         ('dataset', dict(type='CustomDataset', lazy_init=2), r'dataset\.0\.lazy_init=2 must be T'),
         ('model', dict(type='mmseg.FCNHead', concat_input=2), r'model\.0\.concat_input=2 must be'),
         ('model', dict(type='mmseg.CrossEntropyLoss', use_sigmoid=3), 'use_sigmoid=3 must be True'),

@@ -1,6 +1,8 @@
 import pytest
+from mmcv.transforms import Pad
 from mmengine.evaluator import Evaluator
 from mmpretrain.models import LinearClsHead, MultiLabelLinearClsHead
+from mmseg.datasets.transforms import RandomRotate
 from mmseg.evaluation import IoUMetric
 from mmseg.models import SegDataPreProcessor
 from mmseg.models.decode_heads import FCNHead, STDCHead
@@ -9,6 +11,7 @@ from torch import nn
 from toast_mm.engine.heads import (
     disagreement,
     label_heads,
+    learned_padding,
     learns_nothing,
     other_ignored,
     wrong_padding,
@@ -111,3 +114,24 @@ def test_metric():
     assert other_ignored(evaluator, dict(decode_head=head(ignore_index=0))) == (
         'the metric IoUMetric has ignore_index=255, but model.decode_head has 0'
     )
+
+
+@pytest.mark.parametrize(
+    'transform, ignored, sentence',
+    [
+        (
+            Pad(size=(8, 8), pad_val=dict(img=0, seg=0)),
+            255,
+            'Pad pads masks with 0, but model.decod',
+        ),
+        (RandomRotate(0.5, 30, seg_pad_val=2), 255, 'RandomRotate pads masks with 2, but model.'),
+        (Pad(size=(8, 8)), 1, 'Pad pads masks with 255, but model.decode_head.ignore_index is 1: '),
+        (Pad(size=(8, 8), pad_val=0), 255, None),
+        (RandomRotate(0.5, 30), 255, None),
+        (object(), 255, None),
+    ],
+)
+def test_padding_of_transforms(transform, ignored, sentence):
+    found = learned_padding([transform], label_heads(model(decode_head=head(ignore_index=ignored))))
+    assert found is None if sentence is None else found.startswith(sentence)
+    assert learned_padding([transform], label_heads(model(head=LinearClsHead(3, 2)))) is None

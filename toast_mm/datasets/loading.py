@@ -128,6 +128,21 @@ def _is_deep(content: bytes) -> bool:
         return image.mode.startswith(('I', 'F'))
 
 
+def first_darkened(dataset: Any) -> str | None:
+    """The first image of a data set, if mmcv's own loader takes only its highest 8 bits."""
+    plain = [
+        transform
+        for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+        if type(transform) is mmcv.transforms.LoadImageFromFile
+        and transform.color_type != 'unchanged'
+    ]
+    try:
+        path = dataset.get_data_info(0)['img_path'] if plain else ''
+        return path if path and _is_deep(fileio.get(path, plain[0].backend_args)) else None
+    except Exception:  # no such image: who loads it says so
+        return None
+
+
 @TRANSFORMS.register_module()
 class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
     """mmseg's ``LoadAnnotations`` for masks that belong to their image.

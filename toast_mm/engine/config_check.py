@@ -27,9 +27,12 @@ from toast_mm.registry import type_name
 _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'model': (dict,),
     'model.backbone': (dict,),
+    'model.backbone.drop_path_rate': (float,),
     'model.data_preprocessor': (dict, None),
     'model.data_preprocessor.num_classes': (int, None),
     'model.data_preprocessor.seg_pad_val': (int,),
+    # mmpretrain's has no type that would tell what it takes.
+    'model.data_preprocessor.to_rgb': (bool, None),
     'model.head': (dict, None),
     'model.neck': (dict, list, None),
     'model.decode_head': (dict, list),
@@ -54,6 +57,9 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'train_cfg.val_interval': (int,),
     'param_scheduler': (list, dict, None),
     'default_hooks': (dict, None),
+    'default_hooks.checkpoint.interval': (int,),
+    'default_hooks.checkpoint.max_keep_ckpts': (int,),
+    'default_hooks.logger.interval': (int,),
     'custom_hooks': (list, None),
     'randomness': (dict,),
     'randomness.seed': (int, None),
@@ -89,6 +95,7 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
 }
 _LOWEST = {
     'randomness.seed': 0,
+    'model.backbone.drop_path_rate': 0,
     'auto_scale_lr.base_batch_size': 1,
     'optim_wrapper.accumulative_counts': 1,
     'optim_wrapper.optimizer.lr': 0,
@@ -220,13 +227,23 @@ def check_kinds(cfg: Any, key: str = '', registry: Registry | None = None) -> No
         if registry is not None and isinstance(kind, str) and kind:
             with registry.switch_scope_and_registry(None) as current:
                 cls = current.get(kind)
-        if inspect.isclass(cls):
-            _check_arguments_of(cls, key, cfg)
+        for taker in (cls, _inner(cls, cfg)):
+            if inspect.isclass(taker):
+                _check_arguments_of(taker, key, cfg)
     elif isinstance(cfg, (list, tuple)):
         items = enumerate(cfg)
     for name, value in items:
         below = _REGISTRIES.get(str(name), registry)
         check_kinds(value, f'{key}.{name}' if key else str(name), below)
+
+
+def _inner(cls: Any, part: Mapping[str, Any]) -> Any:
+    """The class that a ``RandomResize`` and the like hand their other arguments on to."""
+    parameters = inspect.signature(cls).parameters if inspect.isclass(cls) else {}
+    if 'resize_type' not in parameters:
+        return None
+    kind = part.get('resize_type', parameters['resize_type'].default)
+    return TRANSFORMS.get(kind) if isinstance(kind, str) else kind
 
 
 def _check_arguments_of(cls: type, key: str, part: Mapping[str, Any]) -> None:

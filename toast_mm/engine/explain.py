@@ -109,7 +109,9 @@ def _of_part(cfg: Config, frame: FrameType, why: str) -> str:
         return f'{part!r} must be a dict with type=..., in which the settings of a part stand'
     kind = values.get('obj_type', part.get('type'))
     if ('obj_type' in values and 'obj_cls' not in values) or values.get('obj_cls', ...) is None:
-        return f'{f"{key}.type" if key else "type"}={kind!r} {_unknown(values["registry"], kind)}'
+        scope = f' in _scope_={part["_scope_"]!r}' if '_scope_' in part else ''
+        unknown = _unknown(values['registry'], kind)
+        return f'{f"{key}.type" if key else "type"}={kind!r}{scope} {unknown}'
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', kind)
     place = f'{key} ({name})' if key else str(name)
     return f'{place} cannot be built: {why}{_settings(part)}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmseg.models.decode_heads import STDCHead
@@ -82,6 +83,23 @@ def wrong_padding(model: Any, heads: dict[str, Any]) -> str | None:
                 f'model.data_preprocessor.seg_pad_val is {pad}, but model.{name}.ignore_index is '
                 f'{ignored}: padding would be learned from'
             )
+    return None
+
+
+def learned_padding(transforms: Iterable[Any], heads: dict[str, Any]) -> str | None:
+    """A sentence on a transform whose padding heads learn from, or None; it may be meant."""
+    for name, head in [*heads.items()][:1]:
+        ignored = getattr(head, 'ignore_index', None)
+        for transform in transforms:
+            pad = getattr(transform, 'seg_pad_val', None)  # of RandomRotate
+            values = getattr(transform, 'pad_val', None)  # of Pad
+            if pad is None and isinstance(values, Mapping):
+                pad = values.get('seg')
+            if None not in (pad, ignored) and pad != ignored:
+                return (
+                    f'{type(transform).__name__} pads masks with {pad}, but model.{name}.'
+                    f'ignore_index is {ignored}: padding is learned from as class {pad}'
+                )
     return None
 
 

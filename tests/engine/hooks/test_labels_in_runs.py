@@ -64,13 +64,13 @@ def job(toy_config, tmp_path):
     return make
 
 
-def train(cfg: Config) -> list[str]:
-    """Warnings of a training."""
+def train(cfg: Config, word: str = 'occur') -> list[str]:
+    """Warnings of a training that have a word."""
     runner = Runner.from_cfg(cfg)
     lines: list[str] = []
     runner.logger.warning = lines.append
     runner.train()
-    return [line for line in lines if 'occur' in line]
+    return [line for line in lines if word in line]
 
 
 def test_labels_that_are_meant(job, tmp_path):
@@ -127,3 +127,18 @@ def test_a_mask_of_another_size_whoever_loads_it(job, tmp_path):
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / 'val' / 'masks' / '3.png')
     with pytest.raises(ValueError, match=r'val/masks/3\.png is a mask of 16 x 16 pixels, but its'):
         train(cfg)
+
+
+def test_images_that_a_loader_makes_dark_and_padding_that_is_learned(job, tmp_path):
+    """Both are said once; our loader takes the bits that are used."""
+    words = ('8 bits per channel', 'padding is learned from')
+    for kind, expected in (('LoadImageFromFile', [1, 1]), ('toast_mm.LoadImageFromFile', [0, 1])):
+        cfg = job([0, 1, 255])
+        dark = tmp_path / 'train' / 'images' / '0.png'
+        Image.new('I;16', (8, 8), 3000).save(dark)
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        pipeline[0].type = kind
+        pipeline.insert(2, dict(type='Pad', size=(8, 8), pad_val=dict(img=0, seg=0)))
+        lines = train(cfg, '')
+        assert [sum(word in line for line in lines) for word in words] == expected
+        assert any(line.startswith(f'{dark} has more') for line in lines) == bool(expected[0])

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 
-from toast_mm.datasets.loading import exif_orientation
+from toast_mm.datasets.loading import exif_orientation, first_darkened
 from toast_mm.datasets.passed_over import passed_over
 from toast_mm.engine.class_names import (
     COMPARED,
@@ -25,6 +25,7 @@ from toast_mm.engine.class_names import (
 from toast_mm.engine.heads import (
     disagreement,
     label_heads,
+    learned_padding,
     learns_nothing,
     other_ignored,
     wrong_padding,
@@ -48,7 +49,8 @@ class DataCheckHook(Hook):
       through the training data, and in every validation and test; a crop of 512 x 512 takes
       about a millisecond.
     - Files that a data set passes over are told: of other suffixes, dead links, images without a
-      mask. The names in each folder are read once, by the first process.
+      mask. The names in each folder are read once, by the first process. So are images that
+      mmcv's ``LoadImageFromFile`` makes nearly black, by the first one of each data set.
     - Masks have the size of their images, whatever transform loaded them.
 
     Works under any Runner of mmengine, from ``custom_hooks``.
@@ -110,6 +112,8 @@ class DataCheckHook(Hook):
         self._counts.pop('train', None)
         self._tell_files(runner, 'train', dataset)
         transforms = getattr(getattr(first_leaf(dataset), 'pipeline', None), 'transforms', [])
+        if padding := learned_padding(transforms, heads):
+            runner.logger.warning(padding)
         if any(type(transform) is LoadAnnotations for transform in transforms):
             runner.logger.warning(
                 "The training masks are loaded by mmseg's LoadAnnotations, which does not compare "
@@ -142,6 +146,11 @@ class DataCheckHook(Hook):
             if files:
                 runner.logger.warning(
                     f'The {part} data set passes over files in {files.folder}: {files}'
+                )
+            if path := first_darkened(leaf):
+                runner.logger.warning(
+                    f"{path} has more than 8 bits per channel, of which mmcv's LoadImageFromFile "
+                    'takes the highest: toast_mm.LoadImageFromFile takes those that are used'
                 )
 
     def _check_meaning(self, part: str, dataset: Any, reference: tuple[str, dict] | None) -> None:
