@@ -25,8 +25,18 @@ def test_whole():
 @pytest.mark.parametrize(
     'content, reason',
     [
-        (json.dumps({k: v for k, v in WHOLE.items() if k != 'fingerprint'}), 'fingerprint missing'),
-        (json.dumps([1]), "no attribute 'keys'"),
+        (
+            json.dumps({k: v for k, v in WHOLE.items() if k != 'fingerprint'}),
+            'key(s): "fingerprint"',
+        ),
+        (
+            json.dumps({**WHOLE, 'fingerprint': 3}),
+            "key 'fingerprint' of dict is not an instance of str",
+        ),
+        (json.dumps({**WHOLE, 'init_cfg': ['a']}), "item 0 of value of key 'init_cfg'"),
+        (json.dumps({**WHOLE, 'as_in_the_base': 5}), "key 'as_in_the_base' of dict is not a list"),
+        (json.dumps([1]), 'is missing required key(s)'),
+        (json.dumps(5), "'int' is not iterable"),
         (json.dumps(WHOLE)[:-5], 'Expecting value'),
         ('', 'Expecting value'),
         ('\xff', 'decode'),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.fingerprint import fingerprint
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 
 # Among the weights, since these reach a model by whatever way a checkpoint is loaded.
 RECORD = 'base_record'
-_KEYS = {'fingerprint', 'method', 'form', 'init_cfg', 'pretuned'}
+
+
+class Record(TypedDict):
+    """What a record says."""
+
+    fingerprint: str
+    method: str
+    form: dict[str, Any]
+    as_in_the_base: list[str]
+    init_cfg: list[dict[str, Any]]
+    pretuned: str | None
 
 
 def frozen_base(backbone: TransferBackbone) -> list[str]:
@@ -101,13 +112,10 @@ def read_record(record: Tensor) -> dict[str, Any]:
     """
     try:
         content = json.loads(bytes(record.cpu().numpy().tolist()))
-        missing = _KEYS - content.keys()
-    except (AttributeError, TypeError, ValueError) as error:
+        known = {key: content[key] for key in Record.__annotations__ if key in content}
+        check_type(known, Record, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except (TypeCheckError, TypeError, ValueError) as error:
         raise CheckpointError(f'the record of the task file is damaged: {error}') from error
-    if missing:
-        raise CheckpointError(
-            f'the record of the task file is damaged: {", ".join(sorted(missing))} missing'
-        )
     return content
 
 
