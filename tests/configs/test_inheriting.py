@@ -28,7 +28,7 @@ SAMPLE = [
     'ade20k_toast_upernet.py',
     'voc12aug_inca.py',
     'camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py',
-    'quickstart/toast-vit-1m_upernet_1xb16-500_digits-scenes-64x64.py',
+    'quickstart/toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64.py',
     'cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py',
     'fgvc/inca_vit-b16-in1k_1xb32-100e_cub-224x224.py',
     'pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py',
@@ -246,7 +246,7 @@ def test_a_preprocessor_beside_the_model_is_the_models():
 
 def test_a_batch_is_made_under_mmengines_own_runner(tmp_path, folders):
     """mmengine hands `_scope_` of a collate_fn on to the function."""
-    cfg = inherit('quickstart/toast-vit-1m_1xb32-500_digits-cued-64x64.py', tmp_path)
+    cfg = inherit('quickstart/toast-vit-1m_1xb32-350_digits-cued-64x64.py', tmp_path)
     loader = cfg.train_dataloader
     assert loader.collate_fn._scope_ == SCOPE
     loader.update(batch_size=4, num_workers=0, persistent_workers=False)

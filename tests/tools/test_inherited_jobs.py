@@ -69,7 +69,7 @@ SEGMENTATION = {
         },
     ),
     'camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py': ('camvid', {}),
-    'quickstart/toast-vit-1m_upernet_1xb16-500_digits-scenes-64x64.py': ('scenes', {}),
+    'quickstart/toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64.py': ('scenes', {}),
 }
 CLASSIFICATION = {
     'cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py': ('cub', {}),
@@ -87,7 +87,7 @@ CLASSIFICATION = {
     'novel20/linear_convnext-1m_1xb64-20e_novel20-64x64.py': ('folders', TWO_CLASSES),
     'pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py': ('folders', TWO_CLASSES),
     'pretune/toast-early_vit-1m_1xb128-10e_tinyin100-64x64.py': ('folders', TWO_CLASSES),
-    'quickstart/toast-vit-1m_1xb32-500_digits-cued-64x64.py': (
+    'quickstart/toast-vit-1m_1xb32-350_digits-cued-64x64.py': (
         'cued',
         {'param_scheduler.0.end': 1},
     ),

@@ -128,7 +128,7 @@ def _write_scenes(
     shuffled = _shuffled_digits(rng)
     names = [f'{split}_{index:04}' for index in range(number)]
     for name in names:
-        shown = list(islice(shuffled, int(rng.integers(2, 5))))
+        shown = list(islice(shuffled, 4))
         image, mask = digits.draw_scene(rng, drawings, shown)
         Image.fromarray(image).save(images / f'{name}.jpg', quality=95, subsampling=0)
         paletted = Image.fromarray(mask)
