@@ -25,7 +25,6 @@ PACKAGED = [
     'configs',
     'model-index.yml',
     'pyproject.toml',
-    'requirements',
     'setup.py',
     'tests',
     'toast_mm',
@@ -98,6 +97,9 @@ def test_wheel_holds_nothing_else(wheel):
     }
     assert not [name for name in names if 'test_' in name or '__pycache__' in name]
     assert not [name for name in names if name.endswith(('setup_env.sh', 'run_tests.sh'))]
+    assert 'toast_mm/py.typed' in names
+    weights = {path.name for path in (ROOT / 'toast_mm/weights').glob('*.safetensors')}
+    assert {name.split('/')[-1] for name in names if '/weights/' in name} == weights
 
 
 def test_metadata(distribution):
@@ -153,10 +155,10 @@ class Machine:
         self.bin.mkdir()
         for tool in ('bash', 'cat', 'cksum', 'cp', 'dirname', 'env', 'grep', 'mkdir', 'rm'):
             (self.bin / tool).symlink_to(shutil.which(tool))
-        for name in ('requirements', 'setup.py', 'toast_mm/version.py', 'tools/setup_env.sh'):
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        needed = ('pyproject.toml', 'setup.py', 'requirements/pins.txt')
+        for name in (*needed, 'toast_mm/version.py', 'tools/setup_env.sh'):
             (root / name).parent.mkdir(exist_ok=True)
-            copy(ROOT / name, root / name)
+            shutil.copy(ROOT / name, root / name)
 
     def setup_env(self, **environment: object) -> subprocess.CompletedProcess:
         self.log.write_text('')
@@ -285,7 +287,7 @@ def test_setup_env_takes_every_supported_python(machine, version):
     fake_python(machine.bin / f'python{version}', version)
     result = machine.setup_env()
     assert result.returncode == 0 and f'with Python {version}' in result.stdout
-    requires = re.search(r"python_requires='(.*)'", (ROOT / 'setup.py').read_text())[1]
+    requires = re.search(r'requires-python = "(.*)"', (ROOT / 'pyproject.toml').read_text())[1]
     assert version in SpecifierSet(requires)
 
 

@@ -26,7 +26,7 @@ has_gpu() { command -v nvidia-smi > /dev/null || compgen -G '/dev/nvidia*' > /de
 # since the editable installation points at the old place.
 origin() { cksum <<< "$PWD $1 $torch"; }
 # What is installed into it: when that changes, it is brought up to date.
-contents() { cat requirements/*.txt setup.py toast_mm/version.py | cksum; }
+contents() { cat requirements/pins.txt pyproject.toml setup.py toast_mm/version.py | cksum; }
 
 present=$(version .venv/bin/python) || present=none
 wanted=$present
