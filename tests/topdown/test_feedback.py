@@ -181,3 +181,11 @@ def test_deconvolutions_keep_the_strength_of_a_signal_at_any_width():
         signals = DeconvFeedback((3, *widths), (4, 2, 2), (1, 2))(selected)
         strength.append({stage: signal.std().item() for stage, signal in signals.items()})
     assert strength[1] == pytest.approx(strength[0], rel=0.1)
+
+
+@pytest.mark.parametrize('factor', [0, -1.0])
+def test_no_signal_at_the_start(factor):
+    with pytest.raises(ValueError, match=f'^feedback_gain={factor} must be above 0'):
+        LinearFeedback(8, range(2), gain=factor)
+    with pytest.raises(ValueError, match=f'^feedback_std={factor} must be above 0'):
+        DeconvFeedback((3, 8, 8), (4, 2), range(2), std=factor)

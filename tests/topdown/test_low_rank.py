@@ -159,6 +159,9 @@ def test_refuses_what_cannot_be():
         ValueError, match='rank=0 of a low-rank update must be an integer of at least 1'
     ):
         LinearFeedback(4, range(1)).add_low_rank(rank=0)
+    for alpha in (-1.0, 0, 'a'):
+        with pytest.raises(ValueError, match=f'^alpha={alpha!r} of a low-rank .* number above 0'):
+            LinearFeedback(4, range(1)).add_low_rank(alpha=alpha)
     with pytest.raises(ValueError, match='channel_selection=False'):
         TopDown(FeatureSelection(4), LinearFeedback(4, range(1)), False, lite={})
     with pytest.raises(ValueError, match='ranks is unknown'):

@@ -136,6 +136,9 @@ class LinearFeedback(FeedbackPath):
             narrow networks would get almost none. Defaults to the gain of
             0.02 at 768 channels.
 
+    Raises:
+        ValueError: The gain is not above 0.
+
     Example:
         >>> signals = LinearFeedback(192, range(12))(torch.rand(2, 197, 192))
         >>> signals[0].shape
@@ -143,6 +146,8 @@ class LinearFeedback(FeedbackPath):
     """
 
     def __init__(self, dim: int, receivers: Iterable[int], gain: float = PUBLISHED_GAIN) -> None:
+        if gain <= 0:
+            raise ValueError(f'feedback_gain={gain} must be above 0')
         super().__init__(
             {
                 block: FeedbackLayer(
@@ -172,6 +177,9 @@ class DeconvFeedback(FeedbackPath):
             Transposed convolutions start as PyTorch's, which keep theirs at
             any width. Defaults to 0.02, the published value.
 
+    Raises:
+        ValueError: The standard deviation is not above 0.
+
     Example:
         >>> feedback = DeconvFeedback((3, 96, 192), (4, 2), range(2))
         >>> feedback(torch.rand(1, 8, 8, 192), {0: (65, 64), 1: (16, 16)})[0].shape
@@ -185,6 +193,8 @@ class DeconvFeedback(FeedbackPath):
         receivers: Iterable[int],
         std: float = 0.02,
     ) -> None:
+        if std <= 0:
+            raise ValueError(f'feedback_std={std} must be above 0')
         layers = {}
         for stage in receivers:
             above, here, stride = channels[stage + 1], channels[stage], strides[stage]

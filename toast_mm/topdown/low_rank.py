@@ -22,7 +22,7 @@ class LowRankUpdate(nn.Module):
         alpha: Its scale is ``alpha / rank``.
 
     Raises:
-        ValueError: The rank is below 1.
+        ValueError: The rank is below 1, or alpha not above 0.
     """
 
     scale: Tensor
@@ -31,8 +31,8 @@ class LowRankUpdate(nn.Module):
         super().__init__()
         if not isinstance(rank, int) or rank < 1:
             raise ValueError(f'rank={rank!r} of a low-rank update must be an integer of at least 1')
-        if not isinstance(alpha, (int, float)):
-            raise ValueError(f'alpha={alpha!r} of a low-rank update must be a number')
+        if not isinstance(alpha, (int, float)) or alpha <= 0:
+            raise ValueError(f'alpha={alpha!r} of a low-rank update must be a number above 0')
         # With the weights in the checkpoint, since an update of another scale is another update.
         self.register_buffer('scale', torch.tensor(alpha / rank))
         self.transposed = isinstance(module, nn.ConvTranspose2d)

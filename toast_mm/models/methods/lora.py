@@ -83,6 +83,8 @@ class LoRA(TuningMethod):
     ) -> None:
         if rank < 1:
             raise ValueError(f'rank={rank} of LoRA must be at least 1')
+        if alpha <= 0:
+            raise ValueError(f'alpha={alpha} of LoRA must be above 0')
         self.rank = rank
         self.alpha = alpha
         self.drop_rate = drop_rate
