@@ -243,3 +243,9 @@ def test_refuses(change, complaint):
     state = {n: t for n, t in {**make_timm().state_dict(), **change}.items() if t is not None}
     with pytest.raises(CheckpointError, match=complaint):
         convert_vit(state)
+
+
+@pytest.mark.parametrize('size', [-5, 0, 7])
+def test_images_smaller_than_a_patch(size):
+    with pytest.raises(CheckpointError, match=f'^images of {size} pixels have no patch of 8'):
+        convert_vit(make_timm().state_dict(), img_size=size)

@@ -291,6 +291,11 @@ def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 def _resize_positions(converted: Converted, settings: dict, img_size: int | None) -> None:
     if img_size is None or img_size == settings['img_size']:
         return
+    if img_size < settings['patch_size']:
+        raise CheckpointError(
+            f'images of {img_size} pixels have no patch of {settings["patch_size"]} to resize '
+            'position embeddings to'
+        )
     sides = (settings['img_size'] // settings['patch_size'], img_size // settings['patch_size'])
     converted.weights['backbone.pos_embed'] = resize_pos_embed(
         converted.weights['backbone.pos_embed'],
