@@ -166,9 +166,11 @@ def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPas
     deepest = max(backbones, key=_depth_of_first_pass)
     stream, context = deepest.embed(images)
     first = FirstPass({-1: stream}, context=context, images=images)
-    for block in range(_depth_of_first_pass(deepest)):
-        first.sizes[block] = stream.shape[-2:]
-        stream = first.streams[block] = deepest.run_block(block, stream)
+    for block, entering, leaving in deepest.run_blocks(
+        stream, range(_depth_of_first_pass(deepest))
+    ):
+        first.sizes[block] = entering.shape[-2:]
+        first.streams[block] = leaving
     return first
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -121,19 +121,43 @@ class SteeredBackbone(TransferBackbone):
         kinds = (DropPath, TuningDropout)
         drops = {module: self.training for module in bottom_up if isinstance(module, kinds)}
         with set_modes(drops):
-            stream = shared
-            for block in route.second_pass[: self.out_indices[-1] + 1 - route.feedback_to]:
-                entering, signal = stream, signals.get(block)
-                stream = self.run_block(block, entering, signal)
-                if trace and signal is not None:
-                    trace.inputs[block], trace.outputs[block] = entering, stream
+            last = self.out_indices[-1]
+            blocks = route.second_pass[: last + 1 - route.feedback_to]
+            for block, entering, leaving in self.run_blocks(shared, blocks, signals):
+                if trace and block in signals:
+                    trace.inputs[block], trace.outputs[block] = entering, leaving
                 if block in self.out_indices:
-                    streams[block] = stream
+                    streams[block] = leaving
         # A list: after a graph break, torch.compile on Python 3.14 loses `self` in a generator.
         outputs = [
             self.format_output(block, streams[block], first.context) for block in self.out_indices
         ]
         return tuple(outputs)
+
+    def run_blocks(
+        self, stream: Tensor, blocks: Iterable[int], signals: Mapping[int, Tensor] | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Run blocks one after the other: the loop that all passes share.
+
+        The graph begins where the first tuned block does: reentrant activation checkpointing, which
+        mmengine's switch turns on, gives no gradients to the parameters of a block whose input asks
+        for none.
+
+        Args:
+            stream: Enters the first of the blocks: tokens ``(B, N, C)`` or a map ``(B, C, H, W)``.
+            blocks: Numbers of adjacent blocks, in ascending order.
+            signals: Top-down signals by block. Defaults to None, a pass without feedback.
+
+        Yields:
+            Number of a block, the stream that entered it, and the stream that left it.
+        """
+        signals = signals or {}
+        for block in blocks:
+            starts = block == self.first_tuned and block not in signals and torch.is_grad_enabled()
+            if starts and not stream.requires_grad:
+                stream = stream.detach().requires_grad_()
+            entering, stream = stream, self.run_block(block, stream, signals.get(block))
+            yield block, entering, stream
 
     def run_first_pass(self, image: Tensor) -> FirstPass:
         """Everything up to the read-out, in eval mode; without feedback, up to the outputs.
@@ -151,34 +175,23 @@ class SteeredBackbone(TransferBackbone):
         """What the parent computes, up to the last output."""
         stream, context = self.embed(image)
         outputs = []
-        for block in range(self.out_indices[-1] + 1):
-            stream = self._run_plain_block(block, stream)
+        for block, _, leaving in self.run_blocks(stream, range(self.out_indices[-1] + 1)):
             if block in self.out_indices:
-                outputs.append(self.format_output(block, stream, context))
+                outputs.append(self.format_output(block, leaving, context))
         return tuple(outputs)
-
-    def _run_plain_block(self, block: int, stream: Tensor) -> Tensor:
-        """Run a block without a signal; the graph begins where the first tuned block does.
-
-        Reentrant activation checkpointing, which mmengine's switch turns on, gives no gradients to
-        the parameters of a block whose input asks for none.
-        """
-        if block == self.first_tuned and torch.is_grad_enabled() and not stream.requires_grad:
-            stream = stream.detach().requires_grad_()
-        return self.run_block(block, stream)
 
     def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
         """The streams that the second pass needs, or all of them."""
-        route, first = self.route, FirstPass()
-        needed = self._needed_streams()
-        stream, first.context = self.embed(image)
-        for block in range(-1, route.feedback_from):
-            if block >= 0:
-                stream = self._run_plain_block(block, stream)
+        route, needed = self.route, self._needed_streams()
+        stream, context = self.embed(image)
+        first = FirstPass(context=context)
+        if keep_all or -1 in needed:
+            first.streams[-1] = stream
+        for block, entering, leaving in self.run_blocks(stream, range(route.feedback_from)):
             if keep_all or block in needed:
-                first.streams[block] = stream
-            if block + 1 in route.receivers:
-                first.sizes[block + 1] = stream.shape[-2:]
+                first.streams[block] = leaving
+            if block in route.receivers:
+                first.sizes[block] = entering.shape[-2:]
         return first
 
     @contextmanager
@@ -260,8 +273,10 @@ class SteeredBackbone(TransferBackbone):
                 'first_pass_cache)'
             )
         with set_modes(dict.fromkeys(self.bottom_up(), False)):
-            for block in range(self.route.feedback_from, self.out_indices[-1] + 1):
-                streams[block] = self.run_block(block, streams[block - 1])
+            read = self.route.feedback_from
+            above = range(read, self.out_indices[-1] + 1)
+            for block, _, leaving in self.run_blocks(streams[read - 1], above):
+                streams[block] = leaving
             return tuple(
                 self.format_output(block, streams[block], trace.first.context)
                 for block in self.out_indices
