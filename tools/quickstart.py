@@ -31,7 +31,7 @@ import toast_mm  # noqa: F401  imported once; the processes of the jobs are copi
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/digits')
 SCENES = 'vit-1m_upernet_1xb16-350_digits-scenes-64x64'
-CUED = 'vit-1m_1xb32-350_digits-cued-64x64'
+CUED = 'vit-1m_1xb32-400_digits-cued-64x64'
 # The longest first, since two of them run at a time.
 TITLES = {
     f'toast-{CUED}': 'TOAST on cued digits',

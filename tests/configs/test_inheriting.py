@@ -246,7 +246,7 @@ def test_a_preprocessor_beside_the_model_is_the_models():
 
 def test_a_batch_is_made_under_mmengines_own_runner(tmp_path, folders):
     """mmengine hands `_scope_` of a collate_fn on to the function."""
-    cfg = inherit('quickstart/toast-vit-1m_1xb32-350_digits-cued-64x64.py', tmp_path)
+    cfg = inherit('quickstart/toast-vit-1m_1xb32-400_digits-cued-64x64.py', tmp_path)
     loader = cfg.train_dataloader
     assert loader.collate_fn._scope_ == SCOPE
     loader.update(batch_size=4, num_workers=0, persistent_workers=False)

@@ -87,7 +87,7 @@ CLASSIFICATION = {
     'novel20/linear_convnext-1m_1xb64-20e_novel20-64x64.py': ('folders', TWO_CLASSES),
     'pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py': ('folders', TWO_CLASSES),
     'pretune/toast-early_vit-1m_1xb128-10e_tinyin100-64x64.py': ('folders', TWO_CLASSES),
-    'quickstart/toast-vit-1m_1xb32-350_digits-cued-64x64.py': (
+    'quickstart/toast-vit-1m_1xb32-400_digits-cued-64x64.py': (
         'cued',
         {'param_scheduler.0.end': 1},
     ),

@@ -1,6 +1,6 @@
 """The head alone, for as long as the TOAST job beside it."""
 
-_base_ = './toast-vit-1m_1xb32-350_digits-cued-64x64.py'
+_base_ = './toast-vit-1m_1xb32-400_digits-cued-64x64.py'
 
 model = dict(backbone=dict(feedback_from=None, pretuned=None))
 custom_hooks = _base_.custom_hooks[:-1]
