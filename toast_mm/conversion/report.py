@@ -31,7 +31,7 @@ class Converted:
         sources: Names in the source by new name; several were joined.
         resized: What was changed besides the name, by new name.
         unused: Names in the source that nothing was made of.
-        missing: Names that the backbone has and the source has not.
+        missing: Names that the backbone has and the source lacks.
         settings: Arguments of the backbone that the weights fit.
         caveat: What the file cannot tell, and the user has to know.
     """

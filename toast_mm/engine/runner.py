@@ -153,7 +153,7 @@ class Runner(mmengine.runner.Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
-        """As mmengine, whose data sets say of having no samples that they cannot concatenate.
+        """Build a loader as mmengine does, and refuse an empty data set in words that fit.
 
         An infinite sampler of an empty data set would search for a sample for ever.
 

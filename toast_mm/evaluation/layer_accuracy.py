@@ -23,7 +23,7 @@ class LayerAccuracy(Accuracy):
     """
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep of a batch what each layer, and at last all of them, take the class for."""
+        """Keep the classes that each layer, and the average of all layers, predicts for a batch."""
         start = len(self.results)
         super().process(data_batch, data_samples)
         for result, sample in zip(self.results[start:], data_samples, strict=True):

@@ -87,8 +87,8 @@ class FeedbackPath(nn.Module):
     def descend(self, block: int, hidden: Tensor, size: Size | None = None) -> Tensor:
         """``W1_l h``, the hidden state of a block from the one above.
 
-        Of the output of a block it makes what this says of the block's input
-        (variational loss).
+        Given the output of a block, it predicts the input of that block: the variational loss
+        compares the two.
         """
         return self.layer(block).run('descend', hidden)
 
@@ -171,11 +171,11 @@ class DeconvFeedback(FeedbackPath):
             last: ``(3, C_0, ..., C_L-1)``.
         strides: Downsampling of every stage.
         receivers: Numbers of the receiving stages, counted from the input side.
-        std: Standard deviation of the 1 x 1 convolutions at the start, where
-            the widths are those of ConvNeXt-B; at other widths the factor is
-            kept by which one scales a random map, but for that of the image.
-            Transposed convolutions start as PyTorch's, which keep theirs at
-            any width. Defaults to 0.02, the published value.
+        std: Standard deviation of the 1 x 1 convolutions at the start, at
+            the widths of ConvNeXt-B. At other widths, each convolution scales a
+            random map by the same factor; the one to the image is an exception.
+            Transposed convolutions start as PyTorch's, whose factor does not
+            depend on the width. Defaults to 0.02, the published value.
 
     Raises:
         ValueError: The standard deviation is not above 0.

@@ -291,7 +291,7 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
 @pytest.mark.parametrize(
     ('kind', 'tuning', 'arguments', 'message'),
     [
-        ('convnext', METHODS['vpt'], {}, 'VPT adds tokens, which TOASTConvNeXt has not'),
+        ('convnext', METHODS['vpt'], {}, 'TOASTConvNeXt has no tokens'),
         ('convnext', METHODS['adaptformer'], {}, 'AdaptFormer stands beside the feed-forward'),
         ('vit', METHODS['vpt'], dict(feedback_from='last'), 'VPT and feedback do not go together'),
         ('vit', LORA, dict(frozen=False), 'frozen=False tunes everything, and tuning='),

@@ -234,8 +234,8 @@ def _demand_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
             'leave out lite, or name the checkpoint by pretuned to tune updates of it'
         )
     raise CheckpointError(
-        'the checkpoint is of TOAST-Lite, with low-rank updates of the feedback path, which this '
-        'backbone has not: build it with lite=dict(rank=...) of that training'
+        'the checkpoint is of TOAST-Lite, with low-rank updates of the feedback path, and this '
+        'backbone has no such updates: build it with lite=dict(rank=...) of that training'
     )
 
 

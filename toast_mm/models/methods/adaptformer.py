@@ -68,8 +68,8 @@ class AdaptFormer(TuningMethod):
         networks = [found for found in base_modules(backbone) if isinstance(found[1], FFN)]
         if not networks:
             raise ValueError(
-                f'AdaptFormer stands beside the feed-forward networks (FFN) of a transformer, '
-                f'which this {type(backbone).__name__} has not; it fits toast_mm.TOASTViT'
+                f'AdaptFormer stands beside the feed-forward networks (FFN) of a transformer, and '
+                f'this {type(backbone).__name__} has none; it fits toast_mm.TOASTViT'
             )
         for name, network in networks:
             give_subclass(network, {FFN: AdaptedFFN}, name, 'AdaptFormer')

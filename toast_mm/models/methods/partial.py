@@ -28,8 +28,8 @@ class Partial(TuningMethod):
         """
         if not 1 <= self.blocks <= backbone.depth:
             raise ValueError(
-                f'blocks={self.blocks} of Partial must be 1..{backbone.depth}, of as many blocks '
-                f'this {type(backbone).__name__} consists'
+                f'blocks={self.blocks} of Partial must be 1..{backbone.depth}: this '
+                f'{type(backbone).__name__} has {backbone.depth} blocks'
             )
         for block in range(backbone.depth - self.blocks, backbone.depth):
             for module in backbone.block_modules(block):

@@ -69,7 +69,7 @@ class VPT(TuningMethod):
         """
         if not isinstance(backbone, TOASTViT):
             raise ValueError(
-                f'VPT adds tokens, which {type(backbone).__name__} has not; it fits '
+                f'VPT adds tokens, and {type(backbone).__name__} has no tokens; it fits '
                 'toast_mm.TOASTViT'
             )
         if backbone.topdown is not None:
