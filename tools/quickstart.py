@@ -24,10 +24,6 @@ from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import torch
-
-import toast_mm  # noqa: F401  imported once; the processes of the jobs are copies of this one
-
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/digits')
 SCENES = 'vit-1m_upernet_1xb16-350_digits-scenes-64x64'
@@ -61,6 +57,7 @@ def checkpoint(job: str) -> Path:
 def tool(name: str, *arguments: object) -> None:
     """Run a tool as its command line would."""
     sys.argv = [str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+    sys.path[0] = os.path.dirname(sys.argv[0])
     runpy.run_path(sys.argv[0], run_name='__main__')
 
 
@@ -68,8 +65,11 @@ def make_data() -> None:
     tool('dataset_converters/digits', DATA)
 
 
-def run_job(job: str) -> None:
+def run_job(job: str, threads: int) -> None:
     """Tune and test one job in its folder of work_dirs, and draw where its model looks."""
+    import torch
+
+    torch.set_num_threads(threads)
     config, out = ROOT / f'configs/quickstart/{job}.py', folder(job)
     partial = out / 'partial.json'
     # Nothing is drawn at random, so the first pass of every image is computed once.
@@ -87,7 +87,7 @@ def run_job(job: str) -> None:
     partial.rename(out / 'metrics.json')
 
 
-def start(function, *arguments: str, log: Path | None = None, threads: int = 1) -> BaseProcess:
+def start(function, *arguments: str, log: Path | None = None) -> BaseProcess:
     """Call a function in a process of its own, whose output goes to a log."""
 
     def main() -> None:
@@ -98,7 +98,6 @@ def start(function, *arguments: str, log: Path | None = None, threads: int = 1) 
                 os.dup2(stream.fileno(), 2)
             # Or else what was printed before an error would come after it.
             sys.stdout.reconfigure(line_buffering=True)
-        torch.set_num_threads(threads)
         function(*arguments)
 
     process = get_context('fork').Process(target=main)
@@ -147,7 +146,7 @@ def run_all(jobs: Sequence[str], cores: int) -> None:
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
                 log = folder(job) / 'quickstart.log'
-                running[job] = start(run_job, job, log=log, threads=cores // workers), time.time()
+                running[job] = start(run_job, job, cores // workers, log=log), time.time()
             connection.wait([process.sentinel for process, _ in running.values()], timeout=1)
             show_counters(running)
             for job, (process, begin) in list(running.items()):
@@ -198,6 +197,9 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     try:
         data = start(make_data)
+        # Meanwhile, and once: the processes of the jobs are copies of this one.
+        import toast_mm  # noqa: F401
+
         data.join()
         if data.exitcode:
             sys.exit(data.exitcode)

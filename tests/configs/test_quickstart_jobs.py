@@ -3,14 +3,13 @@
 import re
 from pathlib import Path
 
+import digits_drawing
 import pytest
 import torch
+from digits_files import make_digits
 from job_files import CONFIGS, DIM, QUICKSTART, build, load, name, narrow
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-
-from toast_mm.datasets import digits
-from toast_mm.datasets.digits_files import make_digits
 
 PAIRS = [
     (path, path.with_name(path.name.replace('toast-', 'linear-', 1)))
@@ -53,9 +52,9 @@ def test_names_say_the_schedule(path):
 
 def test_classes_are_those_that_are_drawn():
     scenes = load(CONFIGS / '_base_/datasets/digits_scenes.py')
-    assert tuple(scenes.metainfo.classes) == digits.CLASSES
-    assert tuple(map(tuple, scenes.metainfo.palette)) == digits.PALETTE
-    assert scenes.num_classes == len(digits.CLASSES)
+    assert tuple(scenes.metainfo.classes) == digits_drawing.CLASSES
+    assert tuple(map(tuple, scenes.metainfo.palette)) == digits_drawing.PALETTE
+    assert scenes.num_classes == len(digits_drawing.CLASSES)
     assert load(CONFIGS / '_base_/datasets/digits_cued.py').num_classes == 10
 
 

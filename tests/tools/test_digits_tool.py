@@ -1,12 +1,12 @@
 """tools/dataset_converters/digits.py: how many images it is asked for."""
 
 import runpy
+import subprocess
 import sys
 
+import digits_files
 import pytest
 from commands import ROOT
-
-from toast_mm.datasets import digits_files
 
 
 @pytest.fixture
@@ -40,3 +40,10 @@ def test_a_number_that_cannot_be_meant_is_refused(asked, capsys, number):
     with pytest.raises(SystemExit) as error:
         asked('--cued', number)
     assert error.value.code == 2 and number in capsys.readouterr().err
+
+
+def test_drawing_waits_for_no_framework():
+    command = 'import digits_files, sys; print({"torch", "mmengine", "toast_mm"} & {*sys.modules})'
+    folder = ROOT / 'tools/dataset_converters'
+    result = subprocess.run([sys.executable, '-c', command], cwd=folder, capture_output=True)
+    assert result.stdout == b'set()\n'

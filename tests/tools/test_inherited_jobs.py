@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from toast_mm.datasets.digits_files import make_digits
+from digits_files import make_digits
 
 TRAIN = {'toast_mm': 'train'} | {
     package: str(Path(importlib.util.find_spec(package).origin).parent / '.mim/tools/train')

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from digits_files import make_digits
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
-
-from toast_mm.datasets.digits_files import make_digits
 
 ROOT = Path(__file__).parents[2]
 SIZES = dict(scenes=dict(train=1, val=2, test=8), cued=dict(train=10, val=10, test=20))

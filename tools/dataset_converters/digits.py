@@ -10,11 +10,9 @@ import argparse
 import sys
 from functools import partial
 
+from digits_files import SIZES, FolderError, make_digits
 from rich.console import Console
 from rich.progress import track
-
-from toast_mm.datasets.digits_files import SIZES, make_digits
-from toast_mm.files import WriteError
 
 
 def number_of_images(text: str) -> int:
@@ -39,7 +37,7 @@ def main() -> None:
     bar = partial(track, description='drawing digits', console=Console(stderr=True))
     try:
         made = make_digits(args.out, sizes, track=bar)
-    except WriteError as error:
+    except FolderError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
-from sklearn.datasets import load_digits
-
-from toast_mm.datasets.digits import (
+from digits_drawing import (
     CARD_HEIGHT,
     CUE,
     DIGIT_HEIGHT,
@@ -17,6 +14,8 @@ from toast_mm.datasets.digits import (
     draw_scene,
     load_drawings,
 )
+from scipy import ndimage
+from sklearn.datasets import load_digits
 
 SOLID = np.ones((1, 8, 8), np.float32)
 BLANK = np.zeros((1, 8, 8), np.float32)

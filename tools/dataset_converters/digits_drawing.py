@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.random import Generator
+from sklearn.datasets import load_digits
 
 SIDE = 64
 SHARES = dict(train=0.6, val=0.2, test=0.2)  # of the drawings of every digit
@@ -32,8 +33,6 @@ Drawings = Sequence[np.ndarray]  # of the digits 0 to 9: (N, 8, 8), ink from 0 t
 
 def load_drawings(seed: int = 0) -> dict[str, Drawings]:
     """The drawings of every split; no drawing is in two of them."""
-    from sklearn.datasets import load_digits  # an extra that only makers of the data need
-
     digits = load_digits()
     rng = np.random.default_rng(seed)
     splits: dict[str, list[np.ndarray]] = {split: [] for split in SHARES}

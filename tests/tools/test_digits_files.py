@@ -4,13 +4,11 @@ import errno
 from itertools import chain
 from pathlib import Path
 
+import digits_drawing
 import numpy as np
 import pytest
+from digits_files import FolderError, make_digits
 from PIL import Image
-
-from toast_mm.datasets import digits
-from toast_mm.datasets.digits_files import make_digits
-from toast_mm.files import WriteError
 
 SIZES = dict(scenes=dict(train=30, val=10, test=10), cued=dict(train=20, val=10, test=10))
 
@@ -41,7 +39,7 @@ def test_scenes_are_in_the_layout_of_pascal_voc(root):
     with Image.open(scenes / f'SegmentationClass/{listed[0]}.png') as mask:
         assert (mask.mode, mask.size) == ('P', (64, 64))
         colours = np.array(mask.getpalette()).reshape(-1, 3)
-        assert colours[:11].tolist() == [list(colour) for colour in digits.PALETTE]
+        assert colours[:11].tolist() == [list(colour) for colour in digits_drawing.PALETTE]
         labels = set(np.unique(np.array(mask)).tolist())
     assert labels <= {*range(11), 255} and {0, 255} < labels
 
@@ -126,14 +124,14 @@ def test_folders_of_others_are_left_alone(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'notes.txt').write_text('mine')
     sentence = f'/{name} is there and was not made by this command; remove it'
-    with pytest.raises(WriteError, match=sentence):
+    with pytest.raises(FolderError, match=sentence):
         make_digits(tmp_path / 'digits', SIZES)
     assert [*tmp_path.rglob('*')] == [tmp_path / name, tmp_path / name / 'notes.txt']
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(WriteError, match=r'file/digits cannot be made: .*Not a directory'):
+    with pytest.raises(FolderError, match=r'file/digits cannot be made: .*Not a directory'):
         make_digits(tmp_path / 'file' / 'digits', SIZES)
 
 
@@ -142,6 +140,6 @@ def test_a_full_disk(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(Image.Image, 'save', fail)
-    with pytest.raises(WriteError, match=r'digits cannot be made: .*No space left on device'):
+    with pytest.raises(FolderError, match=r'digits cannot be made: .*No space left on device'):
         make_digits(tmp_path / 'digits', SIZES)
     assert list(tmp_path.iterdir()) == []

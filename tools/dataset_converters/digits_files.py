@@ -12,17 +12,18 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import digits_drawing
 import numpy as np
+from digits_drawing import Drawings
 from numpy.random import Generator
 from PIL import Image
 
-from toast_mm.files import WriteError
-
-from . import digits
-from .digits import Drawings
-
 SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=4000, val=500, test=1000))
 RECORD = 'digits.json'  # what a finished folder was made of
+
+
+class FolderError(OSError):
+    """The folder cannot be made; the message says why."""
 
 
 def make_digits(
@@ -48,7 +49,7 @@ def make_digits(
         True if the folder was made, False if it was there.
 
     Raises:
-        WriteError: The folder holds something else or cannot be written.
+        FolderError: The folder holds something else or cannot be written.
     """
     root, sizes = Path(root), sizes or SIZES
     record = dict(sizes=sizes, seed=seed, code=_code())
@@ -56,7 +57,7 @@ def make_digits(
         return False
     with _whole_folder(root) as partial:
         paths = []
-        for number, (split, drawings) in enumerate(digits.load_drawings(seed).items()):
+        for number, (split, drawings) in enumerate(digits_drawing.load_drawings(seed).items()):
             rngs = [np.random.default_rng((seed, number, part)) for part in range(2)]
             paths += [
                 _write_scenes(partial / 'scenes', split, sizes['scenes'][split], drawings, rngs[0]),
@@ -71,7 +72,7 @@ def make_digits(
 
 def _code() -> str:
     """Digest of the code that the files follow from."""
-    modules = (Path(__file__), Path(digits.__file__))
+    modules = (Path(__file__), Path(digits_drawing.__file__))
     return hashlib.sha256(b''.join(path.read_bytes() for path in modules)).hexdigest()
 
 
@@ -84,8 +85,8 @@ def _is_made(root: Path, record: dict[str, Any]) -> bool:
         raise _of_others(root) from None
 
 
-def _of_others(folder: Path) -> WriteError:
-    return WriteError(
+def _of_others(folder: Path) -> FolderError:
+    return FolderError(
         f'{folder} is there and was not made by this command; remove it or name another folder'
     )
 
@@ -111,7 +112,7 @@ def _whole_folder(root: Path) -> Iterator[Path]:
             root.rename(former)
         partial.rename(root)
     except OSError as error:
-        raise WriteError(f'{root} cannot be made: {error}') from error
+        raise FolderError(f'{root} cannot be made: {error}') from error
     finally:
         clean()
 
@@ -124,12 +125,12 @@ def _write_scenes(
     for path in (images, masks, lists):
         path.mkdir(parents=True, exist_ok=True)
     palette = np.full((256, 3), 255, np.uint8)
-    palette[: len(digits.PALETTE)] = digits.PALETTE
+    palette[: len(digits_drawing.PALETTE)] = digits_drawing.PALETTE
     shuffled = _shuffled_digits(rng)
     names = [f'{split}_{index:04}' for index in range(number)]
     for name in names:
         shown = list(islice(shuffled, 4))
-        image, mask = digits.draw_scene(rng, drawings, shown)
+        image, mask = digits_drawing.draw_scene(rng, drawings, shown)
         Image.fromarray(image).save(images / f'{name}.jpg', quality=95, subsampling=0)
         paletted = Image.fromarray(mask)
         paletted.putpalette(palette.tobytes())
@@ -142,7 +143,7 @@ def _write_cued(folder: Path, number: int, drawings: Drawings, rng: Generator) -
     for index, digit in enumerate(islice(_shuffled_digits(rng), number)):
         path = folder / str(digit) / f'{index:04}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(digits.draw_cued(rng, drawings, digit))
+        image = Image.fromarray(digits_drawing.draw_cued(rng, drawings, digit))
         image.save(path, compress_level=1)  # grain hardly compresses
         yield path
 
