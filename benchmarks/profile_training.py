@@ -18,7 +18,8 @@ import torch
 from mmengine.hooks import Hook
 from torch.profiler import ProfilerActivity, profile
 
-from toast_mm.engine.cli import argument_parser, build_runner, load_config
+from toast_mm.command_line import argument_parser, load_config
+from toast_mm.engine.runner import build_runner
 
 
 class Measured(Exception):

@@ -15,8 +15,8 @@ from typing import Any
 from mmengine.config import Config
 
 import toast_mm  # noqa: F401  registers the parts
-from toast_mm.evaluation import Task, run_protocol, validate_on_test_data
-from toast_mm.evaluation.tables import spread
+from toast_mm.experiments import Task, run_protocol, validate_on_test_data
+from toast_mm.experiments.tables import spread
 
 SEEDS = (1, 2, 3)
 PUBLISHED_STD, DIM = 0.02, 128

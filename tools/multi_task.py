@@ -28,7 +28,7 @@ from prettytable import PrettyTable
 
 from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.engine.cli import is_file
+from toast_mm.command_line import is_file
 from toast_mm.files import WriteError, whole_file
 from toast_mm.outputs import add_overwrite, demand_free
 from toast_mm.registry import type_name

@@ -18,12 +18,15 @@ Example:
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import toast_mm  # noqa: F401  registers the parts
-from toast_mm.evaluation import Task, validate_on_test_data
-from toast_mm.evaluation.cli import add_arguments, grid, load_config, run_and_report
-from toast_mm.evaluation.tables import outcome_table
+from toast_mm.engine.config import ConfigError
+from toast_mm.experiments import Task, validate_on_test_data
+from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report
+from toast_mm.experiments.tables import outcome_table
+from toast_mm.files import WriteError
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,16 +38,21 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
-    task = Task(
-        Path(args.config).stem,
-        args.config,
-        args.cfg_options,
-        search=cfg.search.get('held_out', {}),
-        final=validate_on_test_data(cfg),
-        grid=grid(cfg.search),
-    )
-    run_and_report([task], cfg.search, outcome_table, args)
+    try:
+        cfg = load_config(args)
+        task = Task(
+            Path(args.config).stem,
+            args.config,
+            args.cfg_options,
+            search=cfg.search.get('held_out', {}),
+            final=validate_on_test_data(cfg),
+            grid=grid(cfg.search),
+        )
+        run_and_report([task], cfg.search, outcome_table, args)
+    except (ConfigError, WriteError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == '__main__':

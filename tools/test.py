@@ -16,9 +16,11 @@ import mmengine
 from mmengine.config import Config, ConfigDict
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine import DumpPredictions
-from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
+from toast_mm.engine.runner import build_runner
 from toast_mm.files import WriteError, whole_file
 from toast_mm.outputs import add_overwrite, demand_free
 from toast_mm.registry import type_name
@@ -90,7 +92,10 @@ def add_test_time_augmentation(cfg: Config) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    try:
+        cfg = load_config(args)
+    except ConfigError as error:
+        sys.exit(str(error))
     apply_arguments(cfg, args)
     outputs = [args.out] if args.out else []
     if args.show_dir:

@@ -13,9 +13,11 @@ import torch
 from mmengine.config import Config
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine import NotFiniteError, parameter_table
-from toast_mm.engine.cli import argument_parser, build_runner, is_file, load_config
+from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
+from toast_mm.engine.runner import build_runner
 from toast_mm.files import WriteError
 from toast_mm.registry import type_name
 
@@ -70,7 +72,10 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
+    try:
+        cfg = load_config(args)
+    except ConfigError as error:
+        sys.exit(str(error))
     apply_arguments(cfg, args)
     try:
         with explained(cfg):

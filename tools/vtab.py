@@ -17,9 +17,11 @@ from typing import Any
 
 import toast_mm  # noqa: F401  registers the parts
 from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, list_file, number_of_classes
-from toast_mm.evaluation import Task
-from toast_mm.evaluation.cli import add_arguments, grid, load_config, run_and_report
-from toast_mm.evaluation.vtab import table
+from toast_mm.engine.config import ConfigError
+from toast_mm.experiments import Task
+from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report
+from toast_mm.experiments.vtab_table import table
+from toast_mm.files import WriteError
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,10 +88,15 @@ def splits(train: str, val: str) -> dict[str, Any]:
 
 def main() -> None:
     args = parse_args()
-    search = load_config(args).search
-    check_data(args.data_root, args.tasks)
-    tasks = [make_task(name, args, search) for name in args.tasks]
-    run_and_report(tasks, search, table, args)
+    try:
+        search = load_config(args).search
+        check_data(args.data_root, args.tasks)
+        tasks = [make_task(name, args, search) for name in args.tasks]
+        run_and_report(tasks, search, table, args)
+    except (ConfigError, WriteError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import BATCH_AUGMENTS
 
 import toast_mm
-from toast_mm.engine import cli
+from toast_mm.command_line import argument_parser, load_config
+from toast_mm.engine.config import ConfigError
 from toast_mm.registry import SCOPE, TransparentRegistry, type_name
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -260,9 +261,9 @@ def test_a_name_without_a_folder_is_explained(tmp_path):
     (tmp_path / 'mine.py').write_text(
         "_base_ = [__import__('toast_mm') and 'toast_mm::ade20k_toast_upernet.py']\n"
     )
-    args = cli.argument_parser('').parse_args([str(tmp_path / 'mine.py')])
-    with pytest.raises(SystemExit, match=r"write 'toast_mm::_base_/\.\./NAME\.py'"):
-        cli.load_config(args)
+    args = argument_parser('').parse_args([str(tmp_path / 'mine.py')])
+    with pytest.raises(ConfigError, match=r"write 'toast_mm::_base_/\.\./NAME\.py'"):
+        load_config(args)
 
 
 @pytest.mark.parametrize(

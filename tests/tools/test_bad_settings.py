@@ -9,9 +9,10 @@ from bad_settings import bad_settings
 from commands import ROOT, as_in_a_new_process, tiny_ade20k
 from mmengine.config import Config
 
-from toast_mm.engine.cli import argument_parser, build_runner
+from toast_mm.command_line import argument_parser
 from toast_mm.engine.config import apply_options, read_config
 from toast_mm.engine.explain import explained
+from toast_mm.engine.runner import build_runner
 
 # What wrong settings of other packages may do without an error: nothing that is ours.
 OURS = ('model.backbone.', 'first_pass_cache', 'task_files', 'channels_last')

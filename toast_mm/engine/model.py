@@ -1,12 +1,16 @@
-"""Finding parts of a model that a runner holds."""
+"""Models of configs, and finding parts of a model that a runner holds."""
 
 import copy
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.runner import load_checkpoint
 from torch import nn
+
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.finite import demand_finite
 
 
 def unwrap(model: Any) -> Any:
@@ -26,6 +30,26 @@ def build_model(cfg: Config) -> nn.Module:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         return MODELS.build(model)
+
+
+def load_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """The model of a config with all its weights, on the CPU and in eval mode.
+
+    The scope of the config becomes the default one.
+
+    Raises:
+        CheckpointError: Weights are missing, have no place in the model, or are infinite or NaN.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = build_model(cfg)
+    try:
+        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}'
+        ) from error
+    demand_finite(dict(model.named_parameters()), f'checkpoint {checkpoint}')
+    return model.eval()
 
 
 def steered_backbone(model: Any) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mmengine.hooks
+import mmengine.registry
 import mmengine.runner
 import mmengine.visualization
 import torch
@@ -327,6 +328,11 @@ def _sources(dataset: Any) -> str:
     places = ('data_root', 'data_prefix', 'ann_file', 'split')
     where = ', '.join(f'{key}={dataset[key]!r}' for key in places if key in dataset)
     return f'{dataset["type"]}({where}){f", where there are {there}," if there else ""}'
+
+
+def build_runner(cfg: Config) -> mmengine.runner.Runner:
+    """The runner that a config names, by default this project's."""
+    return mmengine.registry.RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
 
 
 def latest_checkpoint(work_dir: str) -> str | None:

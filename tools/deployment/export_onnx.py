@@ -9,8 +9,10 @@ import argparse
 import os.path as osp
 import sys
 
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.deployment import Deployable, export_onnx
-from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
+from toast_mm.engine.model import load_model
 from toast_mm.files import WriteError
 from toast_mm.outputs import add_overwrite, demand_free
 
@@ -40,7 +42,7 @@ def main() -> None:
         cfg = load_config(args)
         model = Deployable(load_model(cfg, args.checkpoint))
         difference = export_onnx(model, args.out, tuple(args.size))
-    except (ImportError, WriteError, ValueError) as error:
+    except (CheckpointError, ImportError, WriteError, ValueError) as error:
         sys.exit(str(error))
     print(
         f'{args.out}: {osp.getsize(args.out) / 2**20:.2f} MiB; images (batch, 3, {args.size[0]}, '

@@ -4,10 +4,13 @@ python tools/model_converters/convnext2mm.py convnext_base_1k_224.pth checkpoint
 """
 
 import argparse
+import sys
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.conversion import convert_convnext
-from toast_mm.conversion.cli import add_files, run
+from toast_mm.conversion.files import add_files, convert_file
 from toast_mm.conversion.reference import build_timm
+from toast_mm.files import WriteError
 
 
 def main() -> None:
@@ -18,7 +21,11 @@ def main() -> None:
         metavar='NAME',
         help="what timm calls the model: its features and the converted model's are compared",
     )
-    run(parser, lambda weights, _, args: convert_convnext(weights, build_timm(args.timm)))
+    args = parser.parse_args()
+    try:
+        convert_file(args, lambda weights, _: convert_convnext(weights, build_timm(args.timm)))
+    except (CheckpointError, FileNotFoundError, WriteError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == '__main__':

@@ -5,10 +5,13 @@ python tools/model_converters/toast2mm.py lite.pth checkpoints/lite.pth --pretun
 """
 
 import argparse
+import sys
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.conversion import convert_toast
-from toast_mm.conversion.cli import add_files, run
+from toast_mm.conversion.files import add_files, convert_file
 from toast_mm.conversion.read import read_weights
+from toast_mm.files import WriteError
 
 
 def main() -> None:
@@ -33,12 +36,16 @@ def main() -> None:
         metavar='FILE',
         help='file that the tuning started from, which tells whether they are',
     )
-    run(
-        parser,
-        lambda weights, _, args: convert_toast(
-            weights, args.merged, read_weights(args.pretuned)[0] if args.pretuned else None
-        ),
-    )
+    args = parser.parse_args()
+    try:
+        convert_file(
+            args,
+            lambda weights, _: convert_toast(
+                weights, args.merged, read_weights(args.pretuned)[0] if args.pretuned else None
+            ),
+        )
+    except (CheckpointError, FileNotFoundError, WriteError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == '__main__':

@@ -4,10 +4,13 @@ python tools/model_converters/vit2mm.py B_16.npz checkpoints/vit-b16_in21k.pth
 """
 
 import argparse
+import sys
 
+from toast_mm.checkpoint import CheckpointError
 from toast_mm.conversion import convert_vit
-from toast_mm.conversion.cli import add_files, run
+from toast_mm.conversion.files import add_files, convert_file
 from toast_mm.conversion.reference import build_timm
+from toast_mm.files import WriteError
 
 
 def main() -> None:
@@ -19,12 +22,16 @@ def main() -> None:
         metavar='NAME',
         help="what timm calls the model: its features and the converted model's are compared",
     )
-    run(
-        parser,
-        lambda weights, container, args: convert_vit(
-            weights, container, args.img_size, build_timm(args.timm)
-        ),
-    )
+    args = parser.parse_args()
+    try:
+        convert_file(
+            args,
+            lambda weights, container: convert_vit(
+                weights, container, args.img_size, build_timm(args.timm)
+            ),
+        )
+    except (CheckpointError, FileNotFoundError, WriteError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == '__main__':

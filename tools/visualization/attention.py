@@ -19,8 +19,10 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 from torch.utils.data import Dataset
 
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine import Runner
-from toast_mm.engine.cli import argument_parser, is_file, load_config, load_model
+from toast_mm.engine.model import load_model
 from toast_mm.outputs import add_overwrite, demand_free
 from toast_mm.visualization import Row, attention_maps, draw_picture
 
@@ -89,9 +91,9 @@ def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
-    out = args.out or osp.join(cfg.work_dir, 'attention.png')
     try:
+        cfg = load_config(args)
+        out = args.out or osp.join(cfg.work_dir, 'attention.png')
         demand_free([out], [args.config, args.checkpoint], args.overwrite)
         model = load_model(cfg, args.checkpoint)  # and with it, the scope of the data
         dataset = build_dataset(cfg, args.split)
@@ -100,7 +102,7 @@ def main() -> None:
         rows = [look(model, dataset[index], classes) for index in indices]
         os.makedirs(osp.dirname(osp.abspath(out)), exist_ok=True)
         draw_picture(rows, out, classes, palette)
-    except (ValueError, OSError) as error:
+    except (CheckpointError, ValueError, OSError) as error:
         sys.exit(str(error))
     print(f'{out} shows {", ".join(map(str, indices))} of the {args.split} set')
 

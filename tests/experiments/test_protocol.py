@@ -2,7 +2,7 @@
 
 import pytest
 
-from toast_mm.evaluation import Task, protocol, run_protocol
+from toast_mm.experiments import Task, protocol, run_protocol
 
 METRIC = 'accuracy/top1'
 GRID = [{'lr': 0.1, 'decay': 0.0}, {'lr': 0.5, 'decay': 0.0}, {'lr': 0.9, 'decay': 0.0}]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from toast_mm.engine.cli import build_runner
-from toast_mm.evaluation import Run, run_all
-from toast_mm.evaluation.sweep import _digest, _start_worker
+from toast_mm.engine.runner import build_runner
+from toast_mm.experiments import Run, run_all
+from toast_mm.experiments.sweep import _digest, _start_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,7 +90,7 @@ def test_finished_runs_are_not_repeated(config, tmp_path, monkeypatch):
     def fail(*args):
         raise AssertionError('trained again')
 
-    monkeypatch.setattr('toast_mm.evaluation.sweep._train', fail)
+    monkeypatch.setattr('toast_mm.experiments.sweep._train', fail)
     assert run_all(sweep(config), out) == both
     with open(config, 'a') as file:  # what no training sees
         file.write("\nsearch = dict(lr=[1.0])\n_private = 'name'\n")
@@ -162,7 +162,7 @@ def test_rates_are_scaled_to_the_batch(config, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr('toast_mm.engine.cli.build_runner', spied)
+    monkeypatch.setattr('toast_mm.experiments.sweep.build_runner', spied)
     for enable in (True, False):
         scale = {'auto_scale_lr.enable': enable, 'auto_scale_lr.base_batch_size': 8}
         run_all([Run(str(enable), config, scale)], str(tmp_path / 'out'))
@@ -171,7 +171,7 @@ def test_rates_are_scaled_to_the_batch(config, tmp_path, monkeypatch):
 
 def test_the_weights_of_the_package_that_a_job_names_are_part_of_it(config, monkeypatch, tmp_path):
     """Other weights make another run; weights that it does not name do not."""
-    monkeypatch.setattr('toast_mm.evaluation.sweep.WEIGHTS', tmp_path)
+    monkeypatch.setattr('toast_mm.experiments.sweep.WEIGHTS', tmp_path)
     base = {
         'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='toast_mm://a.safetensors')
     }
@@ -220,6 +220,6 @@ def test_devices_reach_the_workers(config, tmp_path, monkeypatch):
         def shutdown(self, **kwargs):
             pass
 
-    monkeypatch.setattr('toast_mm.evaluation.sweep.ProcessPoolExecutor', Pool)
+    monkeypatch.setattr('toast_mm.experiments.sweep.ProcessPoolExecutor', Pool)
     run_all(sweep(config), str(tmp_path / 'out'), workers=3, devices=['0', '1'])
     assert given == ['0', '1', '0']

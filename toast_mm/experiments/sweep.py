@@ -26,6 +26,7 @@ from mmengine.utils import ProgressBar
 from toast_mm.checkpoint import WEIGHTS
 from toast_mm.engine.config import apply_options, read_config
 from toast_mm.engine.model import unwrap
+from toast_mm.engine.runner import build_runner
 from toast_mm.files import naming_files
 
 
@@ -228,8 +229,6 @@ class Trained:
 
 def _train(run: Run, work_dir: str) -> Trained:
     """Train without keeping checkpoints."""
-    from toast_mm.engine.cli import build_runner
-
     start = time.time()
     cfg = run.load()
     cfg.work_dir = work_dir

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from toast_mm.checkpoint import trusted
 from toast_mm.engine.runner import TUNED
-from toast_mm.evaluation.results import Result, read_results, tuned_parameters
+from toast_mm.experiments.results import Result, read_results, tuned_parameters
 
 METRIC = 'accuracy/top1'
 NAMES = {

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from toast_mm.evaluation.published import FGVC, PUBLISHED
-from toast_mm.evaluation.results import Result
-from toast_mm.evaluation.tables import (
+from toast_mm.experiments.published import FGVC, PUBLISHED
+from toast_mm.experiments.results import Result
+from toast_mm.experiments.tables import (
     add_published,
     cells,
     collect,

@@ -1,11 +1,10 @@
-"""What the command lines of a protocol have in common."""
+"""What the command lines of a protocol have in common. It raises; exits are up to the tools."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
 import os.path as osp
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -32,32 +31,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config with ``--cfg-options`` applied; it must have a ``search``."""
-    try:
-        cfg = read_config(args.config)
-        apply_options(cfg, args.cfg_options)
-    except ConfigError as error:
-        sys.exit(str(error))
+    """The config with ``--cfg-options`` applied; it must have a ``search``.
+
+    Raises:
+        ConfigError: There is no such config, or its search cannot be meant.
+    """
+    cfg = read_config(args.config)
+    apply_options(cfg, args.cfg_options)
     search = cfg.get('search') or {}
     if not isinstance(search, dict):
-        sys.exit(f'search={search!r} must be dict(lr=[...], weight_decay=[...], seeds=[...])')
+        raise ConfigError(
+            f'search={search!r} must be dict(lr=[...], weight_decay=[...], seeds=[...])'
+        )
     missing = [key for key in ('lr', 'weight_decay', 'seeds') if key not in search]
     if missing:
-        sys.exit(
+        raise ConfigError(
             f'{args.config} has no search=dict(lr=[...], weight_decay=[...], seeds=[...]): '
             f'{", ".join(missing)} missing'
         )
     for key in ('lr', 'weight_decay', 'seeds'):
         values = cfg.search[key]
         if not isinstance(values, list) or not values or len(set(values)) < len(values):
-            sys.exit(f'search.{key}={values} must be a list of different values: [...]')
+            raise ConfigError(f'search.{key}={values} must be a list of different values: [...]')
         kind, word = (int, 'integers') if key == 'seeds' else (int | float, 'numbers')
         if any(isinstance(value, bool) or not isinstance(value, kind) for value in values):
-            sys.exit(f'search.{key}={values} must be a list of {word}')
+            raise ConfigError(f'search.{key}={values} must be a list of {word}')
         if min(values) < 0:
-            sys.exit(f'search.{key}={values} must not be negative')
+            raise ConfigError(f'search.{key}={values} must not be negative')
     if any(type_name(hook) == 'BestLayerHook' for hook in cfg.get('custom_hooks', [])):
-        sys.exit(
+        raise ConfigError(
             f'{args.config}: BestLayerHook would choose a layer on the test data, by which the '
             "results are measured; use predict='ensemble', or one layer"
         )
@@ -81,21 +83,24 @@ def run_and_report(
     """Run the protocol, write ``table.md`` and print it.
 
     ``search`` says which seeds, and by which ``metric`` if it is not the accuracy.
+
+    Raises:
+        ConfigError: The search is no fair one, or an argument cannot be meant.
+        WriteError: The folder of the runs, or the disk, takes no table.
     """
     name = osp.splitext(osp.basename(args.config))[0]
     out_dir = args.out_dir or osp.join('work_dirs', name)
     workers = max(1, len(args.gpus)) if args.workers is None else args.workers
     if workers < 1:
-        sys.exit(f'--workers {workers} must be at least 1')
+        raise ConfigError(f'--workers {workers} must be at least 1')
     file = osp.join(out_dir, 'table.md')
     if osp.exists(file) and not osp.exists(osp.join(out_dir, 'runs.jsonl')):
-        sys.exit(f'{file} is there already, and {out_dir} holds no sweep: name another --out-dir')
+        raise WriteError(
+            f'{file} is there already, and {out_dir} holds no sweep: name another --out-dir'
+        )
     tasks = list(tasks)
-    try:
-        for task in tasks:
-            demand_held_out(task)
-    except ValueError as error:
-        sys.exit(str(error))
+    for task in tasks:
+        demand_held_out(task)
     try:
         outcomes = run_protocol(
             tasks,
@@ -108,8 +113,10 @@ def run_and_report(
         text = table(outcomes)
         write_whole(f'{text}\n'.encode(), file)
     except WriteError as error:
-        sys.exit(f'{error}\nWhat has finished is in {out_dir}; the same command goes on')
+        raise WriteError(
+            f'{error}\nWhat has finished is in {out_dir}; the same command goes on'
+        ) from error
     except KeyboardInterrupt:
         print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
-        sys.exit(130)
+        raise
     print(f'\n{text}\n\nThe table is in {file}')

@@ -7,6 +7,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from toast_mm.engine.config import ConfigError
+
 from .protocol import Task
 
 
@@ -16,7 +18,7 @@ def demand_held_out(task: Task) -> None:
     Images are told apart by their paths; data sets without paths are not looked into.
 
     Raises:
-        ValueError: Names the task, the two parts of its data, and an image that is in both.
+        ConfigError: Names the task, the two parts of its data, and an image that is in both.
     """
     point, *_ = task.grid
     search, final = task.search_run(point).load(), task.final_run(point, 0).load()
@@ -28,7 +30,7 @@ def demand_held_out(task: Task) -> None:
     ):
         both = held_out & _images(loader)
         if both:
-            raise ValueError(
+            raise ConfigError(
                 f'{task.name}: the search would choose by {len(both)} images on which it {part}, '
                 f'{min(both)} for one; hold others out of the training data, by '
                 "search=dict(held_out={'train_dataloader.dataset.<...>': ..., "

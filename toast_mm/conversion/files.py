@@ -1,0 +1,73 @@
+"""Converting a file, as the command lines of all converters do."""
+
+from __future__ import annotations
+
+import argparse
+import os.path as osp
+import sys
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.files import save_safetensors, whole_file
+from toast_mm.finite import demand_finite
+from toast_mm.outputs import add_overwrite, demand_free
+
+from .read import read_weights
+from .report import Converted
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every converter."""
+    parser.add_argument('source', help='published checkpoint: PyTorch, safetensors or npz')
+    parser.add_argument(
+        'target', type=_target, help='file to write, ending in .pth or .safetensors'
+    )
+    add_overwrite(parser)
+
+
+def _target(path: str) -> str:
+    if not path.endswith(('.pth', '.safetensors')):
+        raise argparse.ArgumentTypeError(f'{path} must end in .pth or .safetensors')
+    return path
+
+
+def convert_file(
+    args: argparse.Namespace, convert: Callable[[dict, str | None], Converted]
+) -> None:
+    """Read, convert, print the table, and write unless a weight of the backbone is missing.
+
+    Args:
+        args: The arguments of :func:`add_files`, and ``pretuned``, another file that is read.
+        convert: Takes the weights and the kind of file that they were in.
+
+    Raises:
+        CheckpointError: The weights cannot be converted, or not completely.
+        FileNotFoundError: There is no source.
+        WriteError: The target cannot be written, or would replace a file.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    inputs = [args.source, getattr(args, 'pretuned', None) or args.source]
+    demand_free([args.target], inputs, args.overwrite)
+    weights, container = read_weights(args.source)
+    try:
+        converted = convert(weights, container)
+        converted.show(console)
+        converted.demand_whole()
+        demand_finite(converted.weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{args.source}: {error}; nothing is written') from error
+    _write(converted, args.target)
+    console.print(f'{args.target}: {osp.getsize(args.target) / 2**20:.2f} MiB', soft_wrap=True)
+
+
+def _write(converted: Converted, target: str) -> None:
+    weights = {name: tensor.float() for name, tensor in converted.weights.items()}
+    if target.endswith('.safetensors'):
+        save_safetensors(weights, target, {'kind': converted.kind})
+        return
+    meta = dict(kind=converted.kind, preprocessing=converted.preprocessing)
+    with whole_file(target) as partial:
+        torch.save(dict(state_dict=weights, meta=meta), partial)
