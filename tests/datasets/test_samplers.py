@@ -2,8 +2,8 @@ import copy
 import itertools
 import pickle
 
+import mmengine
 import pytest
-import torch
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -38,15 +38,15 @@ def world(monkeypatch):
 
 
 def infinite_stream(size: int, seed: int, number: int) -> list[int]:
-    """What mmengine draws: one permutation behind the other from one generator."""
-    generator = torch.Generator().manual_seed(seed)
-    permutations = -(-number // size)
-    stream = [torch.randperm(size, generator=generator).tolist() for _ in range(permutations)]
-    return list(itertools.chain(*stream))[:number]
+    """What mmengine's sampler draws."""
+    return list(itertools.islice(mmengine.dataset.InfiniteSampler(range(size), seed=seed), number))
 
 
 def epoch_stream(size: int, seed: int, epoch: int) -> list[int]:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
+    """What mmengine's sampler draws."""
+    sampler = mmengine.dataset.DefaultSampler(range(size), seed=seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
 
 
 def take(sampler, number: int) -> list[tuple]:
