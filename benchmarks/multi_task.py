@@ -16,7 +16,6 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from rich.progress import track
 
-import toast_mm  # noqa: F401  registers the parts
 from toast_mm.apis import MultiTask
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-import toast_mm  # noqa: F401  registers the parts
 from toast_mm.experiments import Task, run_protocol, validate_on_test_data
 from toast_mm.experiments.tables import spread
 

@@ -17,7 +17,6 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
-import toast_mm  # noqa: F401  registers the parts
 from toast_mm.files import save_safetensors
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.task_file import frozen_base, in_half, leave_out_base, make_record

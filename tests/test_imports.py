@@ -13,8 +13,15 @@ from toast_mm.imports import quiet_imports
 OPS = 'Fail to import ``MultiScaleDeformableAttention`` from ``mmcv.ops``'
 
 
+def test_importing_the_package_imports_neither_mmpretrain_nor_mmseg():
+    heavy = {'matplotlib', 'mmpretrain', 'mmseg', 'onnx', 'sklearn', 'timm', 'torchvision'}
+    code = f'import sys, toast_mm; print({heavy} & {{*sys.modules}})'
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.stdout == 'set()\n', result.stderr
+
+
 def test_import_prints_nothing():
-    command = [sys.executable, '-W', 'default:Fail to import', '-c', 'import toast_mm']
+    command = [sys.executable, '-W', 'default:Fail to import', '-c', 'import toast_mm.engine']
     result = subprocess.run(command, capture_output=True, text=True)
     lines = [line for line in result.stderr.splitlines() if 'OneDL' in line or 'Fail to' in line]
     assert (result.returncode, result.stdout, lines) == (0, '', [])

@@ -47,3 +47,17 @@ def test_exits_are_up_to_the_tools():
         or (isinstance(node, ast.Name) and node.id in ('exit', 'quit', 'SystemExit'))
     ]
     assert exits == []
+
+
+def test_parts_that_import_mm_packages_do_so_quietly():
+    """Whichever part of the package is imported first."""
+    noisy = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in MODULES
+        for name in imported(path)
+        if name.startswith(('mmcv', 'mmpretrain', 'mmseg'))
+    }
+    assert {'engine', 'models', 'datasets'} <= noisy
+    for part in noisy:
+        first, *_ = ast.parse((PACKAGE / part / '__init__.py').read_text()).body[-2:]
+        assert ast.unparse(first).startswith('with quiet_imports():'), part

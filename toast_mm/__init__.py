@@ -1,7 +1,7 @@
 """TOAST, transfer learning by attention steering, for the OpenMMLab world.
 
-Importing the package registers its parts under scope ``toast_mm``, makes
-mmengine read checkpoints safely, and lets configs inherit by package name.
+Importing the package makes mmengine read files safely, tells it of the scope ``toast_mm``, whose
+parts it imports when a config names one, and lets configs inherit by package name.
 """
 
 from importlib.util import find_spec
@@ -9,13 +9,10 @@ from importlib.util import find_spec
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import is_installed
 
-from .imports import quiet_imports
+from . import checkpoint, data_files, registry
 from .version import __version__
 
-with quiet_imports():
-    from . import checkpoint, data_files, datasets, engine, models
-
-__all__ = ['__version__', 'checkpoint', 'data_files', 'datasets', 'engine', 'models']
+__all__ = ['__version__', 'checkpoint', 'data_files', 'registry']
 
 # Where `_base_ = ['toast_mm::...']` looks. mmengine wants a distribution, or else a module: that
 # one is found by its file, in editable installations as well. Of mmseg it knows the distribution

@@ -60,10 +60,9 @@ def type_name(part: Mapping[str, Any]) -> str:
     return name.rpartition('.')[-1]
 
 
-def _child(parent: Registry, location: str) -> Registry:
-    return TransparentRegistry(
-        parent.name, parent=parent, scope=SCOPE, locations=[f'toast_mm.{location}']
-    )
+def _child(parent: Registry, *locations: str) -> Registry:
+    modules = [f'toast_mm.{location}' for location in locations]
+    return TransparentRegistry(parent.name, parent=parent, scope=SCOPE, locations=modules)
 
 
 # One for every registry of mmengine: where a scope has none, mmengine looks in its own alone.
@@ -85,7 +84,7 @@ OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')
 OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
-METRICS = _child(root.METRICS, 'engine')
+METRICS = _child(root.METRICS, 'evaluation')
 EVALUATOR = _child(root.EVALUATOR, 'engine')
 VISUALIZERS = _child(root.VISUALIZERS, 'engine')
 VISBACKENDS = _child(root.VISBACKENDS, 'engine')

@@ -2,7 +2,7 @@
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
-    """Do nothing: importing ``toast_mm`` has registered its parts.
+    """Do nothing: the registries of ``toast_mm`` import its parts when one is asked for.
 
     Args:
         init_default_scope: As in mmseg and mmpretrain, but without effect. The default scope

@@ -198,7 +198,8 @@ def main() -> None:
     try:
         data = start(make_data)
         # Meanwhile, and once: the processes of the jobs are copies of this one.
-        import toast_mm  # noqa: F401
+        import toast_mm.datasets
+        import toast_mm.engine  # noqa: F401
 
         data.join()
         if data.exitcode:

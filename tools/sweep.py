@@ -21,7 +21,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import toast_mm  # noqa: F401  registers the parts
 from toast_mm.engine.config import ConfigError
 from toast_mm.experiments import Task, validate_on_test_data
 from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report

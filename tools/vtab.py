@@ -15,7 +15,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import toast_mm  # noqa: F401  registers the parts
 from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, list_file, number_of_classes
 from toast_mm.engine.config import ConfigError
 from toast_mm.experiments import Task

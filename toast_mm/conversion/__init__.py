@@ -1,8 +1,11 @@
 """Published checkpoints under the names of mmpretrain's backbones and of this project's."""
 
-from .convnext import convert_convnext
-from .report import Converted
-from .toast import convert_toast
-from .vit import convert_vit
+from toast_mm.imports import quiet_imports
+
+with quiet_imports():
+    from .convnext import convert_convnext
+    from .report import Converted
+    from .toast import convert_toast
+    from .vit import convert_vit
 
 __all__ = ['Converted', 'convert_convnext', 'convert_toast', 'convert_vit']

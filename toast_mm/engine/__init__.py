@@ -1,21 +1,24 @@
-from .dump import DumpPredictions
-from .hooks import (
-    BestLayerHook,
-    CheckpointHook,
-    DataCheckHook,
-    EarlyStoppingHook,
-    FiniteCheckHook,
-    FirstPassCacheHook,
-    MeanTokenInitHook,
-    NotFiniteError,
-    PretunedHook,
-    ResumeHook,
-    SteeringHealthHook,
-    StepSeedHook,
-)
-from .optim import BFloat16OptimWrapper, TunedOptimWrapperConstructor
-from .parameters import parameter_table
-from .runner import Runner
+from toast_mm.imports import quiet_imports
+
+with quiet_imports():
+    from .dump import DumpPredictions
+    from .hooks import (
+        BestLayerHook,
+        CheckpointHook,
+        DataCheckHook,
+        EarlyStoppingHook,
+        FiniteCheckHook,
+        FirstPassCacheHook,
+        MeanTokenInitHook,
+        NotFiniteError,
+        PretunedHook,
+        ResumeHook,
+        SteeringHealthHook,
+        StepSeedHook,
+    )
+    from .optim import BFloat16OptimWrapper, TunedOptimWrapperConstructor
+    from .parameters import parameter_table
+    from .runner import Runner
 
 __all__ = [
     'BFloat16OptimWrapper',

@@ -1,8 +1,11 @@
-from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTViT
-from .classifiers import PretuneClassifier
-from .heads import InCADecodeHead, InCAHead
-from .methods import SSF, VPT, AdaptFormer, BitFit, LoRA, Partial
-from .stems import ConvStem
+from toast_mm.imports import quiet_imports
+
+with quiet_imports():
+    from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTViT
+    from .classifiers import PretuneClassifier
+    from .heads import InCADecodeHead, InCAHead
+    from .methods import SSF, VPT, AdaptFormer, BitFit, LoRA, Partial
+    from .stems import ConvStem
 
 __all__ = [
     'SSF',

@@ -14,7 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import toast_mm  # noqa: F401  registers the parts
 from toast_mm.experiments.results import read_results
 from toast_mm.experiments.tables import FORMATS, add_published, cells, collect, draw_curve
 from toast_mm.files import WriteError, whole_file, write_whole
