@@ -1,12 +1,13 @@
 """The wheel, the environment and the launchers. What they call is faked: nothing is installed."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 from glob import glob
-from importlib.metadata import PathDistribution
+from importlib.metadata import PathDistribution, packages_distributions
 from pathlib import Path
 from zipfile import Path as ZipPath
 from zipfile import ZipFile
@@ -111,6 +112,32 @@ def test_no_openmmlab_package_is_required(distribution):
     required = [line for line in distribution.requires if 'extra ==' not in line]
     assert 'torch>=2.4' in required
     assert not [line for line in required if line.startswith(('mm', 'onedl'))]
+
+
+def test_what_is_imported_is_required(distribution):
+    required = {plain_name(re.match(r'[\w.-]+', line)[0]) for line in distribution.requires}
+    providers = packages_distributions()
+    code = [*(ROOT / 'toast_mm').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]
+    modules = {
+        name.partition('.')[0]
+        for path in code
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+    others = modules - sys.stdlib_module_names - {'toast_mm'} - {path.stem for path in code}
+    assert {'cv2', 'mmseg', 'torch'} <= others
+    missing = [m for m in others if required.isdisjoint(map(plain_name, providers[m]))]
+    assert missing == []
+
+
+def plain_name(distribution: str) -> str:
+    return re.sub('[-_.]+', '-', distribution).lower()
 
 
 def test_configs_inherit_by_package_name(tmp_path):
