@@ -110,7 +110,7 @@ def test_metadata(distribution):
 
 def test_no_openmmlab_package_is_required(distribution):
     required = [line for line in distribution.requires if 'extra ==' not in line]
-    assert 'torch>=2.4' in required
+    assert 'torch>=2.10' in required
     assert not [line for line in required if line.startswith(('mm', 'onedl'))]
 
 

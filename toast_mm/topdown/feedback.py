@@ -75,7 +75,7 @@ class FeedbackPath(nn.Module):
         """
         signals = {}
         hidden = self.enter(selected)
-        for block in sorted(map(int, self.layers), reverse=True):
+        for block in sorted([int(block) for block in self.layers], reverse=True):
             hidden = self.descend(block, hidden, None if sizes is None else sizes[block])
             signals[block] = self.layer(block).run('emit', hidden)
         return signals
