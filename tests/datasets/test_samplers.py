@@ -119,13 +119,13 @@ class TestDefaultSampler:
     @pytest.mark.parametrize('round_up', [True, False])
     def test_processes_share_one_stream(self, world, round_up):
         """Rounding up, the first sample is drawn once more, as draw 5 of 6."""
+        indices = epoch_stream(5, 3, 2)  # of a single process
         draws, per_epoch = [], 6 if round_up else 5
         for rank in (0, 1):
             world(rank, 2)
             sampler = DefaultSampler(Numbers(), seed=3, round_up=round_up)
             sampler.set_epoch(2)
             draws += take(sampler, 99)
-        indices = epoch_stream(5, 3, 2)
         indices += indices[:1] * round_up
         assert sorted(draws, key=lambda draw: draw[1]) == [
             (index, (3, 2 * per_epoch + number)) for number, index in enumerate(indices)
