@@ -164,7 +164,7 @@ def test_a_name_without_a_prefix_is_of_the_scope_around(scope):
 def test_with_no_scope_around_names_are_ours_or_mmengines(monkeypatch):
     monkeypatch.setattr(DefaultScope, '_instance_dict', type(DefaultScope._instance_dict)())
     with DefaultScope.overwrite_default_scope(SCOPE):
-        assert type(MODELS.build(dict(type='LoRA'))) is toast_mm.models.methods.LoRA
+        assert type(MODELS.build(dict(type='LoRA'))) is toast_mm.models.LoRA
         with pytest.raises(KeyError, match='EncoderDecoder is not in the toast_mm::model registry'):
             MODELS.build(dict(type='EncoderDecoder'))
 

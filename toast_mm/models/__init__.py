@@ -4,7 +4,11 @@ with quiet_imports():
     from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTViT
     from .classifiers import PretuneClassifier
     from .heads import InCADecodeHead, InCAHead
-    from .methods import SSF, VPT, AdaptFormer, BitFit, LoRA, Partial
+    from .peft.adaptformer import AdaptFormer
+    from .peft.lora import LoRA
+    from .peft.partial import BitFit, Partial
+    from .peft.ssf import SSF
+    from .peft.vpt import VPT
     from .stems import ConvStem
 
 __all__ = [

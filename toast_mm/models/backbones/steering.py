@@ -12,10 +12,11 @@ import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from toast_mm.models.peft.base import TuningDropout
+
 from .first_pass import FirstPass
 from .trace import Trace
 from .transfer import TransferBackbone
-from .tuning import TuningDropout
 
 
 @contextmanager

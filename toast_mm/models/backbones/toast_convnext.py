@@ -15,6 +15,7 @@ from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from toast_mm.models.peft.base import give_subclass
 from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     DeconvFeedback,
@@ -26,7 +27,6 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_deconv
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
-from .tuning import give_subclass
 
 
 class SteeredConvNeXtBlock(ConvNeXtBlock):

@@ -16,6 +16,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 
+from toast_mm.models.peft.base import give_subclass, tuned_parameters
 from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     PUBLISHED_GAIN,
@@ -28,7 +29,6 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_linear
 
 from .steering import SteeredBackbone, resolve_out_indices, set_modes
-from .tuning import give_subclass, tuned_parameters
 
 
 class SteeredAttention(MultiheadAttention):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from toast_mm.keys import demand_reader
+from toast_mm.models.peft.base import MergeableLayer, TunedLayer, TuningMethod
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
 from .pretuned import load_pretuned
-from .tuning import MergeableLayer, TunedLayer, TuningMethod
 from .weights import before_loading, load_base, split_init_cfg
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.folding import fold_state_dict
-from toast_mm.models.methods.lora import LoRA
+from toast_mm.models.peft.lora import LoRA
 
 LORA = dict(type='toast_mm.LoRA', rank=2)
 METHODS = {

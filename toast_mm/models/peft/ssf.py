@@ -13,7 +13,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import MergeableLayer, TuningMethod, give_subclass
+from toast_mm.models.peft.base import MergeableLayer, TuningMethod, give_subclass
 from toast_mm.registry import MODELS
 
 from .targets import base_modules

@@ -15,7 +15,7 @@ from mmpretrain.models.peft.lora import LoRALinear
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import (
+from toast_mm.models.peft.base import (
     MergeableLayer,
     TuningDropout,
     TuningMethod,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .transfer import TransferBackbone
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 class TuningMethod(ABC):

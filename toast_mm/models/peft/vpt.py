@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.models.backbones.toast_vit import SteeredEncoderLayer, TOASTViT
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import TunedLayer, TuningMethod, give_subclass
+from toast_mm.models.peft.base import TunedLayer, TuningMethod, give_subclass
 from toast_mm.registry import MODELS
 
 

@@ -13,7 +13,7 @@ from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import TunedLayer, TuningDropout, TuningMethod, give_subclass
+from toast_mm.models.peft.base import TunedLayer, TuningDropout, TuningMethod, give_subclass
 from toast_mm.registry import MODELS
 
 from .targets import base_modules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.backbones.tuning import TuningMethod
+from toast_mm.models.peft.base import TuningMethod
 from toast_mm.registry import MODELS
 
 from .targets import base_modules
