@@ -4,6 +4,7 @@ import pickle
 
 import mmengine
 import pytest
+import torch
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -43,10 +44,7 @@ def infinite_stream(size: int, seed: int, number: int) -> list[int]:
 
 
 def epoch_stream(size: int, seed: int, epoch: int) -> list[int]:
-    """What mmengine's sampler draws."""
-    sampler = mmengine.dataset.DefaultSampler(range(size), seed=seed)
-    sampler.set_epoch(epoch)
-    return list(sampler)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
 
 
 def take(sampler, number: int) -> list[tuple]:
