@@ -19,6 +19,7 @@ from mmengine.hooks import Hook
 from torch.profiler import ProfilerActivity, profile
 
 from toast_mm.command_line import argument_parser, load_config
+from toast_mm.engine.config import ConfigError
 from toast_mm.engine.runner import build_runner
 
 
@@ -76,7 +77,10 @@ def main() -> None:
     measured = Profile(args.first, args.number)
     with TemporaryDirectory() as folder:
         args.work_dir = folder
-        cfg = load_config(args)
+        try:
+            cfg = load_config(args)
+        except ConfigError as error:
+            raise SystemExit(str(error)) from error
         cfg.default_hooks.checkpoint = None  # mmengine formats the whole config for each
         runner = build_runner(cfg)
         runner.register_hook(measured)

@@ -199,7 +199,8 @@ def main() -> None:
         data = start(make_data)
         # Meanwhile, and once: the processes of the jobs are copies of this one.
         import toast_mm.datasets
-        import toast_mm.engine  # noqa: F401
+        import toast_mm.engine
+        import toast_mm.visualization  # noqa: F401
 
         data.join()
         if data.exitcode:
