@@ -67,7 +67,7 @@ def test_layers_of_other_classes_are_refused(method, place, layer, problem):
     setattr(backbone.get_submodule(parent), last, layer.double())
     before = type(layer)
     with pytest.raises(ValueError, match=rf'does not fit {place}, which is {problem}: .*exactly'):
-        method.attach(backbone)
+        method.inject(backbone)
     assert type(layer) is before
 
 
@@ -112,4 +112,4 @@ def test_an_encoder_layer_of_another_class_gets_no_prompts():
 
     backbone.layers[1].__class__ = Doubled
     with pytest.raises(ValueError, match=r'VPT does not fit layers\.1, which is a .*Doubled'):
-        VPT(num_prompts=2).attach(backbone)
+        VPT(num_prompts=2).inject(backbone)

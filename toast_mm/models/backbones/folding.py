@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.models.peft.base import effective_weight_in
 from toast_mm.topdown import DeconvFeedback, FeedbackPath, LinearFeedback
 from toast_mm.topdown.folding import fold_deconv, fold_linear
 
@@ -66,7 +67,9 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     folded: nn.Module
     if is_vit:
         values = {
-            block: _tuned_weight(state_dict, f'{prefix}layers.{block}.attn.qkv.')[-len(transform) :]
+            block: effective_weight_in(
+                state_dict, f'{prefix}layers.{block}.attn.qkv.', slice(-len(transform), None)
+            )
             for block in receivers
         }
         folded = fold_linear(feedback, transform, values)
@@ -78,17 +81,6 @@ def fold_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not name.startswith(start) and name != f'{prefix}{TRANSFORM}'
     }
     return rest | {f'{start}{name}': tensor for name, tensor in folded.state_dict().items()}
-
-
-def _tuned_weight(state_dict: Mapping[str, Tensor], layer: str) -> Tensor:
-    """Weight of a linear layer, with what LoRA or SSF do to it."""
-    weight = state_dict[f'{layer}weight']
-    if f'{layer}lora_up.weight' in state_dict:
-        up, down = state_dict[f'{layer}lora_up.weight'], state_dict[f'{layer}lora_down.weight']
-        weight = weight + state_dict[f'{layer}scaling'] * (up @ down)
-    if f'{layer}ssf_scale' in state_dict:
-        weight = weight * state_dict[f'{layer}ssf_scale'][:, None]
-    return weight
 
 
 def _deconv_feedback(weights: Mapping[str, Tensor], receivers: list[int]) -> DeconvFeedback:

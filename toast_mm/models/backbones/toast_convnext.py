@@ -15,7 +15,7 @@ from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from toast_mm.models.peft.base import give_subclass
+from toast_mm.models.layers import give_subclass
 from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     DeconvFeedback,
@@ -159,8 +159,8 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         for number, stage in enumerate(self.stages):
             for block, layer in enumerate(stage):
                 # A subclass without state: keys and weights stay as they are.
-                steered = {ConvNeXtBlock: SteeredConvNeXtBlock}
-                give_subclass(layer, steered, f'stages.{number}.{block}', 'steering')
+                name = f'stages.{number}.{block}'
+                give_subclass(layer, ConvNeXtBlock, SteeredConvNeXtBlock, name, 'steering')
                 layer.checkpointed = with_cp
         # Norms of dense outputs belong to the outputs, not to a pre-trained classifier.
         self.new_modules = tuple(f'norm{stage}' for stage in range(depth - 1))

@@ -16,7 +16,8 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 
-from toast_mm.models.peft.base import give_subclass, tuned_parameters
+from toast_mm.models.layers import give_subclass
+from toast_mm.models.peft.base import effective_weight
 from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     PUBLISHED_GAIN,
@@ -66,7 +67,7 @@ class SteeredAttention(MultiheadAttention):
 
     def value_projection(self) -> tuple[Tensor, Tensor | None]:
         """Weight ``W_V`` ``(C, C)`` and bias ``(C,)`` of the value part of the projection."""
-        return tuned_parameters(self.qkv, slice(-self.embed_dims, None))
+        return effective_weight(self.qkv, slice(-self.embed_dims, None))
 
 
 class SteeredEncoderLayer(TransformerEncoderLayer):
@@ -188,10 +189,9 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         self.out_indices = resolve_out_indices(out_indices, self.depth)
         for block, layer in enumerate(self.layers):
             # Subclasses without state: keys and weights stay as they are.
-            steered = {TransformerEncoderLayer: SteeredEncoderLayer}
-            give_subclass(layer, steered, f'layers.{block}', 'steering')
-            attention = {MultiheadAttention: SteeredAttention}
-            give_subclass(layer.attn, attention, f'layers.{block}.attn', 'steering')
+            name, attn = f'layers.{block}', layer.attn
+            give_subclass(layer, TransformerEncoderLayer, SteeredEncoderLayer, name, 'steering')
+            give_subclass(attn, MultiheadAttention, SteeredAttention, f'{name}.attn', 'steering')
             layer.attn.value_bias_twice = value_bias_twice
 
         self.selection_form = dict(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from toast_mm.keys import demand_reader
-from toast_mm.models.peft.base import MergeableLayer, TunedLayer, TuningMethod
+from toast_mm.models.layers import replace_layers
+from toast_mm.models.peft.base import MergeableLayer, TunedLayer, Tuner
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
@@ -110,7 +111,7 @@ class TransferBackbone(BaseBackbone):
             for parameter in self._base_parameters():
                 parameter.requires_grad_(False)
         self.tuned = bool(tuning)
-        names = [self._attach(tuning)] if tuning else []
+        names = [self._inject(tuning)] if tuning else []
         self.method = _describe(topdown, names, frozen)
         self._freeze_unused()
         if tuning and not any(parameter.requires_grad for parameter in self._base_parameters()):
@@ -234,8 +235,7 @@ class TransferBackbone(BaseBackbone):
                 raise ValueError(f'{type(layer).__name__} cannot be merged into its weights')
         for layer in layers:
             layer.check_mergeable()
-        for layer in layers:
-            layer.merge()
+        replace_layers(self, {layer: layer.merge() for layer in layers})
         if self.topdown is not None and lite:
             self.topdown.feedback.merge()
         self.added = frozenset()
@@ -252,7 +252,7 @@ class TransferBackbone(BaseBackbone):
             if name.split('.')[0] not in ('topdown', *self.new_modules)
         ]
 
-    def _attach(self, tuning: Mapping[str, Any]) -> str:
+    def _inject(self, tuning: Mapping[str, Any]) -> str:
         """Add what a method tunes, and note its names and where it begins; the method's name.
 
         Raises:
@@ -264,9 +264,9 @@ class TransferBackbone(BaseBackbone):
                 f"tuning={dict(tuning)} names no method by type, such as type='toast_mm.LoRA'"
             )
         method = MODELS.build(tuning)
-        if not isinstance(method, TuningMethod):
+        if not isinstance(method, Tuner):
             raise ValueError(f'tuning={dict(tuning)} is no method that tunes a backbone')
-        method.attach(self)
+        method.inject(self)
         self.added = frozenset(set(self.state_dict()) - names)
         tuned = {parameter for parameter in self._base_parameters() if parameter.requires_grad}
         self.first_tuned = next(

@@ -6,17 +6,22 @@ Chen et al., `AdaptFormer <https://arxiv.org/abs/2205.13535>`_.
 from __future__ import annotations
 
 from math import sqrt
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.peft.base import TunedLayer, TuningDropout, TuningMethod, give_subclass
+from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
 
+from .base import TunedLayer, Tuner, TuningDropout
 from .targets import base_modules
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 class AdaptedFFN(TunedLayer, FFN):
@@ -24,6 +29,23 @@ class AdaptedFFN(TunedLayer, FFN):
 
     adapter: nn.Sequential
     adapter_scale: Tensor
+
+    @classmethod
+    def from_ffn(cls, ffn: FFN, bottleneck: int, scale: float, drop_rate: float) -> Self:
+        """The network with a bottleneck beside it; they share their parameters."""
+        adapted = cls.from_layer(ffn)
+        weight = next(ffn.parameters())
+        like: Any = dict(device=weight.device, dtype=weight.dtype)
+        adapted.adapter = nn.Sequential(
+            nn.Linear(ffn.embed_dims, bottleneck, **like),
+            nn.ReLU(),
+            TuningDropout(drop_rate),
+            nn.Linear(bottleneck, ffn.embed_dims, **like),
+        )
+        # With the weights in the checkpoint, since another scale is another branch.
+        adapted.register_buffer('adapter_scale', torch.tensor(scale, **like))
+        adapted.reset_tuning()
+        return adapted
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
         """Normed tokens ``(B, N, C)`` and the stream to the stream."""
@@ -38,7 +60,7 @@ class AdaptedFFN(TunedLayer, FFN):
 
 
 @MODELS.register_module()
-class AdaptFormer(TuningMethod):
+class AdaptFormer(Tuner):
     """``x + FFN(LN(x)) + scale * Up(ReLU(Down(LN(x))))`` in every block (sec. 3.2 there).
 
     As in the paper; its published code has an option for x without the norm.
@@ -59,7 +81,7 @@ class AdaptFormer(TuningMethod):
         self.scale = scale
         self.drop_rate = drop_rate
 
-    def attach(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: TransferBackbone) -> None:
         """Give every feed-forward network its bottleneck.
 
         Raises:
@@ -71,14 +93,8 @@ class AdaptFormer(TuningMethod):
                 f'AdaptFormer stands beside the feed-forward networks (FFN) of a transformer, and '
                 f'this {type(backbone).__name__} has none; it fits toast_mm.TOASTViT'
             )
-        for name, network in networks:
-            give_subclass(network, {FFN: AdaptedFFN}, name, 'AdaptFormer')
-            network.adapter = nn.Sequential(
-                nn.Linear(network.embed_dims, self.bottleneck),
-                nn.ReLU(),
-                TuningDropout(self.drop_rate),
-                nn.Linear(self.bottleneck, network.embed_dims),
-            )
-            # With the weights in the checkpoint, since another scale is another branch.
-            network.register_buffer('adapter_scale', torch.tensor(self.scale))
-            network.reset_tuning()
+        adapted: dict[nn.Module, nn.Module] = {}
+        for name, ffn in networks:
+            check_exact(ffn, [FFN], name, 'AdaptFormer')
+            adapted[ffn] = AdaptedFFN.from_ffn(ffn, self.bottleneck, self.scale, self.drop_rate)
+        replace_layers(backbone, adapted)

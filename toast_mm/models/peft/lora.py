@@ -1,65 +1,80 @@
 """LoRA: low-rank updates of linear layers.
 
-Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_. The layer is mmpretrain's.
+Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from math import sqrt
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmcv.cnn import Linear
-from mmpretrain.models.peft.lora import LoRALinear
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.peft.base import (
-    MergeableLayer,
-    TuningDropout,
-    TuningMethod,
-    give_subclass,
-)
+from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
 
+from .base import EVERYTHING, MergeableLayer, Tuner, TuningDropout
 from .targets import find_layers
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class UpdatedLinear(MergeableLayer, LoRALinear, nn.Linear):
-    """mmpretrain's LoRA layer that is its own original layer: weight and bias keep their names."""
+    from toast_mm.models.backbones.transfer import TransferBackbone
+
+# mmcv's is PyTorch's, but for empty inputs of old versions.
+LINEAR = (nn.Linear, Linear)
+
+
+class LoRALinear(MergeableLayer, nn.Linear):
+    """Linear layer with an update beside its weight: ``W x + alpha / rank * up(down(x)) + b``."""
+
+    added = ('lora_down', 'lora_up', 'lora_dropout', 'scaling')
 
     lora_down: nn.Linear
     lora_up: nn.Linear
+    lora_dropout: TuningDropout
     scaling: Tensor
 
-    @property
-    def original_layer(self) -> Callable[[Tensor], Tensor]:
-        """The layer without its update."""
-        return partial(nn.Linear.forward, self)
+    @classmethod
+    def from_linear(
+        cls, linear: nn.Linear, rank: int, alpha: float = 1.0, drop_rate: float = 0.0
+    ) -> Self:
+        """The layer with an update, which is zero at the start; they share their parameters."""
+        layer = cls.from_layer(linear)
+        like: Any = dict(bias=False, device=linear.weight.device, dtype=linear.weight.dtype)
+        layer.lora_down = nn.Linear(linear.in_features, rank, **like)
+        layer.lora_up = nn.Linear(rank, linear.out_features, **like)
+        layer.lora_dropout = TuningDropout(drop_rate)
+        # With the weights in the checkpoint, since another scale is another update.
+        scaling = torch.tensor(alpha / rank, device=linear.weight.device)
+        layer.register_buffer('scaling', scaling.to(linear.weight.dtype))
+        layer.reset_tuning()
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``(..., in)`` to ``(..., out)``."""
+        return (
+            super().forward(x) + self.lora_up(self.lora_down(self.lora_dropout(x))) * self.scaling
+        )
 
     def reset_tuning(self) -> None:
         """No update at the start."""
         nn.init.kaiming_uniform_(self.lora_down.weight, a=sqrt(5))
         nn.init.zeros_(self.lora_up.weight)
 
-    def tuned_parameters(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor | None]:
+    @staticmethod
+    def combine(own: Mapping[str, Any], rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
         """``W + alpha / rank * up @ down``, and the bias."""
-        update = self.scaling * (self.lora_up.weight[rows] @ self.lora_down.weight)
-        return self.weight[rows] + update, None if self.bias is None else self.bias[rows]
-
-    def remove_tuning(self) -> None:
-        """Back to a linear layer."""
-        del self.lora_down, self.lora_up, self.lora_dropout, self.scaling
-        super().remove_tuning()
-
-
-# mmcv's is PyTorch's, but for empty inputs of old versions.
-UPDATED = {nn.Linear: UpdatedLinear, Linear: UpdatedLinear}
+        update = own['scaling'] * (own['lora_up.weight'][rows] @ own['lora_down.weight'])
+        bias = own.get('bias')
+        return own['weight'][rows] + update, None if bias is None else bias[rows]
 
 
 @MODELS.register_module()
-class LoRA(TuningMethod):
+class LoRA(Tuner):
     """Low-rank updates ``alpha / rank * up @ down`` of linear layers.
 
     Args:
@@ -90,7 +105,7 @@ class LoRA(TuningMethod):
         self.drop_rate = drop_rate
         self.targets = targets
 
-    def attach(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: TransferBackbone) -> None:
         """Give every target its update.
 
         Raises:
@@ -98,10 +113,8 @@ class LoRA(TuningMethod):
                 one of a class of its own.
         """
         targets = backbone.lora_targets if self.targets is None else self.targets
+        updated: dict[nn.Module, nn.Module] = {}
         for name, layer in find_layers(backbone, targets, nn.Linear).items():
-            lora = LoRALinear(layer, self.alpha, self.rank, self.drop_rate)
-            give_subclass(layer, UPDATED, name, 'LoRA (targets)')
-            layer.lora_down, layer.lora_up = lora.lora_down, lora.lora_up
-            layer.lora_dropout = TuningDropout(self.drop_rate)
-            # With the weights in the checkpoint, since another scale is another update.
-            layer.register_buffer('scaling', torch.tensor(lora.scaling))
+            check_exact(layer, LINEAR, name, 'LoRA (targets)')
+            updated[layer] = LoRALinear.from_linear(layer, self.rank, self.alpha, self.drop_rate)
+        replace_layers(backbone, updated)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.peft.base import TuningMethod
+from typing import TYPE_CHECKING
+
 from toast_mm.registry import MODELS
 
+from .base import Tuner
 from .targets import base_modules
+
+if TYPE_CHECKING:
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 @MODELS.register_module()
-class Partial(TuningMethod):
+class Partial(Tuner):
     """The last blocks of a ViT (stages of a ConvNeXt), and the norm behind them.
 
     Args:
@@ -20,7 +24,7 @@ class Partial(TuningMethod):
     def __init__(self, blocks: int = 1) -> None:
         self.blocks = blocks
 
-    def attach(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: TransferBackbone) -> None:
         """Wake the blocks.
 
         Raises:
@@ -37,13 +41,13 @@ class Partial(TuningMethod):
 
 
 @MODELS.register_module()
-class BitFit(TuningMethod):
+class BitFit(Tuner):
     """All biases, those of the norms included.
 
     Ben Zaken et al., `BitFit <https://arxiv.org/abs/2106.10199>`_.
     """
 
-    def attach(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: TransferBackbone) -> None:
         """Wake the biases."""
         for _, module in base_modules(backbone):
             for name, parameter in module.named_parameters(recurse=False):

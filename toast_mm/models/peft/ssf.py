@@ -5,25 +5,42 @@ Lian et al., `Scaling & Shifting Your Features <https://arxiv.org/abs/2210.08823
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import torch
 from mmcv.cnn import Conv2d, Linear
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
-from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.peft.base import MergeableLayer, TuningMethod, give_subclass
+from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
 
+from .base import EVERYTHING, MergeableLayer, Tuner
 from .targets import base_modules
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 class ScaledLayer(MergeableLayer):
     """Before a layer: its output is scaled and shifted channel by channel."""
 
+    added = ('ssf_scale', 'ssf_shift')
+
     ssf_scale: nn.Parameter  # (C,)
     ssf_shift: nn.Parameter  # (C,)
+
+    @classmethod
+    def from_layer(cls, layer: nn.Module) -> Self:
+        """The layer with a scale and a shift behind it; they share their parameters."""
+        scaled = super().from_layer(layer)
+        weight = layer.get_parameter('weight')
+        scaled.ssf_scale = nn.Parameter(weight.new_empty(len(weight)))
+        scaled.ssf_shift = nn.Parameter(weight.new_empty(len(weight)))
+        scaled.reset_tuning()
+        return scaled
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """``scale * layer(x) + shift``, channels last."""
@@ -34,24 +51,21 @@ class ScaledLayer(MergeableLayer):
         nn.init.normal_(self.ssf_scale, mean=1.0, std=0.02)
         nn.init.normal_(self.ssf_shift, std=0.02)
 
-    def tuned_parameters(self, rows: slice = slice(None)) -> tuple[Tensor, Tensor | None]:
+    @staticmethod
+    def combine(own: Mapping[str, Any], rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
         """Scale and shift in weight and bias."""
-        scale, shift = self.ssf_scale[rows], self.ssf_shift[rows]
-        weight = self.weight[rows]
+        weight, bias = own['weight'][rows], own.get('bias')
+        scale, shift = own['ssf_scale'][rows], own['ssf_shift'][rows]
         weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        return weight, shift if self.bias is None else self.bias[rows] * scale + shift
-
-    def remove_tuning(self) -> None:
-        """Back to the layer."""
-        del self.ssf_scale, self.ssf_shift
-        super().remove_tuning()
+        return weight, shift if bias is None else bias[rows] * scale + shift
 
     def check_mergeable(self) -> None:
         """The shift needs a bias.
 
         Raises:
-            ValueError: The layer has none.
+            ValueError: The layer has none, or its forward was replaced.
         """
+        super().check_mergeable()
         if self.bias is None:
             raise ValueError(f'{self} has no bias that could hold the shift: it cannot be merged')
 
@@ -85,7 +99,7 @@ class ScaledLayerNorm2d(ScaledLayer, LayerNorm2d):
         return LayerNorm2d.forward(self, x, data_format) * scale + shift
 
 
-SCALED: dict[type, Any] = {
+SCALED: dict[type[Any], type[ScaledLayer]] = {
     LayerNorm2d: ScaledLayerNorm2d,
     nn.LayerNorm: ScaledLayerNorm,
     nn.Linear: ScaledLinear,
@@ -97,19 +111,18 @@ SCALED: dict[type, Any] = {
 
 
 @MODELS.register_module()
-class SSF(TuningMethod):
+class SSF(Tuner):
     """Scale and shift behind every linear layer, convolution and layer norm of the backbone."""
 
-    def attach(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: TransferBackbone) -> None:
         """Give every operation its scale and shift.
 
         Raises:
             ValueError: An operation is of a class of its own.
         """
-        for name, module in list(base_modules(backbone)):
-            if any(isinstance(module, kind) for kind in SCALED):
-                give_subclass(module, SCALED, name, 'SSF')
-                channels = len(module.weight)
-                module.ssf_scale = nn.Parameter(torch.empty(channels))
-                module.ssf_shift = nn.Parameter(torch.empty(channels))
-                module.reset_tuning()
+        scaled: dict[nn.Module, nn.Module] = {}
+        for name, layer in base_modules(backbone):
+            if any(isinstance(layer, kind) for kind in SCALED):
+                check_exact(layer, SCALED, name, 'SSF')
+                scaled[layer] = SCALED[type(layer)].from_layer(layer)
+        replace_layers(backbone, scaled)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from toast_mm.models.backbones.transfer import TransferBackbone
+if TYPE_CHECKING:
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 def base_modules(backbone: TransferBackbone) -> Iterator[tuple[str, Any]]:

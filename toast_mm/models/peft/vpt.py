@@ -6,15 +6,19 @@ Jia et al., `Visual Prompt Tuning <https://arxiv.org/abs/2203.12119>`_.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from toast_mm.models.backbones.toast_vit import SteeredEncoderLayer, TOASTViT
-from toast_mm.models.backbones.transfer import TransferBackbone
-from toast_mm.models.peft.base import TunedLayer, TuningMethod, give_subclass
+from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
+
+from .base import TunedLayer, Tuner
+
+if TYPE_CHECKING:
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 class PromptedEncoderLayer(TunedLayer, SteeredEncoderLayer):
@@ -37,7 +41,7 @@ class PromptedEncoderLayer(TunedLayer, SteeredEncoderLayer):
 
 
 @MODELS.register_module()
-class VPT(TuningMethod):
+class VPT(Tuner):
     """Prompts: learned tokens that every block attends to and no output contains.
 
     They carry no position embedding and start from U(+-sqrt(6 / (3 P^2 + C))) for patches of P x P.
@@ -60,7 +64,7 @@ class VPT(TuningMethod):
         self.num_prompts = num_prompts
         self.deep = deep
 
-    def attach(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: TransferBackbone) -> None:
         """Give the blocks their prompts.
 
         Raises:
@@ -85,12 +89,16 @@ class VPT(TuningMethod):
             )
         channels = backbone.embed_dims
         patch = prod(backbone.img_size) // patches
+        prompted: dict[nn.Module, nn.Module] = {}
         for block, layer in enumerate(backbone.layers if self.deep else backbone.layers[:1]):
-            prompted: dict[type, Any] = {SteeredEncoderLayer: PromptedEncoderLayer}
-            give_subclass(layer, prompted, f'layers.{block}', 'VPT')
-            layer.prompts = nn.Parameter(torch.empty(self.num_prompts, channels))
-            layer.bound = (6 / (3 * patch + channels)) ** 0.5
-            layer.extra_tokens = backbone.num_extra_tokens
-            layer.replaced = self.num_prompts if block else 0
-            layer.reset_tuning()
+            check_exact(layer, [SteeredEncoderLayer], f'layers.{block}', 'VPT')
+            with_prompts = PromptedEncoderLayer.from_layer(layer)
+            prompts = next(layer.parameters()).new_empty(self.num_prompts, channels)
+            with_prompts.prompts = nn.Parameter(prompts)
+            with_prompts.bound = (6 / (3 * patch + channels)) ** 0.5
+            with_prompts.extra_tokens = backbone.num_extra_tokens
+            with_prompts.replaced = self.num_prompts if block else 0
+            with_prompts.reset_tuning()
+            prompted[layer] = with_prompts
+        replace_layers(backbone, prompted)
         backbone.num_prompts = self.num_prompts
