@@ -61,3 +61,15 @@ def test_parts_that_import_mm_packages_do_so_quietly():
     for part in noisy:
         first, *_ = ast.parse((PACKAGE / part / '__init__.py').read_text()).body[-2:]
         assert ast.unparse(first).startswith('with quiet_imports():'), part
+
+
+def test_backbones_know_no_method():
+    """Of methods they know the base alone; a method says itself what it does to a layer."""
+    known = {
+        '.'.join(name.split('.')[:4])
+        for path in MODULES
+        if 'backbones' in path.parts
+        for name in imported(path)
+        if name.startswith('toast_mm.models.peft')
+    }
+    assert known == {'toast_mm.models.peft.base'}
