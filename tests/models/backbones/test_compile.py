@@ -14,8 +14,15 @@ KINDS = {
 }
 
 
-VARIANTS = [{}, dict(drop_path_rate=0.5), dict(lite=dict(rank=2)), dict(feedback_from='middle')]
-QUICK = [('vit', 1), ('convnext', 2)]
+VARIANTS = [
+    {},
+    dict(drop_path_rate=0.5),
+    dict(lite=dict(rank=2)),
+    dict(feedback_from='middle'),
+    dict(tuning=dict(type='toast_mm.LoRA')),
+    dict(tuning=dict(type='toast_mm.SSF'), feedback_from=None),
+]
+QUICK = [('vit', 1), ('convnext', 2), ('vit', 4)]
 
 
 @pytest.mark.parametrize(

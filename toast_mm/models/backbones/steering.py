@@ -153,8 +153,10 @@ class SteeredBackbone(TransferBackbone):
             Number of a block, the stream that entered it, and the stream that left it.
         """
         signals = signals or {}
+        # A compiled graph has no reentrant checkpoints, and cannot begin in its middle.
+        marks_start = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         for block in blocks:
-            starts = block == self.first_tuned and block not in signals and torch.is_grad_enabled()
+            starts = marks_start and block == self.first_tuned and block not in signals
             if starts and not stream.requires_grad:
                 stream = stream.detach().requires_grad_()
             entering, stream = stream, self.run_block(block, stream, signals.get(block))
