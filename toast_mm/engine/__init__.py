@@ -15,6 +15,7 @@ with quiet_imports():
         ResumeHook,
         SteeringHealthHook,
         StepSeedHook,
+        VisualizationHook,
     )
     from .optim import BFloat16OptimWrapper, TunedOptimWrapperConstructor
     from .parameters import parameter_table
@@ -37,5 +38,6 @@ __all__ = [
     'SteeringHealthHook',
     'StepSeedHook',
     'TunedOptimWrapperConstructor',
+    'VisualizationHook',
     'parameter_table',
 ]

@@ -17,6 +17,7 @@ import mmengine.hooks
 import mmengine.registry
 import mmengine.runner
 import mmengine.visualization
+import mmpretrain.engine
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -34,7 +35,13 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.datasets.passed_over import passed_over
 from toast_mm.engine.backends import LocalVisBackend, LogFile, whole_files
 from toast_mm.engine.config_check import check_config
-from toast_mm.engine.hooks import CheckpointHook, EarlyStoppingHook, FiniteCheckHook, ResumeHook
+from toast_mm.engine.hooks import (
+    CheckpointHook,
+    EarlyStoppingHook,
+    FiniteCheckHook,
+    ResumeHook,
+    VisualizationHook,
+)
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
 from toast_mm.files import naming_files, whole_file, write_whole
@@ -46,6 +53,7 @@ TUNED = 'tuned_parameters.json'
 OWN_HOOKS = {
     mmengine.hooks.CheckpointHook: CheckpointHook,
     mmengine.hooks.EarlyStoppingHook: EarlyStoppingHook,
+    mmpretrain.engine.VisualizationHook: VisualizationHook,
 }
 
 
@@ -281,7 +289,7 @@ class Runner(mmengine.runner.Runner):
                 self.register_hook(own)
 
     def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
-        """As mmengine; hooks that would lose something in an interruption are replaced."""
+        """As mmengine; hooks that would lose something are replaced by ours."""
         if isinstance(hook, dict) and 'type' in hook:
             with HOOKS.switch_scope_and_registry(hook.get('_scope_')) as registry:
                 kind = registry.get(hook['type']) if isinstance(hook['type'], str) else hook['type']

@@ -10,6 +10,7 @@ from .resume_hook import ResumeHook
 from .steering_health_hook import SteeringHealthHook
 from .step_seed_hook import StepSeedHook
 from .task_file_hook import TaskFileHook
+from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BestLayerHook',
@@ -25,4 +26,5 @@ __all__ = [
     'SteeringHealthHook',
     'StepSeedHook',
     'TaskFileHook',
+    'VisualizationHook',
 ]

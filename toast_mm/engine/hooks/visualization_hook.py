@@ -1,0 +1,66 @@
+"""Pictures of predictions, one for every image."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+import mmpretrain.engine
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+
+from toast_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class VisualizationHook(mmpretrain.engine.VisualizationHook):
+    """mmpretrain's ``VisualizationHook``, which keeps files of one name in two folders apart.
+
+    mmpretrain names a picture by the name of the image alone, so that of ``green/1.png`` and
+    ``red/1.png`` only one is left. Where that happens in a data set, the pictures are named by
+    folder and file: ``green_1.png``. ``toast_mm.Runner`` takes this hook where a config says
+    ``VisualizationHook`` of mmpretrain.
+    """
+
+    _names: dict[str, str] = {}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Name the pictures of the validation images."""
+        self._names = _picture_names(runner.val_dataloader.dataset) if self.enable else {}
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Name the pictures of the test images."""
+        self._names = _picture_names(runner.test_dataloader.dataset) if self.enable else {}
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DataSample]
+    ) -> None:
+        """Draw the predictions of a batch."""
+        super().after_val_iter(runner, batch_idx, data_batch, self._named(outputs))
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DataSample]
+    ) -> None:
+        """Draw the predictions of a batch."""
+        super().after_test_iter(runner, batch_idx, data_batch, self._named(outputs))
+
+    def _named(self, samples: Sequence[DataSample]) -> Sequence[DataSample]:
+        """The samples, with the names of their pictures where mmpretrain looks for them."""
+        if not self._names:
+            return samples
+        named = [sample.clone() for sample in samples]
+        for sample in named:
+            path = sample.get('img_path')
+            sample.set_metainfo(dict(img_path=self._names.get(path, path)))
+        return named
+
+
+def _picture_names(dataset: Any) -> dict[str, str]:
+    """Names of pictures by path of the image; none where the names of the images do."""
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    paths = {info['img_path'] for info in infos if info.get('img_path')}
+    if len({osp.basename(path) for path in paths}) == len(paths):
+        return {}
+    root = osp.commonpath(paths)
+    return {path: osp.relpath(path, root).replace(osp.sep, '_') for path in paths}
