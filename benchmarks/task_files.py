@@ -17,9 +17,9 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
+from toast_mm.checkpoint.task_file import frozen_base, in_half, leave_out_base, make_record
 from toast_mm.files import save_safetensors
 from toast_mm.models import TOASTViT
-from toast_mm.models.backbones.task_file import frozen_base, in_half, leave_out_base, make_record
 
 METHODS = Path('configs/_base_/methods')
 CLASSES = 200

@@ -12,8 +12,8 @@ from mmpretrain import ImageClassificationInferencer
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 
 import toast_mm  # noqa: F401  registers the parts
+from toast_mm.checkpoint.task_file import frozen_base, leave_out_base, make_record
 from toast_mm.files import save_safetensors
-from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
 
 CONFIG = 'configs/camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py'
 CLASSIFIER = 'configs/cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +15,61 @@ MODULES = [
 ]
 
 
+def module_name(path: Path) -> str:
+    return '.'.join(['toast_mm', *path.relative_to(PACKAGE).with_suffix('').parts]).removesuffix(
+        '.__init__'
+    )
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All that runs: imports for annotations alone do not."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'):
+            yield node
+            yield from statements(node)
+
+
 def imported(path: Path) -> Iterator[str]:
     """Modules and names that a module imports, wherever in it, as absolute names."""
     package = ['toast_mm', *path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) + 1 - node.level] if node.level else []
             module = '.'.join([*above, *filter(None, [node.module])])
             yield from (f'{module}.{alias.name}' for alias in node.names)
+
+
+def known_modules(path: Path) -> set[str]:
+    """Modules of the package that a module imports."""
+    names = {module_name(other) for other in MODULES}
+    found = set()
+    for name in imported(path):
+        while name and name not in names:
+            name = name.rpartition('.')[0]
+        found.add(name)
+    return found - {'', module_name(path)}
+
+
+def test_no_imports_run_in_a_circle():
+    graph = {module_name(path): known_modules(path) for path in MODULES}
+    assert 'toast_mm.checkpoint.base' in graph['toast_mm.models.backbones.transfer']
+    graphlib.TopologicalSorter(graph).prepare()  # a CycleError names the circle
+
+
+def test_arrows_go_down():
+    """A part imports itself and those behind it; what belongs to no part is open to all."""
+    parts = ['experiments', 'engine', 'models', 'checkpoint', 'topdown']
+    upward = [
+        f'{module_name(path)}: {name}'
+        for number, part in enumerate(parts)
+        for path in MODULES
+        if path.relative_to(PACKAGE).parts[0] == part
+        for name in known_modules(path)
+        if name.split('.')[1:2] and name.split('.')[1] in parts[:number]
+    ]
+    assert upward == []
 
 
 def test_nobody_imports_the_experiments():

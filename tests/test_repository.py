@@ -57,7 +57,7 @@ def test_contributing_names_what_is_there():
     paths = [path for path in map(''.join, paths) if 'NAME' not in path]
     assert len(paths) > 5 and not [path for path in paths if not (ROOT / path).exists()]
 
-    folders = ('toast_mm/models', 'tests/models', 'tests/configs')
+    folders = ('toast_mm/checkpoint', 'toast_mm/models', 'tests/models', 'tests/configs')
     code = '\n'.join(
         path.read_text() for folder in folders for path in (ROOT / folder).rglob('*.py')
     )

@@ -299,7 +299,7 @@ def test_a_classifier_beside_a_segmentor(tasks, tmp_path):
 
 def test_task_files(tasks, tmp_path):
     """A base on disk, and files that name it."""
-    from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
+    from toast_mm.checkpoint.task_file import frozen_base, leave_out_base, make_record
 
     torch.manual_seed(0)
     backbone = TOASTViT(**SIZES, feedback_from=None)

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
+from toast_mm.checkpoint.task_file import frozen_base, leave_out_base, make_record
 from toast_mm.models import TOASTViT
-from toast_mm.models.backbones.task_file import frozen_base, leave_out_base, make_record
 
 WEIGHTS = {'head.weight': torch.tensor([[0.1, 2.0]]), 'backbone.count': torch.tensor([3])}
 

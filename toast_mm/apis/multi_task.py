@@ -15,8 +15,8 @@ from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from toast_mm.checkpoint.finite import demand_finite
 from toast_mm.engine.model import build_model
-from toast_mm.finite import demand_finite
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
 

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.finite import demand_finite
 from toast_mm.files import save_safetensors, whole_file
-from toast_mm.finite import demand_finite
 from toast_mm.outputs import add_overwrite, demand_free
 
 from .read import read_weights

@@ -10,7 +10,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.finite import demand_finite
+from toast_mm.checkpoint.finite import demand_finite
 
 
 def unwrap(model: Any) -> Any:

@@ -17,9 +17,9 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.finite import demand_finite
+from toast_mm.checkpoint.task_file import in_half, read_record, record_name, relocate
 from toast_mm.files import WriteError, safetensors_content, write_whole
-from toast_mm.finite import demand_finite
-from toast_mm.models.backbones.task_file import in_half, read_record, record_name, relocate
 from toast_mm.outputs import add_overwrite, demand_free
 
 

@@ -14,8 +14,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.finite import demand_finite
 from toast_mm.files import WriteError, save_safetensors, whole_file
-from toast_mm.finite import demand_finite
 from toast_mm.models.backbones.folding import fold_state_dict
 from toast_mm.outputs import add_overwrite, demand_free
 

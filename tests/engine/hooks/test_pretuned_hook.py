@@ -8,10 +8,10 @@ from mmengine.model import MMDistributedDataParallel
 from toy_images import SIZES
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
+from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.engine import PretunedHook
 from toast_mm.files import WriteError
 from toast_mm.models import TOASTViT
-from toast_mm.models.backbones.pretuned import save_pretuned
 
 
 def hook(**kwargs) -> dict:

@@ -9,8 +9,8 @@ from mmengine.runner import load_checkpoint
 from toy_images import SIZES, toy_image
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
+from toast_mm.checkpoint.fingerprint import fingerprint
 from toast_mm.engine import Runner
-from toast_mm.fingerprint import fingerprint
 from toast_mm.models import TOASTViT
 
 BITFIT = dict(feedback_from=None, tuning=dict(type='toast_mm.BitFit'))

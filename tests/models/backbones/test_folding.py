@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.pretuned import load_pretuned
 from toast_mm.models import TOASTConvNeXt, TOASTViT
 from toast_mm.models.backbones.folding import fold_state_dict
-from toast_mm.models.backbones.pretuned import load_pretuned
 
 ROUTES = [('last', 'first'), ('middle', 'first'), ('last', 'middle'), (3, 1), (1, 0)]
 routes = pytest.mark.parametrize(('source', 'target'), ROUTES)

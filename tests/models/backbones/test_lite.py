@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.pretuned import load_pretuned, save_pretuned
 from toast_mm.models import TOASTConvNeXt, TOASTViT
 from toast_mm.models.backbones import transfer
-from toast_mm.models.backbones.pretuned import load_pretuned, save_pretuned
 
 KINDS = {
     'vit': lambda **kwargs: TOASTViT(

@@ -10,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.models import TOASTConvNeXt
-from toast_mm.models.backbones.pretuned import save_pretuned
 
 L, CHANNELS, DEPTHS, STEM = 4, (6, 8, 10, 12), (1, 2, 1, 1), 4
 ARCH = dict(depths=list(DEPTHS), channels=list(CHANNELS))

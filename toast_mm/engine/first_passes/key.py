@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from toast_mm.fingerprint import fingerprint
+from toast_mm.checkpoint.fingerprint import fingerprint
 from toast_mm.models.backbones.steering import SteeredBackbone
 from toast_mm.registry import type_name
 from toast_mm.version import __version__

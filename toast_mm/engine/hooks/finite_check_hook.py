@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from toast_mm.checkpoint.finite import demand_finite, is_float, not_finite
 from toast_mm.engine.model import unwrap
-from toast_mm.finite import demand_finite, is_float, not_finite
 from toast_mm.registry import HOOKS
 
 

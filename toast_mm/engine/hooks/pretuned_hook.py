@@ -8,9 +8,9 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.engine.config import named_files
 from toast_mm.engine.model import steered_backbone
-from toast_mm.models.backbones.pretuned import save_pretuned
 from toast_mm.registry import HOOKS
 
 

@@ -9,9 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.task_file import RECORD, frozen_base, leave_out_base, make_record
 from toast_mm.engine.model import unwrap
 from toast_mm.models.backbones.steering import SteeredBackbone
-from toast_mm.models.backbones.task_file import RECORD, frozen_base, leave_out_base, make_record
 from toast_mm.registry import HOOKS
 
 

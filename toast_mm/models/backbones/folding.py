@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.task_file import record_name
 from toast_mm.models.peft.base import effective_weight_in
 from toast_mm.topdown import DeconvFeedback, FeedbackPath, LinearFeedback
 from toast_mm.topdown.folding import fold_deconv, fold_linear
-
-from .task_file import record_name
 
 EMBEDDING = 'topdown.selection.task_embedding'
 TRANSFORM = 'topdown.selection.channel_transform'

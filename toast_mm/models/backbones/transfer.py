@@ -13,14 +13,13 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from toast_mm.checkpoint.base import before_loading, load_base, split_init_cfg
+from toast_mm.checkpoint.pretuned import load_pretuned
 from toast_mm.keys import demand_reader
 from toast_mm.models.layers import replace_layers
 from toast_mm.models.peft.base import MergeableLayer, TunedLayer, Tuner
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
-
-from .pretuned import load_pretuned
-from .weights import before_loading, load_base, split_init_cfg
 
 if TYPE_CHECKING:
     from typing_extensions import Self

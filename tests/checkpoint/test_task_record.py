@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.models.backbones.task_file import read_record
+from toast_mm.checkpoint.task_file import read_record
 
 
 def record(content: bytes) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toast_mm.checkpoint import CheckpointError, load_from_http
-from toast_mm.downloads import DownloadError, download
+from toast_mm.checkpoint.downloads import DownloadError, download
 
 
 def test_the_whole_url_tells_files_apart(web, tmp_path):

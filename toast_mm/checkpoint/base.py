@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.runner import CheckpointLoader
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
-from torch import Tensor
+from torch import Tensor, nn
 
-from toast_mm.checkpoint import CheckpointError, check_fit, part_is_wanted
-
+from .coverage import check_fit, part_is_wanted
+from .io import CheckpointError
 from .pretuned import load_pretuned
 from .task_file import RECORD, base_fingerprint, is_frozen_path, read_record, task_form
 
 if TYPE_CHECKING:
-    from .transfer import TransferBackbone
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 PRETRAINED = ('Pretrained', PretrainedInit)
 InitCfg = dict | Sequence[dict] | None
@@ -248,7 +247,7 @@ def _part(name: str, prefix: str) -> str:
     return name[len(prefix) :].split('.')[0]
 
 
-def _right_prefix(backbone: BaseBackbone, state_dict: Mapping[str, Tensor], wrong: str) -> str:
+def _right_prefix(backbone: nn.Module, state_dict: Mapping[str, Tensor], wrong: str) -> str:
     """What else the names of the backbone's weights begin with in this file, if anything."""
     first = next(iter(backbone.state_dict()))
     found = [name.removesuffix(first) for name in state_dict if f'.{name}'.endswith(f'.{first}')]

@@ -366,13 +366,13 @@ class TestHTTP:
         address, requests = web.address, web.requests
         web.contents['/vit.pth'] = torch_bytes(WEIGHTS)
         url, seen = f'{address}/vit.pth', []
-        monkeypatch.setattr('toast_mm.checkpoint.barrier', lambda: seen.append(list(requests)))
-        monkeypatch.setattr('toast_mm.checkpoint.get_rank', lambda: 1)
+        monkeypatch.setattr('toast_mm.checkpoint.io.barrier', lambda: seen.append(list(requests)))
+        monkeypatch.setattr('toast_mm.checkpoint.io.get_rank', lambda: 1)
         assert CheckpointLoader.load_checkpoint(url).keys() == WEIGHTS.keys()
         assert seen == [[]] and requests == ['/vit.pth']
 
         next(hub.rglob('vit.pth')).unlink()
-        monkeypatch.setattr('toast_mm.checkpoint.get_rank', lambda: 0)
+        monkeypatch.setattr('toast_mm.checkpoint.io.get_rank', lambda: 0)
         assert CheckpointLoader.load_checkpoint(url).keys() == WEIGHTS.keys()
         assert seen[1:] == [['/vit.pth'] * 2] and requests == ['/vit.pth'] * 2
 
@@ -381,7 +381,7 @@ class TestPackage:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):
         """Where the package would have its checkpoints."""
-        monkeypatch.setattr('toast_mm.checkpoint.WEIGHTS', tmp_path)
+        monkeypatch.setattr('toast_mm.checkpoint.io.WEIGHTS', tmp_path)
         return tmp_path
 
     def test_reads_a_file_by_its_name(self, folder):
@@ -394,7 +394,9 @@ class TestPackage:
     def test_map_location_is_handed_on(self, folder, monkeypatch):
         (folder / 'vit.safetensors').touch()
         given = []
-        monkeypatch.setattr('toast_mm.checkpoint.load_from_local', lambda *args: given.append(args))
+        monkeypatch.setattr(
+            'toast_mm.checkpoint.io.load_from_local', lambda *args: given.append(args)
+        )
         CheckpointLoader.load_checkpoint('toast_mm://vit.safetensors', 'meta')
         assert given == [(str(folder / 'vit.safetensors'), 'meta')]
 

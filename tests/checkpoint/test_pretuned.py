@@ -9,10 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.fingerprint import fingerprint
+from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.files import WriteError
-from toast_mm.fingerprint import fingerprint
 from toast_mm.models import TOASTViT
-from toast_mm.models.backbones.pretuned import save_pretuned
 
 SIZES = dict(
     arch=dict(embed_dims=16, num_layers=4, num_heads=2, feedforward_channels=32),
@@ -108,7 +108,7 @@ def test_round_trip_without_token_selection(base, tmp_path):
 def test_a_file_of_this_project_reads_the_same_through_the_package(
     base, file, tuned, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr('toast_mm.checkpoint.WEIGHTS', tmp_path)
+    monkeypatch.setattr('toast_mm.checkpoint.io.WEIGHTS', tmp_path)
     assert_loaded(load(base, 'toast_mm://topdown.safetensors'), tuned)
 
 
@@ -289,7 +289,7 @@ def test_refusal_leaves_the_module_alone(base, file, other):
 def test_other_form_of_selection_is_said(base, file, monkeypatch):
     said = []
     monkeypatch.setattr(
-        'toast_mm.models.backbones.pretuned.print_log',
+        'toast_mm.checkpoint.pretuned.print_log',
         lambda message, logger=None, level=logging.INFO: said.append((level, message)),
     )
     for name in ('token_selection', 'value_bias_twice'):

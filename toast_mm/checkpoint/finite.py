@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toast_mm.checkpoint import CheckpointError
+from .io import CheckpointError
 
 
 def demand_finite(weights: Mapping[str, Tensor], file: str | None = None) -> None:

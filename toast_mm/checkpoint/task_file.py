@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from toast_mm.checkpoint import CheckpointError
-from toast_mm.fingerprint import fingerprint
+from .fingerprint import fingerprint
+from .io import CheckpointError
 
 if TYPE_CHECKING:
-    from .transfer import TransferBackbone
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 # Among the weights, since these reach a model by whatever way a checkpoint is loaded.
 RECORD = 'base_record'

@@ -4,7 +4,7 @@ import struct
 import pytest
 import torch
 
-from toast_mm.fingerprint import fingerprint
+from toast_mm.checkpoint.fingerprint import fingerprint
 
 TENSORS = {
     'weight': torch.tensor([[1.0, -2.0, 0.5], [0.25, 3.0, 0.0]]),

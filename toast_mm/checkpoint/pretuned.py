@@ -12,14 +12,16 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from toast_mm.checkpoint import CheckpointError, check_fit
 from toast_mm.files import save_safetensors
-from toast_mm.fingerprint import fingerprint
-from toast_mm.finite import demand_finite
 from toast_mm.topdown import FeedbackRoute
 
+from .coverage import check_fit
+from .fingerprint import fingerprint
+from .finite import demand_finite
+from .io import CheckpointError
+
 if TYPE_CHECKING:
-    from .transfer import TransferBackbone
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 def save_pretuned(backbone: TransferBackbone, path: str) -> None:
