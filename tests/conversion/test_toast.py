@@ -139,15 +139,15 @@ def test_features_signals_masks_and_gradients(kind):
     assert not converted.missing and not converted.unused
     backbone = build(converted, cls)
     image = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1))
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         features = backbone(image)[0]
     parameters = {name: tensor.requires_grad_() for name, tensor in state.items()}
     mask, signals, expected = reference(parameters, image)
     close(features, expected, 1e-4)
-    close(backbone.topdown.selection.mask(trace.z), mask, 1e-4)
+    close(backbone.topdown.selection.mask(record.z), mask, 1e-4)
     assert mask.max() > 0.05 and mask.std() > 0.02  # it does select
     for block, signal in signals.items():
-        close(trace.signals[block], signal, 1e-4)
+        close(record.signals[block], signal, 1e-4)
 
     features.sin().sum().backward()
     expected.sin().sum().backward()

@@ -62,16 +62,16 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
 
     handle = attention.register_forward_pre_hook(keep)
     try:
-        with backbone.tracing() as trace:
+        with backbone.recording() as record:
             backbone(images)
     finally:
         handle.remove()
 
     patches = slice(backbone.num_extra_tokens, None)
-    mask = backbone.topdown.selection.mask(trace.z)[..., 0]
+    mask = backbone.topdown.selection.mask(record.z)[..., 0]
     first, second = (class_attention(attention, tokens) for tokens in entering)
     maps = (
-        weights[:, patches].unflatten(1, trace.first.context) for weights in (mask, first, second)
+        weights[:, patches].unflatten(1, record.first.context) for weights in (mask, first, second)
     )
     return AttentionMaps(*maps)
 

@@ -121,11 +121,11 @@ def test_numbers(steered_config, run, tmp_path, capsys, source, target, receiver
 
 
 def test_only_of_the_steps_in_turn(steered_config, run, tmp_path, monkeypatch):
-    tracing, traced = TOASTViT.tracing, []
-    monkeypatch.setattr(TOASTViT, 'tracing', lambda self: traced.append(1) or tracing(self))
+    recording, recorded = TOASTViT.recording, []
+    monkeypatch.setattr(TOASTViT, 'recording', lambda self: recorded.append(1) or recording(self))
     run(steered_config(tmp_path, hook(interval=2), train_cfg__max_iters=5, **FIXED))
     assert [line['step'] for line in reported(tmp_path)] == [1, 3, 5]
-    assert len(traced) == 3
+    assert len(recorded) == 3
 
 
 def test_default_interval(steered_config, run, tmp_path):

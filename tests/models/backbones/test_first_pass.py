@@ -198,7 +198,7 @@ def test_outputs_of_the_first_pass_alone_need_its_streams():
     """What pre-tuning on both passes would take from a first pass that was handed over."""
     backbone = make('vit', out_indices=(0, 3)).eval()
     image = images('vit')
-    with backbone.using(backbone.run_first_pass(image)), backbone.tracing() as trace:
+    with backbone.using(backbone.run_first_pass(image)), backbone.recording() as record:
         backbone(image)
     with pytest.raises(ValueError, match=r'without the outputs of blocks \[0\]'):
-        backbone.finish_first_pass(trace)
+        backbone.finish_first_pass(record)

@@ -207,13 +207,13 @@ def test_selection_and_feedback_matter():
     """The comparisons above are not of nothing: masked and unmasked pixels, large signals."""
     backbone = make()
     for _ in range(2):
-        with backbone.tracing() as trace:
+        with backbone.recording() as record:
             steered = backbone(image((96, 96)))[0]
-        one, other = trace.z[0, 0, :2].detach()
+        one, other = record.z[0, 0, :2].detach()
         backbone.topdown.selection.task_embedding.data = one - other
-    mask = backbone.topdown.selection.mask(trace.z)
+    mask = backbone.topdown.selection.mask(record.z)
     assert (mask == 0).any() and (mask > 0.1).any()
-    assert all(signal.std() > 0.1 for signal in trace.signals.values())
+    assert all(signal.std() > 0.1 for signal in record.signals.values())
     backbone.topdown = None
     assert (steered - backbone(image((96, 96)))[0]).abs().max() > 0.1
 
@@ -505,10 +505,10 @@ def test_wrong_output_indices(out_indices):
 
 def test_signal_ratio():
     backbone = make()
-    with torch.no_grad(), backbone.tracing() as trace:
+    with torch.no_grad(), backbone.recording() as record:
         backbone(image())
-    for stage_number, entering in trace.inputs.items():
-        signal = trace.signals[stage_number]
+    for stage_number, entering in record.inputs.items():
+        signal = record.signals[stage_number]
         expected = (signal.square().sum() / entering.square().sum()).sqrt().item()
         assert backbone.signal_ratio(stage_number, entering, signal) == pytest.approx(expected)
 

@@ -190,9 +190,9 @@ def test_sum_is_trained_and_each_is_logged(batch):
 @pytest.mark.parametrize('kwargs', [dict(both_passes=True), dict()])
 def test_one_record_for_all_who_ask(batch, kwargs):
     model = make(**kwargs)
-    with model.backbone.tracing() as trace:
+    with model.backbone.recording() as record:
         losses = model.loss(*batch)
-    assert set(trace.inputs) == {0, 1, 2, 3}
+    assert set(record.inputs) == {0, 1, 2, 3}
     torch.testing.assert_close(losses, model.loss(*batch))
 
 
@@ -214,7 +214,7 @@ def test_nothing_is_computed_at_weight_0(batch, monkeypatch):
         raise AssertionError('computed')
 
     monkeypatch.setattr('toast_mm.models.classifiers.pretune.variational_loss', fail)
-    for name in ('tracing', 'finish_first_pass'):
+    for name in ('recording', 'finish_first_pass'):
         monkeypatch.setattr(type(model.backbone), name, fail)
     losses = model.loss(*batch)
     assert set(losses) == {'loss'}

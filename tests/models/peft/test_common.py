@@ -196,12 +196,12 @@ def test_beside_feedback_it_acts_in_both_passes(method, image):
     training = {n for n, p in backbone.named_parameters() if p.requires_grad}
     assert any(n.startswith('topdown.') for n in training)
     assert any(not n.startswith('topdown.') for n in training)
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         expected = backbone(image)[0]
     alone = tuned('vit', METHODS[method], out_type='raw')
     state = {n: t for n, t in backbone.state_dict().items() if not n.startswith('topdown.')}
     alone.load_state_dict(state)
-    torch.testing.assert_close(trace.z, alone(image)[0])  # the first pass, read out
+    torch.testing.assert_close(record.z, alone(image)[0])  # the first pass, read out
     if method in ('lora', 'ssf'):
         merged = tuned('vit', None, feedback_from='last', out_type='raw')
         weights = alone.merge().state_dict()

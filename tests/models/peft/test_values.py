@@ -59,9 +59,9 @@ def test_dropout_of_lora_acts_in_training_and_beside_feedback_in_the_second_pass
     assert not torch.allclose(backbone(image)[0], backbone(image)[0])
 
     steered = tuned('vit', tuning, out_type='raw', feedback_from='last').train()
-    with steered.tracing() as first:
+    with steered.recording() as first:
         one = steered(image)[0]
-    with steered.tracing() as second:
+    with steered.recording() as second:
         other = steered(image)[0]
     assert torch.equal(first.z, second.z)
     assert not torch.allclose(one, other)

@@ -46,10 +46,10 @@ class MeanTokenInitHook(Hook):
             samples = fetch(loader.dataset, indices[start:][: loader.batch_size])
             batch = loader.collate_fn(samples)
             images = unwrap(runner.model).data_preprocessor(batch, True)['inputs']
-            with torch.no_grad(), backbone.tracing() as trace:
+            with torch.no_grad(), backbone.recording() as record:
                 backbone(images)
-            sums.append(trace.z.flatten(0, -2).sum(0))
-            count += trace.z[..., 0].numel()
+            sums.append(record.z.flatten(0, -2).sum(0))
+            count += record.z[..., 0].numel()
         embedding = backbone.topdown.selection.task_embedding
         embedding.data.copy_(torch.stack(sums).sum(0) / count)
         broadcast(embedding.data)

@@ -41,31 +41,31 @@ class SteeringHealthHook(Hook):
         self.interval = interval
         self.max_masked = max_masked
         self.min_signal = min_signal
-        self._tracing = ExitStack()
-        self._trace: Any = None
+        self._recording = ExitStack()
+        self._record: Any = None
         self._warned = False
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Have the step that follows recorded if it is its turn."""
-        self._trace = None
-        self._tracing.close()  # a step that failed left it open
+        self._record = None
+        self._recording.close()  # a step that failed left it open
         backbone = steered_backbone(runner.model)
         if backbone is not None and runner.rank == 0 and runner.iter % self.interval == 0:
-            self._trace = self._tracing.enter_context(backbone.tracing())
+            self._record = self._recording.enter_context(backbone.recording())
 
     @torch.no_grad()
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Report on a recorded step."""
-        if self._trace is None:
+        if self._record is None:
             return
-        trace, self._trace = self._trace, None
-        self._tracing.close()
+        record, self._record = self._record, None
+        self._recording.close()
         backbone = steered_backbone(runner.model)
-        mask = backbone.topdown.selection.mask(trace.z)
+        mask = backbone.topdown.selection.mask(record.z)
         mean, masked = mask.mean().item(), (mask == 0).float().mean().item()
         ratios = {
-            block: backbone.signal_ratio(block, stream, trace.signals[block])
-            for block, stream in trace.inputs.items()
+            block: backbone.signal_ratio(block, stream, record.signals[block])
+            for block, stream in record.inputs.items()
         }
         by_block = ', '.join(f'{block}: {ratio:.2g}' for block, ratio in ratios.items())
         runner.logger.info(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toast_mm.models.peft.base import TuningDropout
 
 from .first_pass import FirstPass
-from .trace import Trace
+from .record import PassRecord
 from .transfer import TransferBackbone
 
 
@@ -58,7 +58,7 @@ class SteeredBackbone(TransferBackbone):
     something in it trains, and autograd then records none.
     """
 
-    _trace: Trace | None = None
+    _record: PassRecord | None = None
     _given: FirstPass | None = None
 
     @abstractmethod
@@ -103,18 +103,18 @@ class SteeredBackbone(TransferBackbone):
                 return tuple(given.streams[block] for block in self.out_indices)
             return self._run_plain(image)
 
-        route, trace = self.route, self._trace
-        self._trace = None  # now: no record goes on if this forward fails
+        route, record = self.route, self._record
+        self._record = None  # now: no record goes on if this forward fails
         bottom_up = self.bottom_up()
         with set_modes(dict.fromkeys(bottom_up, False)):
-            first = given or self._run_first_pass(image, keep_all=trace is not None)
+            first = given or self._run_first_pass(image, keep_all=record is not None)
             shared = first.streams.get(route.feedback_to - 1)
             shared = self.embed(image)[0] if shared is None else shared
             z, features = self.read_out(first.streams[route.feedback_from - 1])
 
         signals = self.topdown(z, features, first.sizes)
-        if trace:
-            trace.first, trace.z, trace.signals = first, z, signals
+        if record:
+            record.first, record.z, record.signals = first, z, signals
 
         streams = {
             block: first.streams[block] for block in route.shared if block in self.out_indices
@@ -125,8 +125,8 @@ class SteeredBackbone(TransferBackbone):
             last = self.out_indices[-1]
             blocks = route.second_pass[: last + 1 - route.feedback_to]
             for block, entering, leaving in self.run_blocks(shared, blocks, signals):
-                if trace and block in signals:
-                    trace.inputs[block], trace.outputs[block] = entering, leaving
+                if record and block in signals:
+                    record.inputs[block], record.outputs[block] = entering, leaving
                 if block in self.out_indices:
                     streams[block] = leaving
         # A list: after a graph break, torch.compile on Python 3.14 loses `self` in a generator.
@@ -246,28 +246,28 @@ class SteeredBackbone(TransferBackbone):
         return self.topdown is not None and self.route.feedback_to == 0
 
     @contextmanager
-    def tracing(self) -> Iterator[Trace]:
+    def recording(self) -> Iterator[PassRecord]:
         """Record what the passes of the next forward compute; nested, it is the same record.
 
         Example:
-            >>> with backbone.tracing() as trace:
+            >>> with backbone.recording() as record:
             ...     backbone(image)
-            >>> trace.z.shape  # (B, N, C)
+            >>> record.z.shape  # (B, N, C)
         """
-        outer = self._trace
-        trace = self._trace = outer or Trace()
+        outer = self._record
+        record = self._record = outer or PassRecord()
         try:
-            yield trace
+            yield record
         finally:
-            self._trace = outer
+            self._record = outer
 
-    def finish_first_pass(self, trace: Trace) -> tuple[Tensor, ...]:
-        """Outputs of the plain backbone: the traced first pass, run on to its end.
+    def finish_first_pass(self, record: PassRecord) -> tuple[Tensor, ...]:
+        """Outputs of the plain backbone: the recorded first pass, run on to its end.
 
         Raises:
             ValueError: The first pass was handed over, without the streams of lower outputs.
         """
-        streams = dict(trace.first.streams)
+        streams = dict(record.first.streams)
         lower = {block for block in self.out_indices if block < self.route.feedback_from}
         if not lower <= streams.keys():
             raise ValueError(
@@ -281,6 +281,6 @@ class SteeredBackbone(TransferBackbone):
             for block, _, leaving in self.run_blocks(streams[read - 1], above):
                 streams[block] = leaving
             return tuple(
-                self.format_output(block, streams[block], trace.first.context)
+                self.format_output(block, streams[block], record.first.context)
                 for block in self.out_indices
             )

@@ -55,16 +55,16 @@ class PretuneClassifier(ImageClassifier):
         """Losses of a batch of images ``(B, 3, H, W)``, by name."""
         if not self.variational_weight and not self.both_passes:
             return super().loss(inputs, data_samples)
-        with self.backbone.tracing() as trace:
+        with self.backbone.recording() as record:
             losses = super().loss(inputs, data_samples)
         if self.both_passes:
-            plain = self.backbone.finish_first_pass(trace)
+            plain = self.backbone.finish_first_pass(record)
             plain = self.neck(plain) if self.with_neck else plain
             first = self.head.loss(plain, data_samples)
             losses['loss'] = (first['loss'] + losses['loss']) / 2
         if self.variational_weight:
             feedback = self.backbone.topdown.feedback
             losses['loss_var'] = self.variational_weight * variational_loss(
-                feedback, trace.inputs, trace.outputs
+                feedback, record.inputs, record.outputs
             )
         return losses

@@ -1,4 +1,4 @@
-"""What a trace holds, against a run step by step."""
+"""What a record holds, against a run step by step."""
 
 import copy
 
@@ -34,7 +34,7 @@ def image():
 def test_content(source, target, image):
     backbone = make(source, target)
     route = backbone.route
-    with torch.no_grad(), backbone.tracing() as trace:
+    with torch.no_grad(), backbone.recording() as record:
         outputs = backbone(image)
 
         stream, first = backbone.embed(image)[0], {}
@@ -43,17 +43,17 @@ def test_content(source, target, image):
         z = first[route.feedback_from - 1]
         z = backbone.ln1(z) if route.feedback_from == 4 else z
         signals = backbone.topdown(z)
-    torch.testing.assert_close(trace.z, z)
-    assert trace.first.context == (2, 2)
-    assert set(trace.signals) == set(trace.inputs) == set(trace.outputs) == set(route.receivers)
-    assert set(trace.first.streams) == set(range(-1, route.feedback_from))
+    torch.testing.assert_close(record.z, z)
+    assert record.first.context == (2, 2)
+    assert set(record.signals) == set(record.inputs) == set(record.outputs) == set(route.receivers)
+    assert set(record.first.streams) == set(range(-1, route.feedback_from))
     stream = first[route.feedback_to - 1] if route.feedback_to else backbone.embed(image)[0]
     for block in route.receivers:
-        torch.testing.assert_close(trace.signals[block], signals[block])
-        torch.testing.assert_close(trace.first.streams[block], first[block])
-        torch.testing.assert_close(trace.inputs[block], stream)
+        torch.testing.assert_close(record.signals[block], signals[block])
+        torch.testing.assert_close(record.first.streams[block], first[block])
+        torch.testing.assert_close(record.inputs[block], stream)
         stream = backbone.layers[block](stream, signals[block])
-        torch.testing.assert_close(trace.outputs[block], stream)
+        torch.testing.assert_close(record.outputs[block], stream)
     for block in range(route.feedback_from, 4):
         stream = backbone.layers[block](stream)
     torch.testing.assert_close(outputs, (backbone.ln1(stream)[:, 0],))
@@ -68,11 +68,11 @@ def test_first_pass_run_to_its_end(source, target, out_indices, image):
     for block, layer in enumerate(backbone.layers):
         layer.register_forward_pre_hook(lambda *_, block=block: calls.append(block))
     modes = [module.training for module in backbone.train().modules()]
-    with torch.no_grad(), backbone.tracing() as trace:
+    with torch.no_grad(), backbone.recording() as record:
         backbone(image)
     calls.clear()
     with torch.no_grad():
-        finished = backbone.finish_first_pass(trace)
+        finished = backbone.finish_first_pass(record)
     assert calls == list(range(backbone.route.feedback_from, out_indices[-1] + 1))
     assert [module.training for module in backbone.modules()] == modes
     backbone.topdown = None
@@ -83,42 +83,42 @@ def test_first_pass_run_to_its_end(source, target, out_indices, image):
 
 def test_the_record_of_a_first_pass_can_be_finished_again(image):
     backbone = make('middle')
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         backbone(image)
-    once, twice = (backbone.finish_first_pass(trace) for _ in range(2))
+    once, twice = (backbone.finish_first_pass(record) for _ in range(2))
     assert torch.equal(*once, *twice)
-    assert set(trace.first.streams) == {-1, 0, 1}
+    assert set(record.first.streams) == {-1, 0, 1}
 
 
 def test_outputs_below_the_last_receiver(image):
     backbone = make(out_indices=(1,))
-    with torch.no_grad(), backbone.tracing() as trace:
+    with torch.no_grad(), backbone.recording() as record:
         backbone(image)
-    assert set(trace.inputs) == set(trace.outputs) == {0, 1}
-    assert set(trace.signals) == {0, 1, 2, 3}
+    assert set(record.inputs) == set(record.outputs) == {0, 1}
+    assert set(record.signals) == {0, 1, 2, 3}
 
 
 def test_without_a_trace_nothing_is_kept(image):
     backbone = make()
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         backbone(image)
-        kept = copy.copy(trace.__dict__)
+        kept = copy.copy(record.__dict__)
         backbone(2 * image)  # the record is that of the next forward, and not of a later one
     backbone(2 * image)
-    assert trace.__dict__.keys() == kept.keys()
-    assert all(getattr(trace, name) is value for name, value in kept.items())
+    assert record.__dict__.keys() == kept.keys()
+    assert all(getattr(record, name) is value for name, value in kept.items())
 
 
 def test_nested_traces_are_one(image):
     backbone = make()
-    with backbone.tracing() as outer:
-        with backbone.tracing() as inner:
+    with backbone.recording() as outer:
+        with backbone.recording() as inner:
             backbone(image)
         assert inner is outer
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         backbone(image)
-    assert trace is not outer
-    torch.testing.assert_close(trace.z, outer.z)
+    assert record is not outer
+    torch.testing.assert_close(record.z, outer.z)
 
 
 @pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
@@ -135,19 +135,19 @@ def test_an_exception_ends_the_record(image, error, call):
 
     for layer in backbone.layers:
         layer.register_forward_hook(fail)
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         with pytest.raises(error):
             backbone(image)
         copy.deepcopy(backbone)  # which tensors with a graph would not allow
         backbone(image)
-    assert len(trace.outputs) == max(0, call - 5)
+    assert len(record.outputs) == max(0, call - 5)
 
 
 def test_nothing_to_trace(image):
     backbone = make(None)
-    with backbone.tracing() as trace:
+    with backbone.recording() as record:
         backbone(image)
-    assert not trace.signals and not trace.outputs
+    assert not record.signals and not record.outputs
 
 
 @pytest.mark.parametrize('qkv_bias', [True, False])
@@ -155,23 +155,23 @@ def test_nothing_to_trace(image):
 def test_signal_ratio(image, qkv_bias, value_bias_twice):
     """The bias belongs to the values, however often it enters."""
     backbone = make(qkv_bias=qkv_bias, value_bias_twice=value_bias_twice)
-    with torch.no_grad(), backbone.tracing() as trace:
+    with torch.no_grad(), backbone.recording() as record:
         backbone(image)
         for block in range(4):
             layer = backbone.layers[block]
-            x = layer.ln1(trace.inputs[block])
+            x = layer.ln1(record.inputs[block])
             values = layer.attn.qkv(x)[..., -16:]
-            added = trace.signals[block] @ layer.attn.qkv.weight[-16:].T
-            ratio = backbone.signal_ratio(block, trace.inputs[block], trace.signals[block])
+            added = record.signals[block] @ layer.attn.qkv.weight[-16:].T
+            ratio = backbone.signal_ratio(block, record.inputs[block], record.signals[block])
             assert ratio == pytest.approx((added.norm() / values.norm()).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize('dtype', [torch.float, torch.bfloat16])
 def test_signal_ratio_in_other_precisions(image, dtype):
     backbone = make()
-    with torch.no_grad(), backbone.tracing() as trace:
+    with torch.no_grad(), backbone.recording() as record:
         backbone(image)
-        expected = backbone.signal_ratio(1, trace.inputs[1], trace.signals[1])
+        expected = backbone.signal_ratio(1, record.inputs[1], record.signals[1])
         backbone.to(dtype)
-        stream, signal = trace.inputs[1].bfloat16(), trace.signals[1].bfloat16()  # of autocast
+        stream, signal = record.inputs[1].bfloat16(), record.signals[1].bfloat16()  # of autocast
         assert backbone.signal_ratio(1, stream, signal) == pytest.approx(expected, rel=0.02)

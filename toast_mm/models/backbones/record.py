@@ -10,8 +10,8 @@ from .first_pass import FirstPass
 
 
 @dataclass
-class Trace:
-    """Record of one forward of a steered backbone; see ``SteeredBackbone.tracing``.
+class PassRecord:
+    """Record of one forward of a steered backbone; see ``SteeredBackbone.recording``.
 
     Blocks are those that receive a signal, streams are tokens ``(B, N, C)`` or maps
     ``(B, C, H, W)``.
