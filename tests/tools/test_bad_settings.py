@@ -110,6 +110,16 @@ def test_many(job, request, tmp_path):
             {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='torchvision://no')},
             'torchvision://no',
         ),
+        (
+            'classifier',
+            {'train_dataloader.dataset.data_root': 'not/here'},
+            r"^train_dataloader\.dataset \(CustomDataset\) cannot be built: .*'not/here/?'",
+        ),
+        (
+            'segmentor',
+            {'train_dataloader.dataset.ann_file': 'not/here.txt'},
+            r'^train_dataloader\.dataset \(ADE20KDataset\) cannot be built: .*not/here\.txt',
+        ),
     ],
 )
 def test_sentences(job, settings, sentence, request, tmp_path):

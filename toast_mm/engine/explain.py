@@ -48,8 +48,7 @@ def explained(cfg: Config) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        names_file = isinstance(error, OSError) and error.filename is not None
-        if names_file or isinstance(error, _SENTENCES) or _raised_by_us(error):
+        if isinstance(error, _SENTENCES) or _raised_by_us(error) or _names_file(error):
             raise
         raise ConfigError(_sentence(cfg, error)) from error
 
@@ -60,6 +59,12 @@ def _raised_by_us(error: Exception) -> bool:
     frame = last.tb_frame
     raised = frame.f_code.co_code[last.tb_lasti] == dis.opmap['RAISE_VARARGS']
     return raised and str(frame.f_globals.get('__name__', '')).startswith('toast_mm')
+
+
+def _names_file(error: Exception) -> bool:
+    """Whether an error names its file, and no part of the config was being built."""
+    building = any(step.tb_frame.f_code.co_name == 'build_from_cfg' for step in _steps(error))
+    return isinstance(error, OSError) and error.filename is not None and not building
 
 
 def _steps(error: Exception) -> list[TracebackType]:
