@@ -46,13 +46,14 @@ def draw(dataset, out_dir: Path, phase: str = 'test') -> list[str]:
 def test_files_of_one_name_in_two_folders(tmp_path, phase):
     dataset = Paths(['d/green/1.png', 'd/green/2.png', 'd/red/1.png', 'd/red/2.png'])
     assert draw(dataset, tmp_path, phase) == [
-        *('green_1.png_0.png', 'green_2.png_0.png', 'red_1.png_0.png', 'red_2.png_0.png')
+        *('0_1.png_0.png', '1_2.png_0.png', '2_1.png_0.png', '3_2.png_0.png')
     ]
 
 
-def test_deeper_folders_of_several_data_sets(tmp_path):
-    dataset = ConcatDataset([Paths(['d/one/green/1.png']), Paths(['d/two/green/1.png'])])
-    assert draw(dataset, tmp_path) == ['one_green_1.png_0.png', 'two_green_1.png_0.png']
+def test_several_data_sets_of_other_folders(tmp_path):
+    """One by an absolute path, and folders that look alike when they are joined."""
+    dataset = ConcatDataset([Paths(['/d/a_b/1.png', '/d/a/b_1.png']), Paths(['a/1.png'])])
+    assert draw(dataset, tmp_path) == ['0_1.png_0.png', '1_b_1.png_0.png', '2_1.png_0.png']
 
 
 def test_names_that_differ_stay_as_mmpretrain_has_them(tmp_path):

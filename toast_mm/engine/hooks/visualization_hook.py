@@ -17,10 +17,9 @@ from toast_mm.registry import HOOKS
 class VisualizationHook(mmpretrain.engine.VisualizationHook):
     """mmpretrain's ``VisualizationHook``, which keeps files of one name in two folders apart.
 
-    mmpretrain names a picture by the name of the image alone, so that of ``green/1.png`` and
-    ``red/1.png`` only one is left. Where that happens in a data set, the pictures are named by
-    folder and file: ``green_1.png``. ``toast_mm.Runner`` takes this hook where a config says
-    ``VisualizationHook`` of mmpretrain.
+    mmpretrain names a picture by the name of the image alone: of ``green/1.png`` and ``red/1.png``
+    one picture is left. Where names repeat in a data set, this hook puts the number of the sample
+    before them: ``0_1.png``. ``toast_mm.Runner`` takes it where a config names mmpretrain's.
     """
 
     _names: dict[str, str] = {}
@@ -59,8 +58,7 @@ class VisualizationHook(mmpretrain.engine.VisualizationHook):
 def _picture_names(dataset: Any) -> dict[str, str]:
     """Names of pictures by path of the image; none where the names of the images do."""
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    paths = {info['img_path'] for info in infos if info.get('img_path')}
-    if len({osp.basename(path) for path in paths}) == len(paths):
+    numbers = {info['img_path']: n for n, info in enumerate(infos) if info.get('img_path')}
+    if len({osp.basename(path) for path in numbers}) == len(numbers):
         return {}
-    root = osp.commonpath(paths)
-    return {path: osp.relpath(path, root).replace(osp.sep, '_') for path in paths}
+    return {path: f'{number}_{osp.basename(path)}' for path, number in numbers.items()}
