@@ -13,7 +13,13 @@ import torch
 
 from toast_mm import files
 from toast_mm.checkpoint import load_from_local
-from toast_mm.files import WriteError, naming_files, save_safetensors, whole_file, write_whole
+from toast_mm.files import (
+    WriteError,
+    atomic_write,
+    naming_files,
+    save_safetensors,
+    write_atomically,
+)
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 TENSORS = {
@@ -41,7 +47,7 @@ class TestWholeFile:
     @pytest.mark.parametrize('name', ['a.pth', 'a.b.safetensors'])
     def test_temporary_name_has_the_same_folder_and_suffix(self, tmp_path, name):
         path = tmp_path / name
-        with whole_file(str(path)) as partial:
+        with atomic_write(str(path)) as partial:
             assert os.path.dirname(partial) == str(tmp_path)
             assert partial != str(path)
             assert os.path.splitext(partial)[1] == path.suffix
@@ -53,7 +59,7 @@ class TestWholeFile:
 
     def test_replaces_a_former_file_at_the_end(self, target):
         path, former = target
-        with whole_file(str(path)) as partial:
+        with atomic_write(str(path)) as partial:
             with open(partial, 'w') as file:
                 file.write('new')
             assert content(path) == former
@@ -69,7 +75,7 @@ class TestWholeFile:
     )
     def test_what_stops_the_writing(self, target, error):
         path, former = target
-        with pytest.raises(WriteError) as info, whole_file(str(path)) as partial:
+        with pytest.raises(WriteError) as info, atomic_write(str(path)) as partial:
             with open(partial, 'w') as file:
                 file.write('half')
             raise error
@@ -81,7 +87,7 @@ class TestWholeFile:
     @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, KeyError, RuntimeError])
     def test_what_has_another_reason_stays_what_it_is(self, target, error):
         path, former = target
-        with pytest.raises(error), whole_file(str(path)) as partial:
+        with pytest.raises(error), atomic_write(str(path)) as partial:
             with open(partial, 'w') as file:
                 file.write('half')
             raise error
@@ -96,7 +102,7 @@ class TestWholeFile:
         monkeypatch.setattr(os, 'replace', fail)
         with (
             pytest.raises(WriteError, match='No space left'),
-            whole_file(str(path)) as partial,
+            atomic_write(str(path)) as partial,
             open(partial, 'w') as file,
         ):
             file.write('whole')
@@ -107,7 +113,7 @@ class TestWholeFile:
         sentence = rf'^{path} cannot be written: .*No such file'
         with (
             pytest.raises(WriteError, match=sentence),
-            whole_file(str(path)) as partial,
+            atomic_write(str(path)) as partial,
             open(partial, 'w'),
         ):
             pass
@@ -115,7 +121,7 @@ class TestWholeFile:
     def test_nothing_was_written(self, target):
         path, former = target
         sentence = r'cannot be written: .*No such file'
-        with pytest.raises(WriteError, match=sentence), whole_file(str(path)):
+        with pytest.raises(WriteError, match=sentence), atomic_write(str(path)):
             pass
         assert content(path) == former
 
@@ -123,7 +129,7 @@ class TestWholeFile:
 class TestWriters:
     def test_two_at_once_are_both_whole(self, tmp_path):
         path = str(tmp_path / 'a.pth')
-        with whole_file(path) as one, whole_file(path) as other:
+        with atomic_write(path) as one, atomic_write(path) as other:
             assert one != other
             for partial, text in ((one, 'one'), (other, 'other')):
                 with open(partial, 'w') as file:
@@ -145,7 +151,7 @@ class TestWriters:
         for path in (dead, gone, at_work, elsewhere, old):
             open(path, 'w').close()
         os.utime(old, (0, 0))
-        write_whole(b'content', str(tmp_path / 'a.pth'))
+        write_atomically(b'content', str(tmp_path / 'a.pth'))
         assert {*map(str, tmp_path.iterdir())} == {
             at_work,
             elsewhere,
@@ -163,13 +169,13 @@ class TestWriters:
                 return original(*args)
 
             monkeypatch.setattr(os, name, note)
-        write_whole(b'content', str(tmp_path / 'a.pth'))
+        write_atomically(b'content', str(tmp_path / 'a.pth'))
         assert events == ['fsync', 'replace', 'fsync']
 
     def test_a_device_is_no_file_to_replace(self):
         with pytest.raises(WriteError, match=r'^/dev/full cannot be written: .*No space left'):
-            write_whole(b'content', '/dev/full')
-        write_whole(b'content', '/dev/null')
+            write_atomically(b'content', '/dev/full')
+        write_atomically(b'content', '/dev/null')
         assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
 
 

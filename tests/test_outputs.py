@@ -6,7 +6,7 @@ import pytest
 
 from toast_mm.checkpoint import WEIGHTS
 from toast_mm.files import WriteError
-from toast_mm.outputs import demand_free
+from toast_mm.outputs import check_free
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +41,17 @@ def files(tmp_path, monkeypatch):
 )
 def test_never(outputs, inputs, sentence, overwrite):
     with pytest.raises(WriteError, match=sentence):
-        demand_free(outputs, inputs, overwrite)
+        check_free(outputs, inputs, overwrite)
 
 
 @pytest.mark.parametrize('output', ['there', 'folder', 'soft', 'dead', 'way/../there'])
 def test_only_if_asked(output):
     sentence = f'^{output} is there already: name another path, or say --overwrite to replace it$'
     with pytest.raises(WriteError, match=sentence):
-        demand_free(['new', output], ['other'])
-    demand_free(['new', output], ['other'], overwrite=True)
+        check_free(['new', output], ['other'])
+    check_free(['new', output], ['other'], overwrite=True)
 
 
 @pytest.mark.parametrize('output', ['new', 'folder/new', '/dev/null', '/dev/full'])
 def test_always(output):
-    demand_free([output], ['read', 'https://host/new', 's3://new', '/dev/null'])
+    check_free([output], ['read', 'https://host/new', 's3://new', '/dev/null'])

@@ -29,7 +29,7 @@ class WriteError(OSError):
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[str]:
+def atomic_write(path: str) -> Iterator[str]:
     """Give a temporary name beside ``path``, of the same suffix, and rename it at the end.
 
     Whatever interrupts the writing, a former file stays as it was. The content is on the disk
@@ -42,7 +42,7 @@ def whole_file(path: str) -> Iterator[str]:
         WriteError: No space, no permission, no such folder.
 
     Example:
-        >>> with whole_file('weights.pth') as partial:
+        >>> with atomic_write('weights.pth') as partial:
         ...     torch.save(weights, partial)
     """
     folder = osp.dirname(path) or os.curdir
@@ -167,7 +167,7 @@ def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: Mapping
         WriteError: The file cannot be written.
     """
     # Written here: safetensors' own writer makes files that nobody but their owner can read.
-    write_whole(safetensors_content(tensors, metadata), path)
+    write_atomically(safetensors_content(tensors, metadata), path)
 
 
 def safetensors_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
@@ -176,11 +176,11 @@ def safetensors_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, An
     return save({name: t.detach().contiguous() for name, t in tensors.items()}, texts)
 
 
-def write_whole(content: bytes, path: str) -> None:
+def write_atomically(content: bytes, path: str) -> None:
     """Write a file that is whole or not there.
 
     Raises:
         WriteError: The file cannot be written.
     """
-    with whole_file(path) as partial, open(partial, 'wb') as file:
+    with atomic_write(path) as partial, open(partial, 'wb') as file:
         file.write(content)

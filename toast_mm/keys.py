@@ -43,7 +43,7 @@ def note_reader(hub: MessageHub) -> None:
     setattr(hub, _READ, True)
 
 
-def demand_reader() -> None:
+def check_reader() -> None:
     """Refuse our keys in the config of a run whose Runner does not read them.
 
     A backbone asks for this when a Runner has its weights initialised. mmengine's

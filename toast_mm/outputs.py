@@ -19,7 +19,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def demand_free(
+def check_free(
     outputs: Iterable[str | Path], inputs: Iterable[str | Path], overwrite: bool = False
 ) -> None:
     """Refuse, before anything is computed, to write what would be a loss.

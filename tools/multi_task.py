@@ -29,8 +29,8 @@ from prettytable import PrettyTable
 from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.command_line import is_file
-from toast_mm.files import WriteError, whole_file
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.files import WriteError, atomic_write
+from toast_mm.outputs import add_overwrite, check_free
 from toast_mm.registry import type_name
 
 
@@ -93,7 +93,7 @@ def describe(result: BaseDataElement, classes: list[str], label_map: Path) -> st
         return f'{class_name(classes, label)} ({result.pred_score.max():.2f})'
     labels = result.pred_sem_seg.data[0].cpu().numpy()
     labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
-    with whole_file(str(label_map)) as partial:
+    with atomic_write(str(label_map)) as partial:
         label_map.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(labels).save(partial)
     areas = np.bincount(labels.ravel()) / labels.size
@@ -119,7 +119,7 @@ def main() -> None:
         stems = [f'{number:04}_{Path(image).stem}.png' for number, image in enumerate(args.images)]
         label_maps = {name: [Path(args.out_dir, name, stem) for stem in stems] for name in tasks}
         segmentors = [name for name in tasks if hasattr(tasks[name], 'decode_head')]
-        demand_free(
+        check_free(
             (file for name in segmentors for file in label_maps[name]),
             (*args.images, *(file for _, *files in args.task for file in files)),
             args.overwrite,

@@ -21,8 +21,8 @@ from toast_mm.engine import DumpPredictions
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
 from toast_mm.engine.runner import build_runner
-from toast_mm.files import WriteError, whole_file
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.files import WriteError, atomic_write
+from toast_mm.outputs import add_overwrite, check_free
 from toast_mm.registry import type_name
 
 
@@ -101,14 +101,14 @@ def main() -> None:
     if args.show_dir:
         outputs += [path for path in Path(args.show_dir).rglob('*') if not path.is_dir()]
     try:
-        demand_free(outputs, [args.config, args.checkpoint], args.overwrite)
+        check_free(outputs, [args.config, args.checkpoint], args.overwrite)
         with explained(cfg):
             runner = build_runner(cfg)
             if args.out and args.out_item != 'metrics':
                 runner.test_evaluator.metrics.append(DumpPredictions(out_file_path=args.out))
             metrics = runner.test()
         if args.out_item == 'metrics' and runner.rank == 0:
-            with whole_file(args.out) as partial:
+            with atomic_write(args.out) as partial:
                 mmengine.dump(metrics, partial)
     except (CheckpointError, WriteError) as error:
         sys.exit(str(error))

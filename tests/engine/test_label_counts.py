@@ -3,7 +3,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from toast_mm.engine.label_counts import LabelCounts, demand_size
+from toast_mm.engine.label_counts import LabelCounts, check_size
 
 
 def count(*masks: list[int], classes=('road', 'car'), reduced: bool = False, **settings):
@@ -76,17 +76,17 @@ def masked(height: int, width: int, ori_shape: tuple | None = None) -> SegDataSa
 
 def test_sizes():
     image = torch.zeros(3, 4, 6)
-    demand_size(masked(4, 6), image, 'train')
-    demand_size(masked(8, 12, (8, 12)), image, 'val')  # the truth keeps its size
-    demand_size(masked(4, 6, (8, 12)), image, 'val')  # or is resized as well
-    demand_size(SegDataSample(), image, 'val')
+    check_size(masked(4, 6), image, 'train')
+    check_size(masked(8, 12, (8, 12)), image, 'val')  # the truth keeps its size
+    check_size(masked(4, 6, (8, 12)), image, 'val')  # or is resized as well
+    check_size(SegDataSample(), image, 'val')
     for sample, part, size in (
         (masked(8, 12, (8, 12)), 'train', '6 x 4'),
         (masked(12, 8, (8, 12)), 'test', '12 x 8'),
     ):
         height, width = sample.gt_sem_seg.shape
         with pytest.raises(ValueError) as info:
-            demand_size(sample, image, part)
+            check_size(sample, image, part)
         assert str(info.value) == (
             f'm.png is a mask of {width} x {height} pixels, but its image a.jpg has {size}'
         )

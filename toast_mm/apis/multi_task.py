@@ -15,7 +15,7 @@ from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from toast_mm.checkpoint.finite import demand_finite
+from toast_mm.checkpoint.finite import check_finite
 from toast_mm.engine.model import build_model
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
@@ -60,9 +60,9 @@ class MultiTask(Mapping[str, Any]):
         """
         cfg = Config.fromfile(config) if not isinstance(config, Config) else config
         model = build_model(cfg)
-        self._demand_possible(name, model)
+        self._check_possible(name, model)
         meta = load_checkpoint(model, checkpoint, map_location='cpu', strict=True).get('meta', {})
-        demand_finite(dict(model.named_parameters()))
+        check_finite(dict(model.named_parameters()))
         model.dataset_meta = meta.get('dataset_meta', {})
         self.add_model(name, model)
 
@@ -72,7 +72,7 @@ class MultiTask(Mapping[str, Any]):
         Raises:
             ValueError: The name is taken, the backbone is none of toast_mm's, or has another base.
         """
-        self._demand_possible(name, model)
+        self._check_possible(name, model)
         for other, present in self._models.items():
             _share_base(name, model.backbone, other, present.backbone)
         self._models[name] = model.to(self.device).eval()
@@ -136,7 +136,7 @@ class MultiTask(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._models)
 
-    def _demand_possible(self, name: str, model: Any) -> None:
+    def _check_possible(self, name: str, model: Any) -> None:
         if name in self._models:
             raise ValueError(f'there is a task {name!r} already: give this one another name')
         backbone = getattr(model, 'backbone', None)

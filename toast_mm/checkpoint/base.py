@@ -70,7 +70,7 @@ def load_base(
         _restore_base(backbone, given, '')
         own = backbone.state_dict()
         resized = {name: own[name] for name in backbone.resized_parameters if name in given}
-        demand_coverage(backbone, {**given, **resized})
+        check_coverage(backbone, {**given, **resized})
         keys = backbone.load_state_dict(given, strict=False)
     except CheckpointError as error:
         raise CheckpointError(
@@ -92,10 +92,10 @@ def before_loading(
     """
     _restore_base(backbone, state_dict, prefix)
     if not part_is_wanted():
-        demand_coverage(backbone, state_dict, prefix)
+        check_coverage(backbone, state_dict, prefix)
 
 
-def demand_coverage(
+def check_coverage(
     backbone: TransferBackbone, state_dict: Mapping[str, Tensor], prefix: str = ''
 ) -> None:
     """Refuse weights that are less than the backbone, or more.
@@ -112,10 +112,10 @@ def demand_coverage(
     Raises:
         CheckpointError: Says what is missing, or too much.
     """
-    _demand_same_kind(backbone, state_dict, prefix)
+    _check_same_kind(backbone, state_dict, prefix)
     topdown = [name for name in state_dict if name.startswith(f'{prefix}topdown.')]
     if topdown:
-        _demand_same_form(backbone, topdown)
+        _check_same_form(backbone, topdown)
     own = {prefix + name: tensor for name, tensor in backbone.state_dict().items()}
     expected = {name: own[name] for name in own if backbone.is_base(name[len(prefix) :])}
     if topdown:
@@ -153,7 +153,7 @@ def _restore_base(
     if content is None:
         return
     record = read_record(content)
-    _demand_same_task(backbone, record)
+    _check_same_task(backbone, record)
     # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
     sources = backbone.pretrained or record['init_cfg']
     pretuned = record['pretuned'] and (backbone.pretuned or record['pretuned'])
@@ -187,7 +187,7 @@ def _restore_base(
     state_dict.update({f'{prefix}{name}': own[name] for name in names})
 
 
-def _demand_same_task(backbone: TransferBackbone, record: Mapping[str, Any]) -> None:
+def _check_same_task(backbone: TransferBackbone, record: Mapping[str, Any]) -> None:
     """Refuse a task file of another method, or of a backbone that gives or selects other things."""
     if record['method'] != backbone.method:
         raise CheckpointError(
@@ -203,7 +203,7 @@ def _demand_same_task(backbone: TransferBackbone, record: Mapping[str, Any]) -> 
             )
 
 
-def _demand_same_kind(backbone: TransferBackbone, given: Iterable[str], prefix: str) -> None:
+def _check_same_kind(backbone: TransferBackbone, given: Iterable[str], prefix: str) -> None:
     """Say so if the checkpoint is of the other kind of backbone, and not what is missing in it."""
     parts = {_part(name, prefix) for name in given if name.startswith(prefix)}
     kinds = {'layers': 'a Vision Transformer', 'stages': 'a ConvNeXt'}
@@ -215,7 +215,7 @@ def _demand_same_kind(backbone: TransferBackbone, given: Iterable[str], prefix: 
         )
 
 
-def _demand_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
+def _check_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
     """Fold the backbone for a folded checkpoint; refuse TOAST for TOAST-Lite, and such."""
     if not any(name.endswith('selection.channel_transform') for name in given):
         backbone.fold()

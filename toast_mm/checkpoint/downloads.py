@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import torch
 from torch.hub import tqdm
 
-from toast_mm.files import whole_file
+from toast_mm.files import atomic_write
 
 _CHUNK = 2**20
 
@@ -77,7 +77,7 @@ def _fetch(url: str, path: Path, digest: str, progress: bool) -> None:
     size = response.headers.get('Content-Length')
     total = int(size) if size and size.isdigit() else None
     bar = tqdm(total=total, disable=not progress, unit='B', unit_scale=True, unit_divisor=1024)
-    with response, bar, whole_file(str(path)) as partial, open(partial, 'wb') as file:
+    with response, bar, atomic_write(str(path)) as partial, open(partial, 'wb') as file:
         while True:
             try:
                 content = response.read(_CHUNK)

@@ -11,7 +11,7 @@ from torch import Tensor
 from .io import CheckpointError
 
 
-def demand_finite(weights: Mapping[str, Tensor], file: str | None = None) -> None:
+def check_finite(weights: Mapping[str, Tensor], file: str | None = None) -> None:
     """Refuse weights of which one holds infinite values or NaN.
 
     Args:

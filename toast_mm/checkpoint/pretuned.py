@@ -17,7 +17,7 @@ from toast_mm.topdown import FeedbackRoute
 
 from .coverage import check_fit
 from .fingerprint import fingerprint
-from .finite import demand_finite
+from .finite import check_finite
 from .io import CheckpointError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def save_pretuned(backbone: TransferBackbone, path: str) -> None:
     if backbone.topdown is None:
         raise ValueError('the backbone has no top-down module to save: feedback_from is None')
     tensors = {f'topdown.{name}': tensor for name, tensor in backbone.topdown.state_dict().items()}
-    demand_finite(tensors)
+    check_finite(tensors)
     record = {
         'route': asdict(backbone.route),
         'selection': backbone.selection_form,
@@ -71,7 +71,7 @@ def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
         if route not in (None, backbone.route):
             raise CheckpointError(f'it was tuned for {route}, but this is {backbone.route}')
         given = _topdown_weights(weights, expected, backbone.route)
-        _demand_base(backbone, base or _base_in_checkpoint(weights, backbone))
+        _check_base(backbone, base or _base_in_checkpoint(weights, backbone))
     except CheckpointError as error:
         raise CheckpointError(f'pretuned={checkpoint!r}: {error}') from error
     for name, value in selection.items():
@@ -115,7 +115,7 @@ def _topdown_weights(
     return given
 
 
-def _demand_base(backbone: TransferBackbone, tuned_on: str) -> None:
+def _check_base(backbone: TransferBackbone, tuned_on: str) -> None:
     present = _base_fingerprint(backbone, backbone.state_dict())
     if tuned_on != present:
         raise CheckpointError(

@@ -60,7 +60,7 @@ class SplitFiles(BaseDataset):
                 self, ann_file='', data_root=data_root, data_prefix=self.image_folder, **kwargs
             )
         else:
-            self._demand_layout(data_root)
+            self._check_layout(data_root)
             super().__init__(data_root=data_root, split=self.parent_splits[split], **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -73,7 +73,7 @@ class SplitFiles(BaseDataset):
             for path, label in read_split_file(file).items()
         ]
 
-    def _demand_layout(self, data_root: str) -> None:
+    def _check_layout(self, data_root: str) -> None:
         missing = [
             [name for name in layout if not osp.exists(osp.join(data_root, name))]
             for layout in self.layouts

@@ -72,7 +72,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             image = image.astype(np.float32)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         if 'gt_seg_map' in results:
-            demand_equal_sizes(results)
+            check_equal_sizes(results)
         return results
 
     def _decode(self, content: bytes, path: str) -> np.ndarray:
@@ -172,7 +172,7 @@ class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
         results['gt_seg_map'] = self._renumbering(results)[_labels(mask, path)]
         results.setdefault('seg_fields', []).append('gt_seg_map')
         if 'ori_shape' in results:
-            demand_equal_sizes(results)
+            check_equal_sizes(results)
 
     def _renumbering(self, results: dict) -> np.ndarray:
         """The label that each of 0..255 becomes."""
@@ -208,7 +208,7 @@ def _labels(mask: np.ndarray, path: str) -> np.ndarray:
     return labels
 
 
-def demand_equal_sizes(results: dict) -> None:
+def check_equal_sizes(results: dict) -> None:
     """Compare the mask that was loaded with what was read of its image.
 
     Raises:

@@ -11,7 +11,7 @@ from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 
 from toast_mm.engine.model import steered_backbone
-from toast_mm.files import whole_file
+from toast_mm.files import atomic_write
 
 
 class Deployable(nn.Module):
@@ -87,7 +87,7 @@ def export_onnx(
     except ImportError as error:
         raise ImportError(f'{error}; pip install "toast_mm[onnx]"') from error
     images = 255 * torch.rand(3, 3, *size)
-    with torch.no_grad(), whole_file(path) as partial:
+    with torch.no_grad(), atomic_write(path) as partial:
         torch.onnx.export(
             model,
             (images[:2],),

@@ -15,7 +15,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.visualization.vis_backend import force_init_env
 from numpy.typing import NDArray
 
-from toast_mm.files import WriteError, whole_file
+from toast_mm.files import WriteError, atomic_write
 
 
 @register_backend('toast_mm.local', force=True)
@@ -32,7 +32,7 @@ class WholeFileBackend(LocalBackend):
             WriteError: The file cannot be written; the former one stays as it was.
         """
         os.makedirs(os.path.dirname(filepath) or os.curdir, exist_ok=True)
-        with whole_file(os.fspath(filepath)) as partial:
+        with atomic_write(os.fspath(filepath)) as partial:
             super().put(obj, partial)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:

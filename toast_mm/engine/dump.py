@@ -9,7 +9,7 @@ import mmengine
 from mmengine.evaluator import DumpResults
 from mmengine.logging import print_log
 
-from toast_mm.files import whole_file
+from toast_mm.files import atomic_write
 from toast_mm.registry import METRICS
 
 
@@ -31,7 +31,7 @@ class DumpPredictions(DumpResults):
 
     def compute_metrics(self, results: list) -> dict:
         """Write the file; it has no metrics of its own."""
-        with whole_file(self.out_file_path) as partial:
+        with atomic_write(self.out_file_path) as partial:
             mmengine.dump(results, partial)
         print_log(f'Predictions are in {self.out_file_path}', logger='current')
         return {}

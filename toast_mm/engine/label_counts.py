@@ -90,7 +90,7 @@ def _some(names: list[str]) -> str:
     return ', '.join(map(repr, names[:10])) + more
 
 
-def demand_size(sample: Any, image: Any, part: str) -> None:
+def check_size(sample: Any, image: Any, part: str) -> None:
     """Compare a mask, which whatever transform loaded, with its image.
 
     Raises:

@@ -10,7 +10,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.checkpoint.finite import demand_finite
+from toast_mm.checkpoint.finite import check_finite
 
 
 def unwrap(model: Any) -> Any:
@@ -48,7 +48,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         raise CheckpointError(
             f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}'
         ) from error
-    demand_finite(dict(model.named_parameters()), f'checkpoint {checkpoint}')
+    check_finite(dict(model.named_parameters()), f'checkpoint {checkpoint}')
     return model.eval()
 
 

@@ -44,7 +44,7 @@ from toast_mm.engine.hooks import (
 )
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.optim import computes_bfloat16
-from toast_mm.files import naming_files, whole_file, write_whole
+from toast_mm.files import atomic_write, naming_files, write_atomically
 from toast_mm.keys import check_names, note_reader
 from toast_mm.registry import RUNNERS
 
@@ -86,7 +86,7 @@ class Runner(mmengine.runner.Runner):
       process then keeps statistics of its own, and process 0 saves).
     """
 
-    _demand_all = False
+    _check_all = False
 
     def setup_env(self, env_cfg: dict) -> None:
         """As mmengine, whose own initialisation needs a GPU under ``torchrun``."""
@@ -122,7 +122,7 @@ class Runner(mmengine.runner.Runner):
         if osp.isfile(target) and osp.isfile(source) and osp.samefile(source, target):
             self.logger.info(f'{target} stays as it is; the settings of this run are by the log')
             return
-        with whole_file(target) as partial:
+        with atomic_write(target) as partial:
             self.cfg.dump(partial)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -190,7 +190,7 @@ class Runner(mmengine.runner.Runner):
             tuned = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
             path = Path(self.log_dir, 'vis_data', TUNED)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(json.dumps({'backbone': tuned}).encode(), str(path))
+            write_atomically(json.dumps({'backbone': tuned}).encode(), str(path))
         return super().train()
 
     @naming_files()
@@ -202,7 +202,7 @@ class Runner(mmengine.runner.Runner):
     def test(self) -> dict:
         """As mmengine, from a checkpoint that holds the whole model."""
         self._resume = False
-        self._demand_all = True
+        self._check_all = True
         return super().test()
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -232,7 +232,7 @@ class Runner(mmengine.runner.Runner):
             CheckpointError: Names the file and what is missing in it.
         """
         if strict is None:
-            strict = self._resume or self._demand_all
+            strict = self._resume or self._check_all
         try:
             checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         except RuntimeError as error:

@@ -11,10 +11,10 @@ from typing import Any
 from mmengine.config import Config
 
 from toast_mm.engine.config import ConfigError, ConfigOptions, apply_options, read_config
-from toast_mm.files import WriteError, write_whole
+from toast_mm.files import WriteError, write_atomically
 from toast_mm.registry import type_name
 
-from .held_out import demand_held_out
+from .held_out import check_held_out
 from .protocol import Outcome, Task, run_protocol
 
 
@@ -100,7 +100,7 @@ def run_and_report(
         )
     tasks = list(tasks)
     for task in tasks:
-        demand_held_out(task)
+        check_held_out(task)
     try:
         outcomes = run_protocol(
             tasks,
@@ -111,7 +111,7 @@ def run_and_report(
             args.gpus,
         )
         text = table(outcomes)
-        write_whole(f'{text}\n'.encode(), file)
+        write_atomically(f'{text}\n'.encode(), file)
     except WriteError as error:
         raise WriteError(
             f'{error}\nWhat has finished is in {out_dir}; the same command goes on'

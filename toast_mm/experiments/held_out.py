@@ -12,7 +12,7 @@ from toast_mm.engine.config import ConfigError
 from .protocol import Task
 
 
-def demand_held_out(task: Task) -> None:
+def check_held_out(task: Task) -> None:
     """Refuse a search that validates on images that it trains on, or that are for testing.
 
     Images are told apart by their paths; data sets without paths are not looked into.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from toast_mm.files import whole_file
+from toast_mm.files import atomic_write
 
 Palette = Sequence[Sequence[int]]
 SIDE = 1.6  # of one panel, in inches
@@ -81,7 +81,7 @@ def draw_picture(
     ]
     if entries:
         figure.legend(handles=entries, loc='outside lower center', ncols=len(titles), fontsize=8)
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=120)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from toast_mm.experiments.results import read_results
 from toast_mm.experiments.tables import FORMATS, add_published, cells, collect, draw_curve
-from toast_mm.files import WriteError, whole_file, write_whole
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.files import WriteError, atomic_write, write_atomically
+from toast_mm.outputs import add_overwrite, check_free
 
 
 def main() -> None:
@@ -40,16 +40,16 @@ def main() -> None:
         if path.suffix in ('.json', '.jsonl', '.py')
     ]
     try:
-        demand_free(outputs, inputs, args.overwrite)
+        check_free(outputs, inputs, args.overwrite)
         rows = collect(
             result for folder in args.folders for result in read_results(folder, args.metric)
         )
         text = FORMATS[args.format](cells(add_published(rows) if args.published else rows))
         print(text)
         if args.out:
-            write_whole(f'{text}\n'.encode(), args.out)
+            write_atomically(f'{text}\n'.encode(), args.out)
         if args.curve:
-            with whole_file(args.curve) as partial:
+            with atomic_write(args.curve) as partial:
                 draw_curve(rows, partial, args.metric)
             print(f'\nThe curve is in {args.curve}')
     except (FileNotFoundError, ValueError, WriteError) as error:

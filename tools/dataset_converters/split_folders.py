@@ -19,8 +19,8 @@ from pathlib import Path
 
 from toast_mm.datasets.passed_over import IMAGES
 from toast_mm.datasets.vtab import IMAGE_SUFFIXES
-from toast_mm.files import WriteError, write_whole
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.files import WriteError, write_atomically
+from toast_mm.outputs import add_overwrite, check_free
 
 
 def labelled_images(source: Path) -> list[tuple[Path, int]]:
@@ -75,11 +75,11 @@ def main() -> None:
     }
     lists = {name: args.target / f'{name}.txt' for name in parts}
     try:
-        demand_free(lists.values(), [path for path, _ in samples], args.overwrite)
+        check_free(lists.values(), [path for path, _ in samples], args.overwrite)
         args.target.mkdir(parents=True, exist_ok=True)
         for name, part in parts.items():
             lines = (f'{osp.relpath(path, args.target)} {label}\n' for path, label in part)
-            write_whole(''.join(lines).encode(), str(lists[name]))
+            write_atomically(''.join(lines).encode(), str(lists[name]))
     except WriteError as error:
         sys.exit(str(error))
     classes = 1 + max(label for _, label in samples)

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from toast_mm.datasets.vtab import IMAGE_SUFFIXES, LISTS, VTAB
-from toast_mm.files import WriteError, write_whole
+from toast_mm.files import WriteError, write_atomically
 
 
 def list_task(task: Path) -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ def convert(task: Path) -> None:
     else:
         written = 'got'
         for name, lines in list_task(task).items():
-            write_whole(('\n'.join(lines) + '\n').encode(), str(task / name))
+            write_atomically(('\n'.join(lines) + '\n').encode(), str(task / name))
     sizes = {split: len(VTAB(str(task.parent), task.name, split, pipeline=[])) for split in LISTS}
     print(f'{task.name} {written} lists: ' + ', '.join(f'{n} {s}' for s, n in sizes.items()))
 

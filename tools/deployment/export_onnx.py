@@ -14,7 +14,7 @@ from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.deployment import Deployable, export_onnx
 from toast_mm.engine.model import load_model
 from toast_mm.files import WriteError
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.outputs import add_overwrite, check_free
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        demand_free([args.out], [args.config, args.checkpoint], args.overwrite)
+        check_free([args.out], [args.config, args.checkpoint], args.overwrite)
         cfg = load_config(args)
         model = Deployable(load_model(cfg, args.checkpoint))
         difference = export_onnx(model, args.out, tuple(args.size))

@@ -17,10 +17,10 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.checkpoint.finite import demand_finite
+from toast_mm.checkpoint.finite import check_finite
 from toast_mm.checkpoint.task_file import in_half, read_record, record_name, relocate
-from toast_mm.files import WriteError, safetensors_content, write_whole
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.files import WriteError, safetensors_content, write_atomically
+from toast_mm.outputs import add_overwrite, check_free
 
 
 def publish(
@@ -44,7 +44,7 @@ def publish(
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
-    demand_finite(weights, source)
+    check_finite(weights, source)
     if half:
         full, weights = weights, in_half(weights)
         for name, tensor in weights.items():
@@ -62,8 +62,8 @@ def publish(
     if with_hash:
         digest = hashlib.sha256(content).hexdigest()[:8]
         target = target.with_name(f'{target.stem}-{digest}{target.suffix}')
-    demand_free([target], [source], overwrite)
-    write_whole(content, str(target))
+    check_free([target], [source], overwrite)
+    write_atomically(content, str(target))
     print(f'{target}: {len(weights)} tensors, {len(content) / 2**20:.2f} MiB')
     if record is not None:
         paths = read_record(weights[record])

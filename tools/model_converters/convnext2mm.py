@@ -7,9 +7,9 @@ import argparse
 import sys
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_convnext
-from toast_mm.conversion.files import add_files, convert_file
-from toast_mm.conversion.reference import build_timm
+from toast_mm.checkpoint.convert import convert_convnext
+from toast_mm.checkpoint.convert.files import add_files, convert_file
+from toast_mm.checkpoint.convert.reference import build_timm
 from toast_mm.files import WriteError
 
 

@@ -14,17 +14,17 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.checkpoint.finite import demand_finite
-from toast_mm.files import WriteError, save_safetensors, whole_file
+from toast_mm.checkpoint.finite import check_finite
+from toast_mm.files import WriteError, atomic_write, save_safetensors
 from toast_mm.models.backbones.folding import fold_state_dict
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.outputs import add_overwrite, check_free
 
 
 def fold(source: str, target: str) -> None:
     """Write the folded weights of ``source``, and what its ``meta`` says, to ``target``."""
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = checkpoint.get('state_dict', checkpoint)
-    demand_finite(weights, source)
+    check_finite(weights, source)
     try:
         weights = fold_state_dict(weights)
     except CheckpointError as error:
@@ -35,7 +35,7 @@ def fold(source: str, target: str) -> None:
             meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
         save_safetensors(weights, target, meta)
     else:
-        with whole_file(target) as partial:
+        with atomic_write(target) as partial:
             torch.save(dict(state_dict=weights, meta=meta), partial)
     print(f'{target}: {len(weights)} tensors, {osp.getsize(target) / 2**20:.2f} MiB')
 
@@ -49,7 +49,7 @@ def main() -> None:
     if not args.target.endswith(('.pth', '.safetensors')):
         parser.error(f'{args.target} must end in .pth or .safetensors')
     try:
-        demand_free([args.target], [args.source], args.overwrite)
+        check_free([args.target], [args.source], args.overwrite)
         fold(args.source, args.target)
     except (CheckpointError, FileNotFoundError, WriteError) as error:
         sys.exit(str(error))

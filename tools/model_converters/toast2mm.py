@@ -8,9 +8,9 @@ import argparse
 import sys
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_toast
-from toast_mm.conversion.files import add_files, convert_file
-from toast_mm.conversion.read import read_weights
+from toast_mm.checkpoint.convert import convert_toast
+from toast_mm.checkpoint.convert.files import add_files, convert_file
+from toast_mm.checkpoint.convert.read import read_weights
 from toast_mm.files import WriteError
 
 

@@ -23,7 +23,7 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine import Runner
 from toast_mm.engine.model import load_model
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.outputs import add_overwrite, check_free
 from toast_mm.visualization import Row, attention_maps, draw_picture
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     try:
         cfg = load_config(args)
         out = args.out or osp.join(cfg.work_dir, 'attention.png')
-        demand_free([out], [args.config, args.checkpoint], args.overwrite)
+        check_free([out], [args.config, args.checkpoint], args.overwrite)
         model = load_model(cfg, args.checkpoint)  # and with it, the scope of the data
         dataset = build_dataset(cfg, args.split)
         indices = choose_samples(args, len(dataset))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from toast_mm.files import write_whole
+from toast_mm.files import write_atomically
 
 
 class DamagedCacheError(RuntimeError):
@@ -213,7 +213,7 @@ def _checksum_of_meta(content: Mapping[str, Any]) -> int:
 def _write_meta(folder: Path, content: dict[str, Any]) -> None:
     content = json.loads(json.dumps(content))  # as it is read: keys are strings
     checked = dict(content, checksum=_checksum_of_meta(content))
-    write_whole(json.dumps(checked, indent=1).encode(), str(folder / 'meta.json'))
+    write_atomically(json.dumps(checked, indent=1).encode(), str(folder / 'meta.json'))
 
 
 def _total(values: Mapping[str, np.ndarray], number: int) -> int:

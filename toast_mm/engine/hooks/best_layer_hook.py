@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from toast_mm.engine.model import unwrap
 from toast_mm.evaluation.layer_accuracy import LayerAccuracy
-from toast_mm.files import whole_file
+from toast_mm.files import atomic_write
 from toast_mm.models.heads import InCAHead
 from toast_mm.registry import HOOKS
 
@@ -84,7 +84,7 @@ class BestLayerHook(Hook):
             return
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
         _put(runner, checkpoint)
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             torch.save(checkpoint, partial)
 
 

@@ -46,9 +46,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         if runner._resume:
             self._take_over(runner, folder)
         elif runner._load_from is not None:
-            self._demand_elsewhere('load_from', runner._load_from, folder)
+            self._check_elsewhere('load_from', runner._load_from, folder)
         for key, file in named_files(runner.cfg.get('model'), 'model'):
-            self._demand_elsewhere(key, file, folder)
+            self._check_elsewhere(key, file, folder)
         super().before_train(runner)
         for path in runner.message_hub.runtime_info.get('former_best_ckpts', []):
             if path not in self._best.values():  # an interruption left it
@@ -76,7 +76,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             names = map(osp.basename, info['former_best_ckpts'])
             info['former_best_ckpts'] = [osp.join(folder, name) for name in names]
 
-    def _demand_elsewhere(self, key: str, start: str, folder: str) -> None:
+    def _check_elsewhere(self, key: str, start: str, folder: str) -> None:
         """Refuse to replace, sooner or later, a checkpoint that the training starts from."""
         numbered = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
         if _is_in(start, folder) and re.fullmatch(f'(best_.*)?{numbered}', osp.basename(start)):

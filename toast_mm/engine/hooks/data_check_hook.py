@@ -30,7 +30,7 @@ from toast_mm.engine.heads import (
     other_ignored,
     wrong_padding,
 )
-from toast_mm.engine.label_counts import LabelCounts, demand_size, labels_of
+from toast_mm.engine.label_counts import LabelCounts, check_size, labels_of
 from toast_mm.registry import HOOKS
 
 
@@ -207,7 +207,7 @@ class DataCheckHook(Hook):
                 labels = labels_of(view, head)
                 if labels is not None and counting and number == 0:
                     counts.add(labels, view)
-                    demand_size(view, image if len(views) == 1 else None, mode)
+                    check_size(view, image if len(views) == 1 else None, mode)
                     if mode == 'train' and counts.batches < self.batches:
                         self._warn_of_orientation(runner, view)
         counts.batches += 1

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from toast_mm.checkpoint.finite import demand_finite, is_float, not_finite
+from toast_mm.checkpoint.finite import check_finite, is_float, not_finite
 from toast_mm.engine.model import unwrap
 from toast_mm.registry import HOOKS
 
@@ -98,7 +98,7 @@ class FiniteCheckHook(Hook):
         """Refuse weights that are not finite: what they predict means nothing."""
         weights = checkpoint.get('state_dict', checkpoint)
         parameters = dict(unwrap(runner.model).named_parameters())
-        demand_finite({name: weights[name] for name in weights if name in parameters})
+        check_finite({name: weights[name] for name in weights if name in parameters})
 
 
 def _learned(model: nn.Module) -> list[tuple[str, Tensor]]:

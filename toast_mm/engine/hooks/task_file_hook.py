@@ -48,9 +48,9 @@ class TaskFileHook(Hook):
                 'whole model; leave out task_files'
             )
         self._record = make_record(backbone)
-        self._demand_named_base(backbone)
+        self._check_named_base(backbone)
 
-    def _demand_named_base(self, backbone: SteeredBackbone) -> None:
+    def _check_named_base(self, backbone: SteeredBackbone) -> None:
         """A training from other weights (``load_from``) would leave files that nobody can load."""
         twin = copy.deepcopy(backbone)
         for name in self._names:

@@ -105,7 +105,7 @@ class SteeredBackbone(TransferBackbone):
 
         route, record = self.route, self._record
         self._record = None  # now: no record goes on if this forward fails
-        bottom_up = self.bottom_up()
+        bottom_up = self.backbone_modules()
         with set_modes(dict.fromkeys(bottom_up, False)):
             first = given or self._run_first_pass(image, keep_all=record is not None)
             shared = first.streams.get(route.feedback_to - 1)
@@ -168,7 +168,7 @@ class SteeredBackbone(TransferBackbone):
         Args:
             image: Images ``(B, 3, H, W)``.
         """
-        with set_modes(dict.fromkeys(self.bottom_up(), False)):
+        with set_modes(dict.fromkeys(self.backbone_modules(), False)):
             if self.topdown is None:
                 outputs = self._run_plain(image)
                 return FirstPass(dict(zip(self.out_indices, outputs, strict=True)), images=image)
@@ -275,7 +275,7 @@ class SteeredBackbone(TransferBackbone):
                 f'{sorted(lower - streams.keys())}: run it with the images (without '
                 'first_pass_cache)'
             )
-        with set_modes(dict.fromkeys(self.bottom_up(), False)):
+        with set_modes(dict.fromkeys(self.backbone_modules(), False)):
             read = self.route.feedback_from
             above = range(read, self.out_indices[-1] + 1)
             for block, _, leaving in self.run_blocks(streams[read - 1], above):

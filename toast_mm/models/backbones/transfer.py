@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from toast_mm.checkpoint.base import before_loading, load_base, split_init_cfg
 from toast_mm.checkpoint.pretuned import load_pretuned
-from toast_mm.keys import demand_reader
+from toast_mm.keys import check_reader
 from toast_mm.models.layers import replace_layers
 from toast_mm.models.peft.base import MergeableLayer, TunedLayer, Tuner
 from toast_mm.registry import MODELS
@@ -139,7 +139,7 @@ class TransferBackbone(BaseBackbone):
                 'checkpoint before folding'
             )
         super().train(mode)
-        for module in self.bottom_up() if self.frozen else []:
+        for module in self.backbone_modules() if self.frozen else []:
             # Where a method tunes the backbone alone, drop path acts; statistics stay the base's.
             if not self.tuned or self.topdown is not None or isinstance(module, _BatchNorm):
                 module.training = False
@@ -153,7 +153,7 @@ class TransferBackbone(BaseBackbone):
                 pre-tuned module is of another base, width or route.
             ValueError: The config of the run has keys of ours that its Runner does not read.
         """
-        demand_reader()
+        check_reader()
         # The parent's initialisers would reach the top-down module, which has its own.
         topdown, self.topdown = self.topdown, None
         super().init_weights()
@@ -177,7 +177,7 @@ class TransferBackbone(BaseBackbone):
         """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
         return name not in self.added and name.split('.')[0] not in ('topdown', *self.new_modules)
 
-    def bottom_up(self) -> list[nn.Module]:
+    def backbone_modules(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""
         return [
             module

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from toast_mm.checkpoint import check_fit, part_is_wanted
 
 
-def demand_frozen(head: str, outputs: Sequence[Tensor]) -> None:
+def check_frozen(head: str, outputs: Sequence[Tensor]) -> None:
     """Refuse outputs of a backbone that trains.
 
     Norms behind its layers may train, such as those of the maps of a ``TOASTConvNeXt``, which no
@@ -205,7 +205,7 @@ class CrossAttentionAdapter(nn.Module):
                 self.requires_grad_(False)
                 self.classes[-1].requires_grad_(True)
                 self._lacks_old_classes = True
-                self._register_load_state_dict_pre_hook(_demand_old_classes, with_module=True)
+                self._register_load_state_dict_pre_hook(_check_old_classes, with_module=True)
         else:
             self.queries = nn.Parameter(init_std * torch.randn(num_queries, embed_dims))
             self.read_out = nn.Linear(embed_dims, num_classes)
@@ -233,7 +233,7 @@ class CrossAttentionAdapter(nn.Module):
         return (self.attention(queries, tokens) * weight).sum(-1) + bias
 
 
-def _demand_old_classes(
+def _check_old_classes(
     adapter: CrossAttentionAdapter, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
     """Hook before loading: all of the adapter that classes are added to, or nothing is learned.

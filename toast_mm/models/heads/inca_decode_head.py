@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.registry import MODELS
 
-from .inca import CrossAttention, demand_frozen
+from .inca import CrossAttention, check_frozen
 
 
 class PixelAdapter(nn.Module):
@@ -184,7 +184,7 @@ class InCADecodeHead(BaseDecodeHead):
             ValueError: The backbone trains.
         """
         if not self.tuned_backbone:
-            demand_frozen('InCADecodeHead', inputs)
+            check_frozen('InCADecodeHead', inputs)
         return {
             f'{name}_layer{layer}': value
             for layer, logits in enumerate(self.layer_logits(inputs))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toast_mm.registry import MODELS
 
-from .inca import CrossAttentionAdapter, demand_frozen
+from .inca import CrossAttentionAdapter, check_frozen
 
 
 @MODELS.register_module()
@@ -124,7 +124,7 @@ class InCAHead(ClsHead):
             ValueError: The backbone trains.
         """
         if not self.tuned_backbone:
-            demand_frozen('InCAHead', feats)
+            check_frozen('InCAHead', feats)
         return {
             f'{name}_layer{layer}': value
             for layer, logits in enumerate(self.layer_logits(feats))

@@ -10,8 +10,8 @@ import torch
 from mmpretrain.models import ConvNeXt, VisionTransformer
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_convnext, convert_vit
-from toast_mm.conversion.reference import build_timm
+from toast_mm.checkpoint.convert import convert_convnext, convert_vit
+from toast_mm.checkpoint.convert.reference import build_timm
 
 SMALL_VIT = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=5)
 SMALL_CONVNEXT = dict(depths=(1, 2, 1, 1), dims=(8, 12, 16, 20), num_classes=5)
@@ -74,10 +74,10 @@ def test_same_features_or_refused(kind, name, told):
     complaint = families[name][told]
     if complaint:
         with pytest.raises(CheckpointError, match=complaint):
-            convert(weights, reference=model if told else None).demand_whole()
+            convert(weights, reference=model if told else None).check_whole()
         return
     converted = convert(weights, reference=model if told else None)
-    converted.demand_whole()
+    converted.check_whole()
     settings = dict(converted.settings)
     if kind == 'vit':
         settings |= dict(arch=dict(settings['arch'], num_heads=3), out_type='raw')

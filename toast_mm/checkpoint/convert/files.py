@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.checkpoint.finite import demand_finite
-from toast_mm.files import save_safetensors, whole_file
-from toast_mm.outputs import add_overwrite, demand_free
+from toast_mm.checkpoint.finite import check_finite
+from toast_mm.files import atomic_write, save_safetensors
+from toast_mm.outputs import add_overwrite, check_free
 
 from .read import read_weights
 from .report import Converted
@@ -50,13 +50,13 @@ def convert_file(
     """
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     inputs = [args.source, getattr(args, 'pretuned', None) or args.source]
-    demand_free([args.target], inputs, args.overwrite)
+    check_free([args.target], inputs, args.overwrite)
     weights, container = read_weights(args.source)
     try:
         converted = convert(weights, container)
         converted.show(console)
-        converted.demand_whole()
-        demand_finite(converted.weights)
+        converted.check_whole()
+        check_finite(converted.weights)
     except CheckpointError as error:
         raise CheckpointError(f'{args.source}: {error}; nothing is written') from error
     _write(converted, args.target)
@@ -69,5 +69,5 @@ def _write(converted: Converted, target: str) -> None:
         save_safetensors(weights, target, {'kind': converted.kind})
         return
     meta = dict(kind=converted.kind, preprocessing=converted.preprocessing)
-    with whole_file(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(dict(state_dict=weights, meta=meta), partial)

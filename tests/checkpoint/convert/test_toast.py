@@ -14,7 +14,7 @@ from published_checkpoints import (
 from rich.console import Console
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_toast
+from toast_mm.checkpoint.convert import convert_toast
 from toast_mm.models import TOASTConvNeXt, TOASTViT
 
 # The published formulation: the projection of all of Q, K and V on the signal, with its bias.
@@ -198,4 +198,4 @@ def test_refuses():
     converted = convert_toast(state)
     assert converted.missing == ['backbone.topdown.feedback.layers.1.emit.weight']
     with pytest.raises(CheckpointError, match='emit'):
-        converted.demand_whole()
+        converted.check_whole()

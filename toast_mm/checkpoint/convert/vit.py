@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
 
-from .reference import TAKEN, UNTOLD, activation, demand_same_features, load_timm, preprocessing
+from .reference import TAKEN, UNTOLD, activation, check_same_features, load_timm, preprocessing
 from .report import Converted, rename, without_prefix
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -124,7 +124,7 @@ def convert_vit(
     converted.refuse_unknown(BESIDE, 'VisionTransformer')
     settings = _settings(converted.weights)
     if reference is None:
-        _demand_telling([*named, *converted.unused])
+        _check_telling([*named, *converted.unused])
     else:
         load_timm(reference, named, BESIDE)
         converted.preprocessing = preprocessing(reference)
@@ -136,7 +136,7 @@ def convert_vit(
     elif not converted.missing:
         features = cast(Any, reference).forward_features
         vit = _build(settings)
-        demand_same_features(reference, features, vit, converted.weights, settings['img_size'])
+        check_same_features(reference, features, vit, converted.weights, settings['img_size'])
         if 'cls_token' in named and cast(Any, reference).global_pool != 'token':
             converted.drop_head()
     if any(re.fullmatch(r'(?:fc_norm|attn_pool)\..*', name) for name in converted.unused):
@@ -146,7 +146,7 @@ def convert_vit(
     return converted
 
 
-def _demand_telling(names: Sequence[str]) -> None:
+def _check_telling(names: Sequence[str]) -> None:
     """Refuse names that several models have which compute different things."""
     for pattern, why in AMBIGUOUS.items():
         if any(re.fullmatch(pattern, name) for name in names):

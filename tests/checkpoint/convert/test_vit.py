@@ -7,9 +7,9 @@ import torch
 from mmpretrain.models import VisionTransformer, VisionTransformerClsHead
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_vit
-from toast_mm.conversion.read import read_weights
-from toast_mm.conversion.vit import _named
+from toast_mm.checkpoint.convert import convert_vit
+from toast_mm.checkpoint.convert.read import read_weights
+from toast_mm.checkpoint.convert.vit import _named
 
 DIM, HEADS, DEPTH = 24, 3, 2
 SMALL = dict(img_size=32, patch_size=8, embed_dim=DIM, depth=DEPTH, num_heads=HEADS, num_classes=5)
@@ -225,7 +225,7 @@ def test_missing_and_unused():
     assert converted.missing == ['backbone.layers.1.ffn.layers.1.bias']
     assert converted.unused == ['mask_token']
     with pytest.raises(CheckpointError, match=r'lacks weights: backbone\.layers\.1\.ffn\.layers'):
-        converted.demand_whole()
+        converted.check_whole()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from published_checkpoints import DEPTH, DIM, HEADS, published_vit, random_state
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_toast
+from toast_mm.checkpoint.convert import convert_toast
 from toast_mm.models import TOASTViT
 
 RANK, PROMPTS = 4, 3
@@ -95,7 +95,7 @@ def steered(p, image):
 
 
 def features(converted):
-    converted.demand_whole()
+    converted.check_whole()
     assert not converted.unused
     settings = dict(converted.settings, out_type='raw')
     settings['arch'] = dict(settings['arch'], num_heads=HEADS)
@@ -207,6 +207,6 @@ def test_lora_says_what_the_backbone_needs():
     missing = published_vpt()
     missing['deep_prompt_embeddings'] = missing['deep_prompt_embeddings'][1:]
     with pytest.raises(CheckpointError, match=rf'lacks weights: backbone\.layers\.{DEPTH - 1}'):
-        convert_toast(missing).demand_whole()
+        convert_toast(missing).check_whole()
     with pytest.raises(CheckpointError, match=r'nor is it one of LoRA \(lora_A\) or VPT'):
         convert_toast(plain_vit())

@@ -79,7 +79,7 @@ def load_timm(model: nn.Module, weights: Mapping[str, Tensor], beside: str) -> N
 
 
 @torch.no_grad()
-def demand_same_features(
+def check_same_features(
     model: nn.Module,
     features: Callable[[Tensor], Tensor],
     backbone: nn.Module,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
 
-from .reference import TAKEN, UNTOLD, activation, demand_same_features, load_timm, preprocessing
+from .reference import TAKEN, UNTOLD, activation, check_same_features, load_timm, preprocessing
 from .report import Converted, rename, without_prefix
 from .vit import IMAGENET
 
@@ -70,18 +70,18 @@ def convert_convnext(
     if converted.missing:
         return converted
     if reference is not None:
-        demand_same_features(
+        check_same_features(
             reference, lambda image: _features(reference, image), convnext, converted.weights, 64
         )
     elif any('.conv_dw.' in name for name in weights):
-        _demand_usual(converted.settings['arch'])
+        _check_usual(converted.settings['arch'])
         converted.caveat = TAKEN
     if any(name.startswith('head.pre_logits.') for name in converted.unused):
         converted.drop_head()
     return converted
 
 
-def _demand_usual(arch: Mapping[str, list[int]]) -> None:
+def _check_usual(arch: Mapping[str, list[int]]) -> None:
     """Refuse the sizes of timm's ConvNeXts that have another epsilon or activation."""
     if arch['depths'] == [3, 4, 30, 3] or arch['channels'] in ([24, 32, 48, 64], [32, 64, 96, 128]):
         why = 'of this size timm has ConvNeXts with another activation or epsilon of the norms'

@@ -7,7 +7,7 @@ from mmpretrain.models import ConvNeXt
 from timm.models.convnext import checkpoint_filter_fn
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.conversion import convert_convnext
+from toast_mm.checkpoint.convert import convert_convnext
 
 SMALL = dict(depths=(1, 2, 1, 1), dims=(8, 12, 16, 20), num_classes=5)
 VARIANTS = {
@@ -73,7 +73,7 @@ def test_missing():
     converted = convert_convnext(state)
     assert converted.missing == ['backbone.stages.1.1.pointwise_conv2.bias']
     with pytest.raises(CheckpointError, match='pointwise_conv2'):
-        converted.demand_whole()
+        converted.check_whole()
 
 
 def test_refuses_what_is_no_convnext():

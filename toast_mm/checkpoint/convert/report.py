@@ -93,7 +93,7 @@ class Converted:
             del self.weights[name]
             self.unused += self.sources.pop(name)
 
-    def demand_whole(self) -> None:
+    def check_whole(self) -> None:
         """Refuse a conversion that leaves parts of the backbone without weights.
 
         Raises:

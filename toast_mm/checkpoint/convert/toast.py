@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.models import TOASTConvNeXt, TOASTViT
+from toast_mm.registry import MODELS
 
 from .convnext import convert_convnext
 from .report import Converted, rename, without_prefix
@@ -102,7 +103,7 @@ def _convert_topdown(
         converted.settings['lite'] = lite
     if is_vit:
         return converted, _build_vit(converted)
-    return converted, TOASTConvNeXt(**converted.settings)
+    return converted, _build('toast_mm.TOASTConvNeXt', converted.settings)
 
 
 def _convert_lora(
@@ -157,7 +158,11 @@ def _build_vit(converted: Converted) -> nn.Module:
     if isinstance(settings['arch'], dict):
         settings['arch'] = dict(settings['arch'], num_heads=1)
     with torch.device('meta'):
-        return TOASTViT(**settings)
+        return _build('toast_mm.TOASTViT', settings)
+
+
+def _build(backbone: str, settings: Mapping[str, Any]) -> nn.Module:
+    return MODELS.build(dict(settings, type=backbone))
 
 
 def _add_scales(converted: Converted, down: str, scale: str) -> dict:
