@@ -58,7 +58,7 @@ def init_cfg(path: Path, state_dict: dict | None = None) -> dict[str, str | None
         (dict(feedback_from='9'), r'feedback_from=9 reads after 9 blocks.*1\.\.4'),
         (dict(feedback_from='0'), r'feedback_from=0 .*1\.\.4'),
         (dict(feedback_from='top'), r"feedback_from='top' is neither.*'middle', 'last'"),
-        (dict(feedback_from='2', feedback_to='3'), r'feedback_to=3 .*below the read-out: 0\.\.1'),
+        (dict(feedback_from='2', feedback_to='3'), r'feedback_to=3 .*before the read-out: 0\.\.1'),
         (dict(out_indices='0,1,2,9'), r'out_indices=.* must name blocks.*0\.\.3'),
     ],
 )

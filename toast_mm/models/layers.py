@@ -1,4 +1,4 @@
-"""Layers of other classes in the place of those that are there: parameters and names stay."""
+"""Replacing layers by layers of another class; parameters and their names stay."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Layer = TypeVar('Layer', bound=nn.Module)
 
 
 def check_exact(layer: nn.Module, kinds: Collection[type], name: str, by: str) -> None:
-    """Check that a layer computes what its class does, and is of a class that is known.
+    """Check that a layer is exactly of a known class and computes what this class does.
 
-    A layer of any other class has a forward of its own or is used in a way of its own, which
-    another class would silently replace or miss.
+    A layer of any other class may have another forward, or be used in another way. Replacing it
+    would silently lose that.
 
     Args:
-        layer: What shall get another class.
-        kinds: Classes that are known; a subclass of one of them is not.
+        layer: The layer that will be replaced.
+        kinds: The known classes. Their subclasses do not count.
         name: Name of the layer.
-        by: What asks for it, such as the name of a method.
+        by: Who replaces it, such as the name of a method.
 
     Raises:
-        ValueError: The layer is of none of these classes, or something in it was replaced.
+        ValueError: The layer is of another class, or its forward or its weight was replaced.
     """
     kind = type(layer)
     problem = None
@@ -38,15 +38,15 @@ def check_exact(layer: nn.Module, kinds: Collection[type], name: str, by: str) -
     if problem:
         known = ', '.join(f'{known.__module__}.{known.__qualname__}' for known in kinds)
         raise ValueError(
-            f'{by} does not fit {name}, which is {problem}: what that computes would be lost; it '
+            f'{by} does not fit {name}, which is {problem}: what it computes would be lost; {by} '
             f'fits layers that are exactly {known}'
         )
 
 
 def give_subclass(layer: nn.Module, kind: type, subclass: type, name: str, by: str) -> None:
-    """Give a layer of exactly this class a subclass without state, in place.
+    """Change the class of a layer to a subclass without state, in place.
 
-    Its parent builds it and offers no way to build another one.
+    This is for layers that a parent class builds without a way to choose their class.
 
     Raises:
         ValueError: See :func:`check_exact`.
@@ -56,13 +56,14 @@ def give_subclass(layer: nn.Module, kind: type, subclass: type, name: str, by: s
 
 
 def stand_in(layer: nn.Module, kind: type[Layer]) -> Layer:
-    """A layer of another class with the parameters, the settings and the hooks of a layer.
+    """Make a layer of another class with the parameters, the settings and the hooks of a layer.
 
-    Both hold the same parameters and hooks; what the new one is given besides is its own.
+    Both layers share the same parameters and hooks. What is added to the new one later is not
+    shared.
 
     Args:
-        layer: What is replaced, and not used any more.
-        kind: The other class.
+        layer: The layer that is replaced; it must not be used any more.
+        kind: The class of the new layer.
     """
     other = kind.__new__(kind)
     vars(other).update(vars(layer))
@@ -71,12 +72,12 @@ def stand_in(layer: nn.Module, kind: type[Layer]) -> Layer:
     hook: Any
     for hook in other._load_state_dict_pre_hooks.values():
         if vars(hook).get('with_module'):
-            hook.module = weakref.ref(other)  # PyTorch keeps the module beside such a hook
+            hook.module = weakref.ref(other)  # PyTorch stores the module with such a hook
     return other
 
 
 def replace_layers(root: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> None:
-    """Put layers in the place of others, under every name that these have below a module."""
+    """Replace layers below a module, under every name that they have there."""
     for parent in list(root.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and child in layers:

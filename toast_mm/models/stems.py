@@ -12,21 +12,21 @@ from toast_mm.registry import MODELS
 class ConvStem(nn.Sequential):
     """Stack of 3 x 3 convolutions of stride 2 in place of one convolution of stride 2^n.
 
-    Trains better than a patch embedding where images are few. Xiao et al., `Early Convolutions Help
-    Transformers See Better <https://arxiv.org/abs/2106.14881>`_. A ViT takes it by
-    ``patch_cfg=dict(conv_type='toast_mm.ConvStem')``.
+    It trains better than a patch embedding if there are few images. Xiao et al., `Early
+    Convolutions Help Transformers See Better <https://arxiv.org/abs/2106.14881>`_. A ViT uses it
+    with ``patch_cfg=dict(conv_type='toast_mm.ConvStem')``.
 
     Args:
         in_channels: Channels of the image.
-        out_channels: Channels C of a token; each convolution doubles up to them.
+        out_channels: Channels C of a token; each convolution doubles the channels, up to C.
         kernel_size: Side of a patch.
-        stride: As ``kernel_size``.
+        stride: Same as ``kernel_size``.
         bias: Whether the final 1 x 1 convolution has a bias.
-        padding: No padding, as mmcv's ``PatchEmbed`` pads the image itself.
-        dilation: No dilation.
+        padding: Must be 0: mmcv's ``PatchEmbed`` pads the image itself.
+        dilation: Must be 1.
 
     Raises:
-        ValueError: The side of a patch is no power of 2, or patches overlap or are padded.
+        ValueError: The side of a patch is not a power of 2, or patches overlap or are padded.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class ConvStem(nn.Sequential):
         tiles = (kernel_size, padding, dilation) == (stride, (0, 0), (1, 1))
         if not tiles or stride[0] != stride[1] or halvings < 1 or not halvings.is_integer():
             raise ValueError(
-                f'ConvStem halves the image: patches of {kernel_size} at stride {stride} with '
-                f'padding {padding} and dilation {dilation} should be square, side by side without '
-                'overlap and padding, and 2, 4, 8 or another power of 2 wide'
+                f'ConvStem does not fit patches of {kernel_size} at stride {stride} with padding '
+                f'{padding} and dilation {dilation}: each convolution halves the image, so patches '
+                'must be square, without overlap, padding and dilation, and 2, 4, 8 or another '
+                'power of 2 wide'
             )
         widths = [out_channels >> n for n in reversed(range(int(halvings)))]
         convolutions = [

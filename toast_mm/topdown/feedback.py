@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .low_rank import LowRankUpdate
 
-# What a matrix of standard deviation 0.02 does to the norm of a random vector of 768 channels.
+# A matrix with standard deviation 0.02 scales the norm of a random 768-channel vector by this.
 PUBLISHED_GAIN = 0.02 * 768**0.5
 
 CONVNEXT_B_STEM = 128  # channels; they double from stage to stage
@@ -35,7 +35,7 @@ class FeedbackLayer(nn.Module):
         super().__init__()
         self.descend = descend
         self.emit = emit
-        self.updates = nn.ModuleDict()  # of the weights of W1 and W2, if they have low-rank ones
+        self.updates = nn.ModuleDict()  # of W1 and W2; empty without TOAST-Lite
 
     def run(self, part: str, x: Tensor) -> Tensor:
         """Apply ``'descend'`` or ``'emit'``, with the update of its weight."""
@@ -55,8 +55,8 @@ class FeedbackPath(nn.Module):
     The hidden state, not the signal, goes on to the next layer.
 
     Args:
-        layers: Layer by number of the receiving block, counted from the input
-            side.
+        layers: Layers by the number of their receiving block, counted from the
+            input side.
     """
 
     def __init__(self, layers: Mapping[int, FeedbackLayer]) -> None:
@@ -71,7 +71,8 @@ class FeedbackPath(nn.Module):
 
         Args:
             selected: Features, channels last: ``(B, N, C)`` or ``(B, H, W, C)``.
-            sizes: Height and width of what each signal is added to; maps need it.
+            sizes: Height and width of the map that each signal is added to; not
+                needed for tokens.
         """
         signals = {}
         hidden = self.enter(selected)
@@ -81,11 +82,11 @@ class FeedbackPath(nn.Module):
         return signals
 
     def enter(self, selected: Tensor) -> Tensor:
-        """Selected features to the layout of the path."""
+        """Bring the selected features into the layout of the path."""
         return selected
 
     def descend(self, block: int, hidden: Tensor, size: Size | None = None) -> Tensor:
-        """``W1_l h``, the hidden state of a block from the one above.
+        """Compute the hidden state of a block from the one above: ``W1_l h``.
 
         Given the output of a block, it predicts the input of that block: the variational loss
         compares the two.
@@ -110,7 +111,7 @@ class FeedbackPath(nn.Module):
             layer.merge()
 
     def freeze_signal(self, block: int) -> None:
-        """Freeze what nothing but the signal of a block depends on."""
+        """Freeze the weights that only the signal of this block depends on."""
         layer = self.layer(block)
         for module in (layer.emit, layer.updates['emit'] if layer.updates else None):
             if module is not None:
@@ -131,9 +132,9 @@ class LinearFeedback(FeedbackPath):
         dim: Number C of channels.
         receivers: Numbers of the receiving blocks, counted from the input side.
         gain: Factor by which a matrix scales the norm of a random vector at the
-            start. The signal passes up to ``len(receivers) + 1`` matrices, so
-            with the published standard deviation of 0.02 whatever the width,
-            narrow networks would get almost none. Defaults to the gain of
+            start. The signal passes up to ``len(receivers) + 1`` matrices. The
+            published standard deviation of 0.02 does not depend on the width:
+            narrow networks would get almost no signal. Defaults to the gain of
             0.02 at 768 channels.
 
     Raises:
@@ -167,15 +168,16 @@ class DeconvFeedback(FeedbackPath):
     its stage, and a 1 x 1 convolution, both without bias.
 
     Args:
-        channels: Channels of the input of every stage and of the output of the
+        channels: Input channels of every stage, and output channels of the
             last: ``(3, C_0, ..., C_L-1)``.
         strides: Downsampling of every stage.
         receivers: Numbers of the receiving stages, counted from the input side.
-        std: Standard deviation of the 1 x 1 convolutions at the start, at
-            the widths of ConvNeXt-B. At other widths, each convolution scales a
-            random map by the same factor; the one to the image is an exception.
-            Transposed convolutions start as PyTorch's, whose factor does not
-            depend on the width. Defaults to 0.02, the published value.
+        std: Initial standard deviation of the 1 x 1 convolutions, at the widths
+            of ConvNeXt-B. At other widths it is adapted, so that each
+            convolution scales a random map by the same factor; the one to the
+            image keeps ``std``. Transposed convolutions start as PyTorch's,
+            whose factor does not depend on the width. Defaults to 0.02, the
+            published value.
 
     Raises:
         ValueError: The standard deviation is not above 0.
@@ -210,7 +212,7 @@ class DeconvFeedback(FeedbackPath):
         return selected.permute(0, 3, 1, 2)
 
     def descend(self, block: int, hidden: Tensor, size: Size | None = None) -> Tensor:
-        """Deconvolve ``(B, C, H, W)``; what downsampling cut off is like the nearest."""
+        """Deconvolve ``(B, C, H, W)``; edges that downsampling cut off repeat the last values."""
         hidden = super().descend(block, hidden)
         if size is None or tuple(size) == tuple(hidden.shape[-2:]):
             return hidden

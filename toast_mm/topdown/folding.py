@@ -1,4 +1,4 @@
-"""Folding for inference: the linear parts of a trained top-down module as few products as exact."""
+"""Folding for inference: the linear parts of a top-down module become few matrix products."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .feedback import FeedbackPath, Size
 class FoldedFeedback(nn.Module):
     """Feedback path of a transformer that goes straight to the values of every block.
 
-    ``G_l = P W1_top^T ... W1_l^T W2_l^T W_V,l^T`` in place of channel transform, feedback path and
-    value projection, so that ``V_l = W_V x + (m * z) G_l`` and the biases.
+    The matrix ``G_l = P W1_top^T ... W1_l^T W2_l^T W_V,l^T`` replaces channel transform, feedback
+    path and value projection. The values are ``V_l = W_V x + (m * z) G_l``, plus the bias.
 
     Args:
         values: Weight ``G_l^T`` ``(C, C)`` by number of the receiving block.
@@ -31,7 +31,7 @@ class FoldedFeedback(nn.Module):
     def forward(
         self, selected: Tensor, sizes: Mapping[int, Size] | None = None
     ) -> dict[int, Tensor]:
-        """Masked tokens ``(B, N, C)`` to what is added to the values of every block."""
+        """Masked tokens ``(B, N, C)`` to the term that is added to the values of every block."""
         return {int(block): linear(selected) for block, linear in self.layers.items()}
 
 
@@ -42,12 +42,12 @@ def fold_linear(
     """Fold channel transform P, feedback path and value projections into one matrix per block.
 
     Args:
-        feedback: A linear path, without low-rank updates or with.
+        feedback: A linear path, with or without low-rank updates.
         transform: P ``(C, C)``.
         values: Value projection ``W_V`` ``(C, C)`` of every receiving block.
     """
     path = feedback.requires_grad_(False).double()
-    signals = path(transform.double())  # the path is linear: rows of P are what it makes of P
+    signals = path(transform.double())  # the path is linear: it maps P row by row
     return FoldedFeedback(
         {
             block: (values[block].double() @ signal.T).to(transform.dtype).contiguous()
@@ -58,7 +58,10 @@ def fold_linear(
 
 @torch.no_grad()
 def fold_deconv(feedback: FeedbackPath, transform: Tensor) -> FeedbackPath:
-    """Fold P into the deepest deconvolution, and the shallowest 1 x 1 into its own; in place."""
+    """Fold P and the shallowest 1 x 1 convolution into deconvolutions, in place.
+
+    P goes into the deepest one, the 1 x 1 convolution into the one before it.
+    """
     feedback.merge()
     blocks = sorted(map(int, feedback.layers))
     deepest, shallowest = feedback.layer(blocks[-1]), feedback.layer(blocks[0])

@@ -1,4 +1,4 @@
-"""What regularises the feedback path while it is pre-tuned."""
+"""The loss that regularises the feedback path during pre-tuning."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def variational_loss(
 
     Args:
         feedback: Feedback path whose W1 learn.
-        inputs: What entered receiving block (stage) l in the second pass,
-            before the signal was added: tokens ``(B, N, C)`` or maps
+        inputs: Inputs of the receiving blocks (stages) in the second pass, by
+            number l, before the signal was added: tokens ``(B, N, C)`` or maps
             ``(B, C, H, W)``.
-        outputs: What left it.
+        outputs: Outputs of the same blocks.
 
     Returns:
         The unweighted loss, a scalar.

@@ -1,4 +1,4 @@
-"""Low-rank updates of frozen weights: what TOAST-Lite tunes of the feedback path."""
+"""Low-rank updates of frozen weights, which TOAST-Lite tunes in the feedback path."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.func import functional_call
 class LowRankUpdate(nn.Module):
     """Update of one weight, ``alpha / rank * up @ down``, zero at the start (LoRA).
 
-    Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_. The weight itself stays as it is: nothing
-    is merged unless it is asked for, so nothing is ever merged twice.
+    Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_. The weight itself does not
+    change: an update is merged only on request, so never twice.
 
     Args:
         module: The layer whose weight is updated: a linear layer, a convolution
             or a transposed convolution.
         rank: Inner width r of the update.
-        alpha: Its scale is ``alpha / rank``.
+        alpha: The update is scaled by ``alpha / rank``.
 
     Raises:
         ValueError: The rank is below 1, or alpha not above 0.
@@ -33,7 +33,7 @@ class LowRankUpdate(nn.Module):
             raise ValueError(f'rank={rank!r} of a low-rank update must be an integer of at least 1')
         if not isinstance(alpha, (int, float)) or alpha <= 0:
             raise ValueError(f'alpha={alpha!r} of a low-rank update must be a number above 0')
-        # With the weights in the checkpoint, since an update of another scale is another update.
+        # A buffer, so that checkpoints hold it: with another scale the update is another one.
         self.register_buffer('scale', torch.tensor(alpha / rank))
         self.transposed = isinstance(module, nn.ConvTranspose2d)
         matrix = self._as_matrix(module.get_parameter('weight'))
@@ -49,7 +49,7 @@ class LowRankUpdate(nn.Module):
         return weight + delta.reshape(weight.shape)
 
     def run(self, module: nn.Module, x: Tensor) -> Tensor:
-        """What the layer makes of an input with the updated weight."""
+        """Run the layer on an input with the updated weight."""
         return functional_call(module, {'weight': self(module.get_parameter('weight'))}, (x,))
 
     @torch.no_grad()
@@ -59,6 +59,6 @@ class LowRankUpdate(nn.Module):
         weight.copy_(self(weight))
 
     def _as_matrix(self, weight: Tensor) -> Tensor:
-        """Outputs x inputs; a transposed convolution has its inputs first."""
+        """Reshape to outputs x inputs; a transposed convolution has its inputs first."""
         matrix = weight.detach().flatten(1)
         return matrix.T if self.transposed else matrix

@@ -1,4 +1,4 @@
-"""Where the top-down signal is read, who receives it, which blocks each pass runs."""
+"""Where the stream is read, which blocks receive a signal, and which blocks each pass runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FeedbackRoute:
         if not 0 <= target < source:
             raise ValueError(
                 f'feedback_to={feedback_to!r} starts at block {target}, but feedback_from='
-                f'{feedback_from!r} can only give to blocks below the read-out: 0..{source - 1}'
+                f'{feedback_from!r} only reaches blocks before the read-out: 0..{source - 1}'
             )
         self.depth, self.feedback_from, self.feedback_to = depth, source, target
 
@@ -74,12 +74,12 @@ class FeedbackRoute:
 
     @property
     def second_pass(self) -> range:
-        """Blocks of the second pass, the last ones of them without a signal."""
+        """Blocks of the second pass; those from ``feedback_from`` on receive no signal."""
         return range(self.feedback_to, self.depth)
 
     @property
     def reads_output(self) -> bool:
-        """Whether the read-out is the backbone's output, which passes its final norm."""
+        """Whether the read-out is the backbone's output, after its final norm."""
         return self.feedback_from == self.depth
 
     @property

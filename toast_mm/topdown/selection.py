@@ -23,7 +23,7 @@ class FeatureSelection(nn.Module):
         tune_channel_transform: Whether P is tuned. Defaults to True.
     """
 
-    channel_transform: Any  # a parameter, or None when it is folded into what follows
+    channel_transform: Any  # a parameter, or None once it is folded into the feedback path
 
     def __init__(self, dim: int, token: bool = True, tune_channel_transform: bool = True) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class FeatureSelection(nn.Module):
         return F.cosine_similarity(z, self.task_embedding, dim=-1).clamp(0, 1).unsqueeze(-1)
 
     def forward(self, z: Tensor, features: Tensor | None = None) -> Tensor:
-        """Select from the read-out ``(..., C)``, or by its mask from features of its shape."""
+        """Mask the read-out ``(..., C)`` or features of its shape, and transform channels."""
         selected = self.mask(z) * (z if features is None else features)
         return selected if self.channel_transform is None else selected @ self.channel_transform
 
     def drop_channel_transform(self) -> Tensor:
-        """Take the channel transform out, for whoever folds it into what follows."""
+        """Remove and return the channel transform, to be folded into the feedback path."""
         transform = self.channel_transform
         self.channel_transform = None
         return transform.detach()

@@ -18,19 +18,20 @@ class TopDown(nn.Module):
     Args:
         selection: Selects from the read-out.
         feedback: Maps the selected features to one signal per receiving block.
-        channel_selection: If False, the channel transform and the whole
-            feedback path, which selects channels as well, stay frozen at their
-            loaded values and only the task embedding is tuned (ablation "w/o
-            channel att" of table 7). Defaults to True.
+        channel_selection: If False, only the task embedding is tuned. The
+            channel transform and the feedback path, which selects channels as
+            well, stay frozen at their loaded values (ablation "w/o channel att"
+            of table 7). Defaults to True.
         lite: Rank and alpha of the low-rank updates that are tuned in place of
             the weights of the feedback path (TOAST-Lite); see
             :meth:`FeedbackPath.add_low_rank`. None tunes the weights.
 
     Raises:
-        ValueError: Low-rank updates of a feedback path that is not tuned.
+        ValueError: ``lite`` is given although the feedback path is not tuned,
+            or has an unknown entry.
     """
 
-    feedback: Any  # a FeedbackPath, or what it was folded into
+    feedback: Any  # a FeedbackPath or a FoldedFeedback
 
     def __init__(
         self,
@@ -70,10 +71,10 @@ class TopDown(nn.Module):
         """Read-out to one signal per receiving block.
 
         Args:
-            z: Read-out that the mask is made of, channels last: ``(B, N, C)``
-                or ``(B, H, W, C)``.
-            features: What is selected from, if that is not the read-out itself.
-            sizes: Height and width of what each signal is added to; see
+            z: Read-out from which the mask is computed, channels last:
+                ``(B, N, C)`` or ``(B, H, W, C)``.
+            features: Features to select from instead of the read-out.
+            sizes: Height and width of the map that each signal is added to; see
                 :class:`FeedbackPath`.
         """
         return self.feedback(self.selection(z, features), sizes)

@@ -199,7 +199,7 @@ class TestAddedClasses:
 
     def test_nothing_is_frozen_that_was_not_loaded(self, tokens):
         adapter = CrossAttentionAdapter(8, 5, per_class=True, num_heads=4, old_classes=3).double()
-        with pytest.raises(RuntimeError, match='none was loaded: name its checkpoint by load_from'):
+        with pytest.raises(RuntimeError, match='weights are not loaded: set load_from'):
             adapter(tokens)
         adapter.eval()(tokens)
         plain = make(5, num_heads=4).state_dict()
@@ -210,7 +210,7 @@ class TestAddedClasses:
         part = {'norm.weight': torch.full((8,), 3.0).double()}
         assert 'classes.0.queries' in adapter.load_state_dict(part, strict=False).missing_keys
         assert (adapter.norm.weight == 3).all()
-        with pytest.raises(RuntimeError, match='none was loaded'):
+        with pytest.raises(RuntimeError, match='weights are not loaded'):
             adapter.train()(tokens)
         with pytest.raises(CheckpointError, match=r'queries \(2, 8\) instead of \(3, 8\)'):
             self.grow(make(2, per_class=True, num_heads=4))
@@ -220,9 +220,9 @@ ERRORS = [
     (dict(num_heads=3), r'num_heads=3 .* must divide its width, embed_dims=8'),
     (dict(embed_dims=6, num_heads=4), r'num_heads=4 .* embed_dims=6'),
     (dict(num_queries=0), r'num_queries=0 must be at least 1'),
-    (dict(num_queries=2, per_class=True), r'num_queries=2 .* every class has its query'),
+    (dict(num_queries=2, per_class=True), r'num_queries=2 .* every class has one query'),
     (dict(old_classes=2), r'old_classes=2 needs per_class=True'),
-    (dict(old_classes=5, per_class=True), r'old_classes=5 must .* some of num_classes=5'),
+    (dict(old_classes=5, per_class=True), r'old_classes=5 must .* less than num_classes=5'),
     (dict(old_classes=-1, per_class=True), r'old_classes=-1 must be positive'),
     (dict(old_classes=(3, 0), per_class=True), r'old_classes=\(3, 0\) must be positive'),
 ]

@@ -214,7 +214,7 @@ ERRORS = [
     (dict(num_heads=3), r'num_heads=3 of the cross attention must divide'),
     (
         dict(num_classes=2, out_channels=1, threshold=0.5),
-        r'out_channels=1 must be num_classes=2, as every class has its query',
+        r'out_channels=1 must be num_classes=2, since every class has one query',
     ),
 ]
 
@@ -227,7 +227,7 @@ def test_arguments_that_do_not_fit(changes, message):
 
 def test_outputs_that_do_not_fit(inputs):
     head = make()
-    with pytest.raises(ValueError, match=r'in_index=\[0, 2\] .* 2 that the backbone gives'):
+    with pytest.raises(ValueError, match=r'in_index=\[0, 2\] does not fit the 2 outputs'):
         head(inputs[:2])
     with pytest.raises(ValueError, match=r'output 2 .* shape \(2, 8, 2\), .* C=8 channels'):
         head((inputs[0], inputs[1], inputs[2][..., 0]))

@@ -237,7 +237,7 @@ def test_maps_of_a_convnext(samples):
 
 
 ERRORS = [
-    (dict(num_layers=0), r'in_channels=8 must be .*num_layers=0 layers.* at least one'),
+    (dict(num_layers=0), r'in_channels=8 must be .*num_layers=0 layers.* at least 1'),
     (dict(in_channels=[8, 8]), r'in_channels=\[8, 8\] must be .* each of num_layers=3 layers'),
     (dict(predict='worst'), r"predict='worst' must be 'best', 'ensemble' or .* 0\.\.2"),
     (dict(predict=3), r'predict=3 must be'),

@@ -20,12 +20,12 @@ class PretuneClassifier(ImageClassifier):
         *args: As for ``ImageClassifier``; the backbone must have a top-down
             module.
         variational_weight: Weight of the variational loss, which is logged as
-            ``loss_var``; it is not computed if the weight is 0. Defaults to
+            ``loss_var``. With 0 the loss is not computed. Defaults to
             0.03, as in the paper (the published code has 0.1 for ViT and 0.01
             for ConvNeXt).
         both_passes: Whether the classification loss is the mean over both
-            passes, as in AbSViT, instead of the second pass's. Defaults to
-            False.
+            passes, as in AbSViT. If False, it is the loss of the second pass.
+            Defaults to False.
         **kwargs: As for ``ImageClassifier``.
 
     Raises:

@@ -17,17 +17,17 @@ from toast_mm.checkpoint import check_fit, part_is_wanted
 
 
 def check_frozen(head: str, outputs: Sequence[Tensor]) -> None:
-    """Refuse outputs of a backbone that trains.
+    """Check that the outputs come from a frozen backbone.
 
-    Norms behind its layers may train, such as those of the maps of a ``TOASTConvNeXt``, which no
-    pre-trained backbone has.
+    Norms after its layers may train: those on the maps of a ``TOASTConvNeXt`` are new and not
+    pre-trained.
 
     Args:
         head: Name of the head.
         outputs: Outputs of the backbone.
 
     Raises:
-        ValueError: An output depends on a weight of a layer, and that has a gradient.
+        ValueError: An output depends on a trainable weight of two or more dimensions.
     """
     for number, output in enumerate(outputs):
         nodes, seen = [output.grad_fn], set()
@@ -40,10 +40,10 @@ def check_frozen(head: str, outputs: Sequence[Tensor]) -> None:
             if leaf is not None and leaf.ndim > 1:
                 raise ValueError(
                     f'{head} adapts a frozen backbone, but output {number} of this one depends on '
-                    f'weights that train, such as one of shape {tuple(leaf.shape)}: freeze it, by '
-                    "frozen=True of toast_mm's backbones or, around any other, "
+                    f'weights that train, such as one of shape {tuple(leaf.shape)}: set '
+                    'frozen=True of a backbone of toast_mm, or wrap any other in '
                     "backbone=dict(type='toast_mm.FrozenBackbone', backbone=dict(...)); "
-                    'tuned_backbone=True of the head tunes it as well'
+                    'to tune it as well, set tuned_backbone=True of the head'
                 )
             nodes += [following for following, _ in node.next_functions]
 
@@ -51,12 +51,12 @@ def check_frozen(head: str, outputs: Sequence[Tensor]) -> None:
 class CrossAttention(nn.Module):
     """Learned queries that attend to the tokens of an image, and a norm: ``LN(attention)``.
 
-    Keys and values have no bias: the softmax would drop that of the keys, and that of the values
-    would be one of the output projection.
+    Keys and values have no bias: a bias of the keys has no effect on the softmax, and a bias of the
+    values would only add to the bias of the output projection.
 
     Args:
         in_channels: Channels C of the tokens.
-        embed_dims: Width d of the queries and of what comes out.
+        embed_dims: Width d of the queries and of the output.
         num_heads: Number h of attention heads.
         norm_eps: Epsilon of the norm.
 
@@ -99,7 +99,7 @@ class CrossAttention(nn.Module):
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
     def _attend_by_few(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """The same for few queries, where projecting them is less work than projecting all tokens.
+        """As ``_attend``, but faster for few queries: it projects these instead of all tokens.
 
         ``<q, W_K x> = <W_K^T q, x>``, and ``sum_n a_n W_V x_n = W_V sum_n a_n x_n``.
         """
@@ -114,7 +114,7 @@ class CrossAttention(nn.Module):
 
 
 class ClassQueries(nn.Module):
-    """Queries of some classes, and what reads out each of them: ``<w_c, v_c> + b_c``.
+    """Queries of some classes, and a linear read-out for each: ``<w_c, v_c> + b_c``.
 
     Args:
         num_classes: Number K of classes.
@@ -130,37 +130,39 @@ class ClassQueries(nn.Module):
 
 
 class CrossAttentionAdapter(nn.Module):
-    """From the activation of one layer to logits, by cross attention: an InCA adapter.
+    """InCA adapter: maps the activation of one layer to logits, by cross attention.
 
     ``x = LN(activation)``, ``v = CrossAttention(queries, x)``, and then
 
     - InCA: ``logits = W v + b``, with the mean of v over the queries;
     - Open-InCA (``per_class=True``), one query per class: ``logits_c = <w_c, v_c> + b_c``.
 
-    No class of Open-InCA depends on the queries of another, so that classes can be added to a
-    trained adapter: ``old_classes=n`` freezes all that the adapter of the first n classes consists
-    of, and tunes the queries and the read-out of the others. The checkpoint of the former adapter
-    fits by name, with the new classes' ``classes.<i>`` missing in it (``strict=False``).
+    In Open-InCA no class depends on the queries of another, so classes can be added to a trained
+    adapter. ``old_classes=n`` freezes the adapter of the first n classes, and tunes the queries and
+    the read-out of the others. The checkpoint of the old adapter fits by name; it lacks only the
+    new classes' ``classes.<i>`` (``strict=False``).
 
-    The sources leave open what several queries are made into (here the mean), heads, widths,
-    initialisation, and whether queries are normed (here they are not).
+    The paper and its code do not say how several queries are combined (here by their mean), how
+    many heads and which widths and initialisation are used, and whether queries are normed (here
+    they are not).
 
     Args:
         in_channels: Channels C of the activation.
         num_classes: Number K of classes, old ones included.
-        num_queries: Number of queries of the plain form. Defaults to 1.
+        num_queries: Number of queries of plain InCA. Defaults to 1.
         per_class: Whether this is Open-InCA. Defaults to False.
-        old_classes: Number of first classes that are frozen; a sequence if they came in several
-            steps, the number of each. Open-InCA only. Defaults to 0.
-        embed_dims: Width d of queries and attention. Defaults to None, that of the activation.
+        old_classes: Number of classes, from the first on, that are frozen; if they were added in
+            several steps, the number of each step. Open-InCA only. Defaults to 0.
+        embed_dims: Width d of queries and attention. Defaults to the width of the activation.
         num_heads: Number of attention heads. Defaults to 8.
         norm_eps: Epsilon of the norms. Defaults to 1e-6.
-        init_std: Standard deviation of queries and read-out at the start; projections start from
-            Xavier's uniform distribution. Defaults to 0.02, at which attention starts as a mean.
+        init_std: Initial standard deviation of queries and read-out; projections start from
+            Xavier's uniform distribution. Defaults to 0.02, with which attention starts close to a
+            mean.
 
     Raises:
-        ValueError: Arguments of one form are given to the other, old classes leave no new one, or
-            the heads do not divide the width.
+        ValueError: An argument of InCA is given to Open-InCA or the reverse, there is no new class
+            beside the old ones, or ``num_heads`` does not divide the width.
 
     Example:
         >>> CrossAttentionAdapter(768, num_classes=100)(torch.rand(2, 197, 768)).shape
@@ -184,13 +186,13 @@ class CrossAttentionAdapter(nn.Module):
         super().__init__()
         if num_queries < 1 or (per_class and num_queries != 1):
             raise ValueError(
-                f'num_queries={num_queries} must be at least 1, and left at 1 with per_class=True, '
-                'where every class has its query'
+                f'num_queries={num_queries} must be at least 1; with per_class=True it must be 1, '
+                'because every class has one query'
             )
         if old_classes and not per_class:
             raise ValueError(
-                f'old_classes={old_classes} needs per_class=True: without queries of their own, '
-                'classes cannot be added to a trained adapter'
+                f'old_classes={old_classes} needs per_class=True: classes can only be added to a '
+                'trained adapter if each has its own query'
             )
         embed_dims = embed_dims or in_channels
         self.old_classes = old_classes
@@ -199,7 +201,7 @@ class CrossAttentionAdapter(nn.Module):
         self.per_class = per_class
         if per_class:
             steps = _class_steps(num_classes, old_classes)
-            # By the step in which they came: names stay as they are when others are added.
+            # One module per step: its name does not change when classes are added.
             self.classes = nn.ModuleList(ClassQueries(n, embed_dims, init_std) for n in steps)
             if len(steps) > 1:
                 self.requires_grad_(False)
@@ -216,12 +218,12 @@ class CrossAttentionAdapter(nn.Module):
         """Activation ``(B, N, C)`` to logits ``(B, K)``.
 
         Raises:
-            RuntimeError: Classes are added in a training to an adapter that was never loaded.
+            RuntimeError: A training adds classes, but the old adapter was not loaded.
         """
         if self.training and self._lacks_old_classes:
             raise RuntimeError(
-                'old_classes freezes what the adapter of these classes has learned, but none was '
-                'loaded: name its checkpoint by load_from'
+                'old_classes freezes the adapter of these classes, but its weights are not loaded: '
+                'set load_from to its checkpoint'
             )
         tokens = self.norm(tokens)
         if not self.per_class:
@@ -236,9 +238,9 @@ class CrossAttentionAdapter(nn.Module):
 def _check_old_classes(
     adapter: CrossAttentionAdapter, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
-    """Hook before loading: all of the adapter that classes are added to, or nothing is learned.
+    """Check before loading that the checkpoint holds the whole adapter of the old classes.
 
-    Whoever asks for a part (``strict=False``) gets it, but cannot train what it leaves out.
+    With ``strict=False`` a part of it is loaded, but training is then refused.
     """
     new = f'classes.{len(adapter.classes) - 1}.'
     old = {n: t for n, t in adapter.state_dict().items() if not n.startswith(new)}
@@ -250,13 +252,13 @@ def _check_old_classes(
 
 
 def _class_steps(num_classes: int, old_classes: int | Sequence[int]) -> list[int]:
-    """Number of classes of every step in which they came, the last one new."""
+    """Number of classes that each step added; the last step is the new one."""
     old = [old_classes] if isinstance(old_classes, int) else list(old_classes)
     old = [] if old == [0] else old
     steps = [*old, num_classes - sum(old)]
     if min(steps) < 1:
         raise ValueError(
-            f'old_classes={old_classes} must be positive numbers that leave some of '
-            f'num_classes={num_classes} to be trained: it counts old and new classes'
+            f'old_classes={old_classes} must be positive and sum to less than '
+            f'num_classes={num_classes}, which counts old and new classes'
         )
     return steps

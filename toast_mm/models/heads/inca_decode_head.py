@@ -17,7 +17,7 @@ from .inca import CrossAttention, check_frozen
 
 
 class PixelAdapter(nn.Module):
-    """From the map of one layer to logits of every pixel, by one query per class.
+    """Maps the feature map of one layer to logits of every pixel, by one query per class.
 
     ``x = LN(map)``, ``v_c = CrossAttention(q_c, x)``, ``logits_c = <W x, v_c> / sqrt(d) + b_c``.
 
@@ -58,30 +58,30 @@ class PixelAdapter(nn.Module):
 
 @MODELS.register_module()
 class InCADecodeHead(BaseDecodeHead):
-    """A :class:`PixelAdapter` on every one of some maps of a frozen backbone.
+    """A :class:`PixelAdapter` on each of several feature maps of a frozen backbone.
 
-    The sources of InCA give no form of it for dense tasks; this one is ours. As in
-    :class:`InCAHead` the adapters train side by side and do not depend on each other. The names of
+    InCA was published for classification; this form for dense tasks is ours. As in
+    :class:`InCAHead`, the adapters train side by side and do not depend on each other. The names of
     their losses end in ``_layer<i>``, where i counts ``in_index`` from 0.
 
     Args:
         in_channels: Channels of each map.
         channels: Width of queries and attention.
-        in_index: Which outputs of the backbone the maps are, from 0.
+        in_index: Indices of the maps among the outputs of the backbone, from 0.
         num_heads: Number of attention heads. Defaults to 8.
         norm_eps: Epsilon of the norms. Defaults to 1e-6.
         init_std: Standard deviation of the queries at the start. Defaults to 0.02.
-        predict: What is predicted: by the ``'ensemble'``, which is the mean of the softmax of all
-            layers, maps of several sizes resized to the largest, or by the layer of this number.
-            Defaults to ``'ensemble'``.
-        tuned_backbone: Whether the backbone may train beside the adapters, which is otherwise
-            refused. Defaults to False.
+        predict: Which layers predict. ``'ensemble'`` is the mean of the softmax of all layers,
+            resized to the largest map; a number is the place of one layer in ``in_index``. Defaults
+            to ``'ensemble'``.
+        tuned_backbone: Whether the backbone may train beside the adapters; if False, a backbone
+            that trains is an error. Defaults to False.
         **kwargs: Arguments of mmseg's ``BaseDecodeHead``: ``num_classes``, ``loss_decode``,
             ``ignore_index``, ``align_corners``, ``sampler``.
 
     Raises:
-        ValueError: Channels, maps or the prediction do not fit together, or an argument is for
-            layers that this head does not have.
+        ValueError: ``in_channels``, ``in_index`` and ``predict`` do not fit together, or an
+            argument is for layers that this head does not have.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class InCADecodeHead(BaseDecodeHead):
         unused = {'conv_cfg', 'norm_cfg', 'act_cfg', 'dropout_ratio', 'input_transform'} & {*kwargs}
         if unused:
             raise ValueError(
-                f'InCADecodeHead has neither convolutions nor dropout, and selects its maps by '
+                f'InCADecodeHead has no convolutions and no dropout, and selects its maps by '
                 f'in_index: leave out {", ".join(sorted(unused))}'
             )
         if not in_index or len(in_channels) != len(in_index):
@@ -123,11 +123,11 @@ class InCADecodeHead(BaseDecodeHead):
             init_cfg=init_cfg,
             **kwargs,
         )
-        del self.conv_seg  # without gradient it would fail under DDP
+        del self.conv_seg  # unused: DDP fails on parameters without a gradient
         if self.out_channels != self.num_classes:
             raise ValueError(
                 f'InCADecodeHead: out_channels={self.out_channels} must be '
-                f'num_classes={self.num_classes}, as every class has its query'
+                f'num_classes={self.num_classes}, since every class has one query'
             )
         self.prediction = predict
         self.tuned_backbone = tuned_backbone
@@ -137,7 +137,7 @@ class InCADecodeHead(BaseDecodeHead):
         )
 
     def layer_logits(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Logits ``(B, num_classes, H, W)`` of every layer, each in the size of its map.
+        """Logits ``(B, num_classes, H, W)`` of every layer, at the size of its map.
 
         Args:
             inputs: Outputs of the backbone, maps ``(B, C, H, W)``.
@@ -147,8 +147,8 @@ class InCADecodeHead(BaseDecodeHead):
         """
         if not all(-len(inputs) <= index < len(inputs) for index in self.in_index):
             raise ValueError(
-                f'InCADecodeHead: in_index={self.in_index} names other outputs than the '
-                f'{len(inputs)} that the backbone gives: set its out_indices'
+                f'InCADecodeHead: in_index={self.in_index} does not fit the {len(inputs)} outputs '
+                'of the backbone: set its out_indices'
             )
         maps = self._transform_inputs(inputs)
         for index, channels, feature_map in zip(self.in_index, self.in_channels, maps, strict=True):
@@ -163,7 +163,7 @@ class InCADecodeHead(BaseDecodeHead):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Outputs of the backbone to logits ``(B, num_classes, H, W)`` of the prediction.
 
-        Those of the ensemble are logarithms of its scores.
+        The logits of the ensemble are the logarithms of its scores.
         """
         logits = self.layer_logits(inputs)
         if isinstance(self.prediction, int):

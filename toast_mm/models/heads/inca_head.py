@@ -20,31 +20,30 @@ from .inca import CrossAttentionAdapter, check_frozen
 class InCAHead(ClsHead):
     """A :class:`CrossAttentionAdapter` on every output of a frozen backbone.
 
-    The adapters train side by side, each by its own loss, which is logged as ``loss_layer<i>``; i
-    counts the outputs from 0. They do not depend on each other (clipping of the norm of all
-    gradients would couple them). Validation data then tells which layer is the best, by
-    :class:`LayerAccuracy` and :class:`BestLayerHook`. Nothing is detached: it is a frozen
-    backbone that keeps gradients out, and one that trains is refused. :class:`FrozenBackbone`
-    freezes any.
+    The adapters train side by side, each with its own loss. It is logged as ``loss_layer<i>``,
+    where i counts the outputs from 0. The adapters do not depend on each other; only clipping the
+    norm of all gradients would couple them. :class:`LayerAccuracy` and :class:`BestLayerHook` find
+    the best layer on validation data. The head detaches nothing. It needs a frozen backbone, and
+    one that trains is an error; :class:`FrozenBackbone` freezes any backbone.
 
     Predictions carry ``layer_scores`` ``(num_layers, num_classes)``, the softmax of every layer.
 
     Args:
         num_classes: Number of classes.
         in_channels: Channels of the outputs, or a list with those of each.
-        num_layers: Number of outputs, as ``out_indices`` of the backbone says.
+        num_layers: Number of outputs: the length of ``out_indices`` of the backbone.
         adapter: Further arguments of :class:`CrossAttentionAdapter`, such as
             ``dict(per_class=True)``. Defaults to None.
-        predict: What is predicted: by the ``'best'`` layer on validation data (before any, by the
-            last one), by the ``'ensemble'``, which is the mean of the softmax of all, or by the
-            layer of this number. Defaults to ``'best'``.
-        tuned_backbone: Whether the backbone may train beside the adapters, which is otherwise
-            refused. Defaults to False.
+        predict: Which layers predict. ``'best'`` is the best layer on validation data (the last
+            one before any validation), ``'ensemble'`` the mean of the softmax of all layers, and a
+            number one layer. Defaults to ``'best'``.
+        tuned_backbone: Whether the backbone may train beside the adapters; if False, a backbone
+            that trains is an error. Defaults to False.
         **kwargs: Arguments of mmpretrain's ``ClsHead``: ``loss``, ``topk``, ``cal_acc``,
             ``init_cfg``.
 
     Raises:
-        ValueError: Channels, layers or the prediction do not fit together.
+        ValueError: ``in_channels``, ``num_layers`` and ``predict`` do not fit together.
 
     Example:
         >>> backbone = TOASTViT(feedback_from=None, out_type='raw', out_indices=[-2, -1])
@@ -70,7 +69,7 @@ class InCAHead(ClsHead):
         if len(channels) != num_layers or num_layers < 1:
             raise ValueError(
                 f'InCAHead: in_channels={in_channels} must be one number, or one for each of '
-                f'num_layers={num_layers} layers, of which there must be at least one'
+                f'num_layers={num_layers} layers; num_layers must be at least 1'
             )
         if predict not in ('best', 'ensemble', *range(num_layers)):
             raise ValueError(
@@ -88,18 +87,18 @@ class InCAHead(ClsHead):
         self.register_buffer('best_layer', torch.tensor(num_layers - 1))
 
     def layer_logits(self, feats: Sequence[Tensor]) -> Tensor:
-        """Logits ``(num_layers, B, num_classes)`` of every layer, from its output alone.
+        """Logits ``(num_layers, B, num_classes)`` of every layer.
 
         Args:
             feats: Outputs of the backbone: tokens ``(B, N, C)`` or maps ``(B, C, H, W)``.
 
         Raises:
-            ValueError: There are more or fewer outputs, or one has another shape.
+            ValueError: The number of outputs is wrong, or the shape of one.
         """
         if len(feats) != self.num_layers:
             raise ValueError(
                 f'InCAHead has num_layers={self.num_layers} adapters, but the backbone gives '
-                f'{len(feats)} outputs: its out_indices must name as many layers'
+                f'{len(feats)} outputs: its out_indices must name one layer per adapter'
             )
         return torch.stack(
             [
@@ -111,7 +110,7 @@ class InCAHead(ClsHead):
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Outputs of the backbone to logits ``(B, num_classes)`` of the prediction.
 
-        Those of the ensemble are logarithms of its scores.
+        The logits of the ensemble are the logarithms of its scores.
         """
         return self._choose(self.layer_logits(feats))
 
@@ -134,7 +133,7 @@ class InCAHead(ClsHead):
     def predict(
         self, feats: Sequence[Tensor], data_samples: list[DataSample | None] | None = None
     ) -> list[DataSample]:
-        """As ``ClsHead``, and the scores of every layer."""
+        """As in ``ClsHead``, with the scores of every layer added."""
         logits = self.layer_logits(feats)
         predictions = self._get_predictions(self._choose(logits), data_samples)
         for sample, scores in zip(predictions, logits.softmax(-1).unbind(1), strict=True):
@@ -142,7 +141,7 @@ class InCAHead(ClsHead):
         return predictions
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """Logits of all layers to those of the prediction."""
+        """Logits of all layers to the logits of the prediction."""
         if self.prediction == 'ensemble':
             return logits.log_softmax(-1).logsumexp(0) - log(self.num_layers)
         return logits[self.prediction if isinstance(self.prediction, int) else self.best_layer]

@@ -1,4 +1,4 @@
-"""What a backbone knows of the methods that tune it: layers with parameters beside their own."""
+"""Base classes of the methods: tuners, and layers with additional parameters."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ EVERYTHING = slice(None)
 
 
 class Tuner(ABC):
-    """A way to tune a frozen backbone: it replaces layers, or wakes some of the parameters.
+    """A way to tune a frozen backbone: it replaces layers, or unfreezes some parameters.
 
-    A layer is replaced by one that has the same parameters under the same names and others beside
-    them. Configs choose a method by the backbone's argument ``tuning``.
+    The new layer has the parameters of the old one under the same names, and additional ones.
+    Configs choose a method by the backbone's argument ``tuning``.
     """
 
     @abstractmethod
     def inject(self, backbone: TransferBackbone) -> None:
-        """Add what is tuned, and let it train; all else is frozen already.
+        """Add or unfreeze the parameters to tune; all others are frozen already.
 
         Raises:
             ValueError: The method does not fit the backbone.
@@ -36,29 +36,29 @@ class Tuner(ABC):
 
 
 class TunedLayer(nn.Module):
-    """A layer with parameters of a method beside its own."""
+    """A layer with the parameters of a plain layer and those of a method."""
 
     plain: type[nn.Module]  # the class of the layer that it replaces
 
     @classmethod
     def from_layer(cls, layer: nn.Module) -> Self:
-        """A layer with the parameters and hooks of the given one, as yet without the method's."""
+        """Make a layer with the parameters and hooks of a plain one; subclasses add their own."""
         tuned = stand_in(layer, cls)
         tuned.plain = type(layer)
         return tuned
 
     def reset_tuning(self) -> None:
-        """Initialise the method's parameters; the backbone's initialisers would do it their way."""
+        """Initialise the method's parameters; the backbone's initialisers would overwrite them."""
         raise NotImplementedError
 
 
 class MergeableLayer(TunedLayer):
-    """A layer that equals a plain layer with other weights."""
+    """A tuned layer that computes the same as a plain layer with other weights."""
 
     added: ClassVar[tuple[str, ...]] = ()  # attributes that the method adds
-    kinds: ClassVar[list[type[MergeableLayer]]] = []  # all classes, of whatever package
+    kinds: ClassVar[list[type[MergeableLayer]]] = []  # all subclasses, of any package
 
-    weight: Any  # these are those of the layer's other parent
+    weight: Any  # both come from the other parent class
     bias: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,19 +67,19 @@ class MergeableLayer(TunedLayer):
 
     @staticmethod
     def combine(own: Mapping[str, Any], rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of some outputs, from the tensors of a layer by name."""
+        """Effective weight and bias of some outputs, from the tensors of a layer by name."""
         raise NotImplementedError
 
     def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the plain layer that gives the same, for some of the outputs."""
+        """Weight and bias of the plain layer that computes the same, for some of the outputs."""
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return self.combine({**own, 'weight': self.weight, 'bias': self.bias}, rows)
 
     def check_mergeable(self) -> None:
-        """Check that a plain layer can take the place of this one.
+        """Check that a plain layer can replace this one.
 
         Raises:
-            ValueError: It cannot.
+            ValueError: It cannot, such as when the forward was replaced.
         """
         if {'forward', '_compiled_call_impl'} & vars(self).keys():
             raise ValueError(
@@ -89,7 +89,7 @@ class MergeableLayer(TunedLayer):
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        """Write the effective weight into the parameters, and return the plain layer with them."""
+        """Write the effective weight into the parameters and return a plain layer with them."""
         weight, bias = self.effective_weight()
         self.weight.copy_(weight)
         if self.bias is not None and bias is not None:
@@ -101,11 +101,11 @@ class MergeableLayer(TunedLayer):
 
 
 class TuningDropout(nn.Dropout):
-    """Dropout of a method: it acts in the second pass only, as stochastic depth does."""
+    """Dropout of a method. It acts in the second pass only, like stochastic depth."""
 
 
 def effective_weight(layer: nn.Linear, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of some outputs of a linear layer, with what a method does to them."""
+    """Weight and bias of some outputs of a linear layer, including the update of a method."""
     if isinstance(layer, MergeableLayer):
         return layer.effective_weight(rows)
     return layer.weight[rows], None if layer.bias is None else layer.bias[rows]
@@ -114,7 +114,7 @@ def effective_weight(layer: nn.Linear, rows: slice = EVERYTHING) -> tuple[Tensor
 def effective_weight_in(
     state_dict: Mapping[str, Tensor], prefix: str, rows: slice = EVERYTHING
 ) -> Tensor:
-    """Weight of some outputs of a layer in a checkpoint, with what a method does to it."""
+    """Weight of some outputs of a layer in a checkpoint, including the update of a method."""
     own = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
     names = {name.split('.')[0] for name in own}
     for kind in MergeableLayer.kinds:

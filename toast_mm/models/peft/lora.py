@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from toast_mm.models.backbones.transfer import TransferBackbone
 
-# mmcv's is PyTorch's, but for empty inputs of old versions.
+# mmcv's class is PyTorch's, except for empty inputs in old versions.
 LINEAR = (nn.Linear, Linear)
 
 
 class LoRALinear(MergeableLayer, nn.Linear):
-    """Linear layer with an update beside its weight: ``W x + alpha / rank * up(down(x)) + b``."""
+    """Linear layer with a low-rank update: ``W x + alpha / rank * up(down(x)) + b``."""
 
     added = ('lora_down', 'lora_up', 'lora_dropout', 'scaling')
 
@@ -42,13 +42,13 @@ class LoRALinear(MergeableLayer, nn.Linear):
     def from_linear(
         cls, linear: nn.Linear, rank: int, alpha: float = 1.0, drop_rate: float = 0.0
     ) -> Self:
-        """The layer with an update, which is zero at the start; they share their parameters."""
+        """Make a layer that shares the parameters of the given one; its update starts at zero."""
         layer = cls.from_layer(linear)
         like: Any = dict(bias=False, device=linear.weight.device, dtype=linear.weight.dtype)
         layer.lora_down = nn.Linear(linear.in_features, rank, **like)
         layer.lora_up = nn.Linear(rank, linear.out_features, **like)
         layer.lora_dropout = TuningDropout(drop_rate)
-        # With the weights in the checkpoint, since another scale is another update.
+        # A buffer, so that checkpoints hold it: with another scale the update is another one.
         scaling = torch.tensor(alpha / rank, device=linear.weight.device)
         layer.register_buffer('scaling', scaling.to(linear.weight.dtype))
         layer.reset_tuning()
@@ -61,7 +61,7 @@ class LoRALinear(MergeableLayer, nn.Linear):
         )
 
     def reset_tuning(self) -> None:
-        """No update at the start."""
+        """Initialise the update; it is zero at the start."""
         nn.init.kaiming_uniform_(self.lora_down.weight, a=sqrt(5))
         nn.init.zeros_(self.lora_up.weight)
 
@@ -79,14 +79,14 @@ class LoRA(Tuner):
 
     Args:
         rank: Inner width of the updates. Defaults to 4.
-        alpha: Their scale is ``alpha / rank``. Defaults to 1.
-        drop_rate: Dropout on their input. Defaults to 0.
-        targets: Layers that get an update: last parts of their names, or a regular expression for
-            whole names. Defaults to the fused ``qkv`` of a ViT and the pointwise layers of a
-            ConvNeXt.
+        alpha: The updates are scaled by ``alpha / rank``. Defaults to 1.
+        drop_rate: Dropout on the input of the updates. Defaults to 0.
+        targets: Layers that get an update: a sequence of the last parts of their names, or a
+            regular expression for whole names. Defaults to the fused ``qkv`` of a ViT and the
+            pointwise layers of a ConvNeXt.
 
     Raises:
-        ValueError: The rank is below 1.
+        ValueError: The rank is below 1, or alpha is not above 0.
     """
 
     def __init__(
@@ -109,8 +109,7 @@ class LoRA(Tuner):
         """Give every target its update.
 
         Raises:
-            ValueError: A target matches no linear layer, of which it lists those that there are, or
-                one of a class of its own.
+            ValueError: A target matches no linear layer, or one that is not exactly a known class.
         """
         targets = backbone.lora_targets if self.targets is None else self.targets
         updated: dict[nn.Module, nn.Module] = {}
