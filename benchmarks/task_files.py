@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
-from toast_mm.checkpoint.task_file import frozen_base, in_half, leave_out_base, make_record
+from toast_mm.checkpoint.adapter import frozen_base, in_half, leave_out_base, make_record
 from toast_mm.files import save_safetensors
 from toast_mm.models import TOASTViT
 
@@ -74,7 +74,7 @@ def main() -> None:
             weights = dict(model.state_dict())
             names = frozen_base(backbone)
             if names:
-                leave_out_base(weights, names, make_record(backbone), 'backbone.')
+                leave_out_base(weights, names, make_record(backbone, names), 'backbone.')
             sizes = [size(weights, folder, half) for half in (False, True)]
             rows.append((tuned, method, *sizes))
             progress.update()

@@ -12,7 +12,7 @@ from mmpretrain import ImageClassificationInferencer
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 
 import toast_mm  # noqa: F401  registers the parts
-from toast_mm.checkpoint.task_file import frozen_base, leave_out_base, make_record
+from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 from toast_mm.files import save_safetensors
 
 CONFIG = 'configs/camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py'
@@ -74,7 +74,7 @@ def save_task_file(model, folder: Path, dataset_meta: dict) -> str:
     """The release form of a task on the base that comes with the package."""
     weights = dict(model.state_dict())
     names = frozen_base(model.backbone)
-    leave_out_base(weights, names, make_record(model.backbone), 'backbone.')
+    leave_out_base(weights, names, make_record(model.backbone, names), 'backbone.')
     path = str(folder / 'task.safetensors')
     save_safetensors(weights, path, dict(dataset_meta=dataset_meta))
     return path

@@ -18,8 +18,8 @@ from mmseg.apis import MMSegInferencer
 
 import toast_mm
 from toast_mm.checkpoint import CheckpointError, load_from_local, trusted
+from toast_mm.checkpoint.adapter import RECORD
 from toast_mm.checkpoint.convert.read import read_weights
-from toast_mm.checkpoint.task_file import RECORD
 from toast_mm.engine.first_passes import DamagedCacheError, FirstPassCache
 from toast_mm.experiments.results import read_results
 from toast_mm.models import TOASTViT

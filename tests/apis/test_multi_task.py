@@ -299,7 +299,7 @@ def test_a_classifier_beside_a_segmentor(tasks, tmp_path):
 
 def test_task_files(tasks, tmp_path):
     """A base on disk, and files that name it."""
-    from toast_mm.checkpoint.task_file import frozen_base, leave_out_base, make_record
+    from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 
     torch.manual_seed(0)
     backbone = TOASTViT(**SIZES, feedback_from=None)
@@ -313,7 +313,7 @@ def test_task_files(tasks, tmp_path):
         model.init_weights()
         weights = dict(model.state_dict())
         names = frozen_base(model.backbone)
-        leave_out_base(weights, names, make_record(model.backbone), 'backbone.')
+        leave_out_base(weights, names, make_record(model.backbone, names), 'backbone.')
         torch.save(dict(state_dict=weights), tmp_path / f'{name}.pth')
         together.add(name, cfg, str(tmp_path / f'{name}.pth'))
         expected = model.eval().test_step(batch())[0].pred_score

@@ -5,10 +5,17 @@ import logging
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.adapter import (
+    RECORD,
+    frozen_base,
+    in_half,
+    leave_out_base,
+    make_record,
+    read_record,
+)
 from toast_mm.checkpoint.fingerprint import fingerprint
 from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.files import WriteError
@@ -76,16 +83,77 @@ def assert_loaded(backbone, tuned):
     assert all(value.requires_grad for value in backbone.topdown.parameters())
 
 
-def test_content(file, tuned):
-    with safe_open(file, 'pt') as content:
-        record = json.loads(content.metadata()['topdown'])
-        assert set(content.keys()) == {f'topdown.{name}' for name in tuned.topdown.state_dict()}
-    assert record['route'] == dict(depth=4, feedback_from=2, feedback_to=0)
-    assert record['selection'] == dict(token_selection=True, value_bias_twice=True)
+def record_of(file):
+    return read_record(load_file(file)[RECORD])
+
+
+def as_before(file, path):
+    """The file as this project wrote it before its record stood among the weights."""
+    weights = load_file(file)
+    record = read_record(weights.pop(RECORD))
+    steering = ('token_selection', 'value_bias_twice')
+    old = {
+        'route': record['route'],
+        'selection': {name: record['signature'][name] for name in steering},
+        'base': record['fingerprint'],
+    }
+    save_file(weights, path, {'topdown': json.dumps(old)})
+    return str(path)
+
+
+def test_content(base, tuned, tmp_path):
+    tuned.pretrained = [base]
+    path = str(tmp_path / 'a.safetensors')
+    save_pretuned(tuned, path)
+    assert load_file(path).keys() == {
+        *(f'topdown.{name}' for name in tuned.topdown.state_dict()),
+        'base_record',
+    }
     frozen = {name: t for name, t in tuned.state_dict().items() if not name.startswith('topdown.')}
     del frozen['pos_embed']
-    assert record['base'] == fingerprint(frozen)
-    assert record.keys() == {'route', 'selection', 'base'}
+    assert record_of(path) == dict(
+        fingerprint=fingerprint(frozen),
+        method='TOAST',
+        signature=dict(
+            token_selection=True, value_bias_twice=True, out_type='cls_token', out_indices=[3]
+        ),
+        route=dict(depth=4, feedback_from=2, feedback_to=0),
+        as_in_the_base=['pos_embed'],
+        init_cfg=[base],
+        pretuned=None,
+    )
+
+
+def test_files_of_before_load_the_same(base, file, tuned, tmp_path):
+    assert_loaded(load(base, as_before(file, tmp_path / 'before.safetensors')), tuned)
+
+
+@pytest.mark.parametrize(
+    'other, sentence',
+    [
+        (dict(feedback_from='last'), 'but this is FeedbackRoute(depth=4, feedback_from=4'),
+        (dict(init_cfg=None), 'was tuned on the base with fingerprint'),
+    ],
+)
+def test_files_of_before_are_refused_for_the_same(base, file, tmp_path, other, sentence):
+    before = as_before(file, tmp_path / 'before.safetensors')
+    backbone = TOASTViT(
+        **{**SIZES, 'feedback_from': 'middle', 'init_cfg': base, **other}, pretuned=before
+    )
+    with pytest.raises(CheckpointError) as caught:
+        backbone.init_weights()
+    assert sentence in str(caught.value)
+
+
+def test_a_task_file_brings_its_module(base, tuned, tmp_path):
+    """It says itself which base it leaves out."""
+    tuned.pretrained = [base]
+    weights = {f'backbone.{name}': tensor for name, tensor in tuned.state_dict().items()}
+    names = frozen_base(tuned)
+    leave_out_base(weights, names, make_record(tuned, names), 'backbone.')
+    torch.save(dict(state_dict=weights), tmp_path / 'task.pth')
+    assert_loaded(load(base, str(tmp_path / 'task.pth')), tuned)
+    assert 'fingerprint' in refused(None, str(tmp_path / 'task.pth'))
 
 
 def test_round_trip(base, file, tuned):
@@ -99,10 +167,10 @@ def test_round_trip_without_token_selection(base, tmp_path):
     backbone = load(base, file, **kwargs)
     for name, value in backbone.topdown.state_dict().items():
         assert value.equal(tuned.topdown.state_dict()[name]), name
-    with safe_open(file, 'pt') as content:
-        record = json.loads(content.metadata()['topdown'])
+    record = record_of(file)
     assert record['route'] == dict(depth=4, feedback_from=3, feedback_to=1)
-    assert record['selection'] == dict(token_selection=False, value_bias_twice=False)
+    assert not record['signature']['token_selection']
+    assert not record['signature']['value_bias_twice']
 
 
 def test_a_file_of_this_project_reads_the_same_through_the_package(
@@ -120,10 +188,8 @@ def test_the_base_is_loaded_first(base, file, tuned):
 
 
 def test_halved_file(base, file, tuned, tmp_path):
-    with safe_open(file, 'pt') as content:
-        metadata = content.metadata()
-    half = {name: tensor.half() for name, tensor in load_file(file).items()}
-    save_file(half, tmp_path / 'half.safetensors', metadata)
+    half = in_half(load_file(file))
+    save_file(half, tmp_path / 'half.safetensors')
     backbone = load(base, str(tmp_path / 'half.safetensors'))
     for name, value in backbone.topdown.state_dict().items():
         assert value.dtype == torch.float32
@@ -165,8 +231,7 @@ def test_other_base(file, tuned, tmp_path):
     other = make(seed=1, feedback_from=None)
     torch.save(other.state_dict(), tmp_path / 'other.pth')
     message = refused(dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth')), file)
-    with safe_open(file, 'pt') as content:
-        recorded = json.loads(content.metadata()['topdown'])['base']
+    recorded = record_of(file)['fingerprint']
     assert f'tuned on the base with fingerprint {recorded[:12]}' in message
     assert 'init_cfg' in message
 
@@ -208,9 +273,8 @@ def test_other_route_without_a_record(base, tmp_path, source, expected):
 
 
 def test_other_width(base, file, tmp_path):
-    wide = {name: torch.zeros(2 * len(t)) for name, t in load_file(file).items() if t.ndim == 1}
-    with safe_open(file, 'pt') as content:
-        save_file({**load_file(file), **wide}, tmp_path / 'wide.safetensors', content.metadata())
+    wide = {'topdown.selection.task_embedding': torch.zeros(32)}
+    save_file({**load_file(file), **wide}, tmp_path / 'wide.safetensors')
     message = refused(base, str(tmp_path / 'wide.safetensors'))
     assert 'selection.task_embedding (32,) instead of (16,)' in message
 
@@ -225,8 +289,7 @@ def test_deeper_backbone(base, file):
 def test_incomplete_file(base, file, tmp_path):
     weights = load_file(file)
     del weights['topdown.feedback.layers.0.emit.weight']
-    with safe_open(file, 'pt') as content:
-        save_file(weights, tmp_path / 'part.safetensors', content.metadata())
+    save_file(weights, tmp_path / 'part.safetensors')
     message = refused(base, str(tmp_path / 'part.safetensors'))
     assert 'covers 5 of 6 tensors of the top-down module' in message
     assert 'missing: feedback.layers.0.emit.weight' in message
@@ -251,7 +314,9 @@ ROUTE = '"route": {"depth": 4, "feedback_from": 2, "feedback_to": 0}'
     ],
 )
 def test_damaged_metadata(base, file, tmp_path, record):
-    save_file(load_file(file), tmp_path / 'damaged.safetensors', {'topdown': record})
+    weights = load_file(file)
+    del weights[RECORD]
+    save_file(weights, tmp_path / 'damaged.safetensors', {'topdown': record})
     message = refused(base, str(tmp_path / 'damaged.safetensors'))
     assert 'its metadata are damaged: ' in message
 

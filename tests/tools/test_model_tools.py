@@ -21,7 +21,7 @@ def test_folded_checkpoint_is_tested_by_the_same_config(
     tool('train', classifier_job, '--cfg-options', 'train_cfg.max_epochs=1')
     checkpoint = tmp_path / 'work_dirs' / 'classifier' / 'epoch_1.pth'
     plain = results(tool, classifier_job, checkpoint, 'plain.pkl')
-    tool('model_converters/fold', checkpoint, target)
+    tool('model_converters/fold', classifier_job, checkpoint, target)
     folded = results(tool, classifier_job, target, 'folded.pkl')
     assert len(plain) == len(folded) == 8
     for one, other in zip(plain, folded, strict=True):
@@ -29,7 +29,7 @@ def test_folded_checkpoint_is_tested_by_the_same_config(
         assert one['pred_score'].tolist() == pytest.approx(other['pred_score'].tolist(), abs=1e-6)
 
     with pytest.raises(SystemExit, match=f'{target}: it is folded already'):
-        tool('model_converters/fold', target, 'twice.pth')
+        tool('model_converters/fold', classifier_job, target, 'twice.pth')
     assert not Path('twice.pth').exists()
     with pytest.raises(RuntimeError, match='folded for inference and cannot be trained'):
         tool('train', classifier_job, '--cfg-options', f'load_from={target}')
@@ -92,7 +92,7 @@ def test_published_checkpoint_is_tested_folded_and_tested(
     assert 'backbone.topdown.selection.channel_transform' in row
 
     plain = results(tool, job, 'toast.pth', 'plain.pkl')
-    tool('model_converters/fold', 'toast.pth', 'folded.pth')
+    tool('model_converters/fold', job, 'toast.pth', 'folded.pth')
     folded = results(tool, job, 'folded.pth', 'folded.pkl')
     assert len(plain) == len(folded) == 8
     assert [p['pred_label'] for p in plain] == [p['pred_label'] for p in folded]

@@ -31,8 +31,8 @@ HEAD = r'w\.pth: 2 of 32 values of head\.layers\.head\.weight are not finite'
     ('command', 'sentence'),
     [
         ('misc/publish_model w.pth o.safetensors --half', HEAD),
-        ('model_converters/fold w.pth o.pth', HEAD),
-        ('model_converters/fold w.pth o.safetensors', HEAD),
+        ('model_converters/fold classifier.py w.pth o.pth', HEAD),
+        ('model_converters/fold classifier.py w.pth o.safetensors', HEAD),
         ('model_converters/toast2mm p.pth o.pth', r'p\.pth: 1 of \d+ values of .*task_embedding'),
         ('deployment/export_onnx classifier.py w.pth o.onnx --size 32 32', HEAD),
         ('visualization/attention classifier.py w.pth --out o.png', HEAD),

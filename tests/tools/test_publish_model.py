@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
-from toast_mm.checkpoint.task_file import frozen_base, leave_out_base, make_record
+from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 from toast_mm.models import TOASTViT
 
 WEIGHTS = {'head.weight': torch.tensor([[0.1, 2.0]]), 'backbone.count': torch.tensor([3])}
@@ -66,7 +66,8 @@ def test_a_task_file_is_told_where_its_base_will_be(tool, tmp_path, capsys):
     torch.save(backbone.state_dict(), tmp_path / 'base.pth')
     backbone.pretrained = [dict(type='Pretrained', checkpoint='former.pth')]
     weights = dict(backbone.state_dict())
-    leave_out_base(weights, frozen_base(backbone), make_record(backbone), '')
+    names = frozen_base(backbone)
+    leave_out_base(weights, names, make_record(backbone, names), '')
     torch.save(dict(state_dict=weights), tmp_path / 'task.pth')
     source, base = tmp_path / 'task.pth', str(tmp_path / 'base.pth')
     tool('misc/publish_model', source, tmp_path / 'out.safetensors', '--no-hash', '--base', base)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from .io import CheckpointError
+
+if TYPE_CHECKING:
+    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part: str) -> None:
@@ -36,6 +40,86 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
     if reshaped:
         message.append(f'of another shape: {_some(reshaped)}')
     raise CheckpointError('; '.join(message))
+
+
+def check_coverage(
+    backbone: TransferBackbone, state_dict: Mapping[str, Tensor], prefix: str = ''
+) -> None:
+    """Refuse weights that are less than a backbone, or more.
+
+    Weights without a top-down module are those of a plain backbone and welcome; with a module for
+    another width or route they are not. Nor are those of a deeper one, which would be cut short in
+    silence.
+
+    Args:
+        backbone: Is going to take the weights.
+        state_dict: Weights by name.
+        prefix: Beginning of the names of the backbone's weights. Defaults to ``''``.
+
+    Raises:
+        CheckpointError: Says what is missing, or too much.
+    """
+    given = [name[len(prefix) :] for name in state_dict if name.startswith(prefix)]
+    own = backbone.state_dict()
+    _check_same_kind(backbone, given)
+    wanted = {'base'}
+    if any(backbone.part_of(name) == 'topdown' for name in given):
+        _check_same_form(backbone, given)
+        wanted.add('topdown')
+    if not backbone.added.isdisjoint(given):
+        wanted.add('added')
+    expected = {n: tensor for n, tensor in own.items() if backbone.part_of(n) in wanted}
+    check_fit({f'{prefix}{n}': tensor for n, tensor in expected.items()}, state_dict, 'backbone')
+    parts = {_first(name) for name in expected}
+    if surplus := [name for name in given if name not in own and _first(name) in parts]:
+        raise CheckpointError(
+            'the checkpoint holds more than this backbone has: '
+            f'{", ".join(prefix + name for name in surplus)}'
+        )
+
+
+def is_folded(names: Iterable[str]) -> bool:
+    """Whether a whole checkpoint of these names has a top-down module, and a folded one."""
+    topdown = [name for name in names if 'topdown.' in name]
+    return bool(topdown) and not any(n.endswith('selection.channel_transform') for n in topdown)
+
+
+def _check_same_kind(backbone: TransferBackbone, given: Iterable[str]) -> None:
+    """Say so if the checkpoint is of another kind of backbone, and not all that is missing."""
+    blocks = {_first(name) for name in backbone.block_names()}
+    given = [name for name in given if backbone.part_of(name) != 'topdown']
+    if given and blocks.isdisjoint(part for name in given for part in name.split('.')):
+        raise CheckpointError(
+            f'the checkpoint is of another kind of backbone than {type(backbone).__name__}: it '
+            f'holds {_some(sorted({_first(name) for name in given}))}, but no '
+            f'{", ".join(sorted(blocks))}'
+        )
+
+
+def _check_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
+    """Refuse TOAST for TOAST-Lite, and such."""
+    given = [name for name in given if backbone.part_of(name) == 'topdown']
+    if backbone.folded and not is_folded(given):
+        raise CheckpointError(
+            'this backbone is folded for inference, but the checkpoint is not: load it into a '
+            'backbone that is not, and fold that'
+        )
+    lite = backbone.topdown is not None and backbone.topdown.lite
+    if lite == any('.updates.' in name for name in given):
+        return
+    if lite:
+        raise CheckpointError(
+            'the checkpoint is of TOAST, without low-rank updates, but this backbone has some: '
+            'leave out lite, or name the checkpoint by pretuned to tune updates of it'
+        )
+    raise CheckpointError(
+        'the checkpoint is of TOAST-Lite, with low-rank updates of the feedback path, and this '
+        'backbone has no such updates: build it with lite=dict(rank=...) of that training'
+    )
+
+
+def _first(name: str) -> str:
+    return name.split('.')[0]
 
 
 def part_is_wanted() -> bool:

@@ -1,12 +1,10 @@
-"""A pre-tuned top-down module as a file: small, and bound to the base that it was tuned on."""
+"""A pre-tuned top-down module as an adapter checkpoint: small, and bound to its base."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
@@ -15,8 +13,8 @@ from torch import Tensor
 from toast_mm.files import save_safetensors
 from toast_mm.topdown import FeedbackRoute
 
+from .adapter import RECORD, fingerprint_of, make_record, record_in
 from .coverage import check_fit
-from .fingerprint import fingerprint
 from .finite import check_finite
 from .io import CheckpointError
 
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
 
 def save_pretuned(backbone: TransferBackbone, path: str) -> None:
     """Write the top-down module of a backbone alone, with what it was tuned for.
-
-    The file is safetensors; its metadata hold the route, the form of the
-    selection and the fingerprint of the base.
 
     Args:
         backbone: Has a top-down module.
@@ -43,54 +38,63 @@ def save_pretuned(backbone: TransferBackbone, path: str) -> None:
         raise ValueError('the backbone has no top-down module to save: feedback_from is None')
     tensors = {f'topdown.{name}': tensor for name, tensor in backbone.topdown.state_dict().items()}
     check_finite(tensors)
-    record = {
-        'route': asdict(backbone.route),
-        'selection': backbone.selection_form,
-        'base': _base_fingerprint(backbone, backbone.state_dict()),
-    }
-    save_safetensors(tensors, path, {'topdown': json.dumps(record)})
+    tensors[RECORD] = make_record(backbone, _base_names(backbone))
+    save_safetensors(tensors, path, {})
 
 
 def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
-    """Load a pre-tuned top-down module: a file of its own, or a checkpoint of the whole model.
+    """Load a pre-tuned top-down module into a backbone whose base weights are loaded already.
 
     Args:
-        backbone: Takes the module; its base weights are loaded already.
+        backbone: Takes the module.
         checkpoint: Path or URL.
 
     Raises:
-        CheckpointError: The module was tuned on another base, or is of another
-            width or route, or there is none, or the file is damaged.
+        CheckpointError: See :func:`read_pretuned`.
     """
+    given = read_pretuned(backbone, checkpoint, backbone.state_dict())
     assert backbone.topdown is not None, 'prepare() refuses pretuned without one'
-    expected = backbone.topdown.state_dict()
-    file = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = file.get('state_dict', file)
-    try:
-        route, selection, base = _read_record(file.get('meta'))
-        if route not in (None, backbone.route):
-            raise CheckpointError(f'it was tuned for {route}, but this is {backbone.route}')
-        given = _topdown_weights(weights, expected, backbone.route)
-        _check_base(backbone, base or _base_in_checkpoint(weights, backbone))
-    except CheckpointError as error:
-        raise CheckpointError(f'pretuned={checkpoint!r}: {error}') from error
-    for name, value in selection.items():
-        if value != backbone.selection_form.get(name):
-            print_log(f'{checkpoint} was tuned with {name}={value}', 'current', logging.WARNING)
     backbone.topdown.load_state_dict(given, strict=False)  # it fits, but for updates of zero
     print_log(f'The top-down module is that of {checkpoint}', logger='current')
 
 
-def _read_record(meta: Any) -> tuple[FeedbackRoute | None, dict[str, Any], str | None]:
-    """Route, form of the selection and base; a checkpoint of a whole model has no such record."""
-    text = meta.get('topdown') if isinstance(meta, dict) else None
-    if text is None:
-        return None, {}, None
+def read_pretuned(
+    backbone: TransferBackbone, checkpoint: str, base: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Weights of a pre-tuned top-down module, as its ``load_state_dict`` takes them.
+
+    Args:
+        backbone: Whose module they are for; it stays as it is.
+        checkpoint: Path or URL of a file of :func:`save_pretuned`, of a task file, or of a
+            checkpoint of a whole model.
+        base: Weights of the base that the module shall work on, by name.
+
+    Raises:
+        CheckpointError: The module was tuned on another base, or is of another width or route, or
+            there is none, or the file is damaged.
+    """
+    assert backbone.topdown is not None, 'prepare() refuses pretuned without one'
+    file = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    weights = file.get('state_dict', file)
     try:
-        record = json.loads(text)
-        return FeedbackRoute(**record['route']), dict(record['selection']), str(record['base'])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f'its metadata are damaged: {error!r}') from error
+        record = record_in(weights, file.get('meta'))
+        if record and record['route'] and FeedbackRoute(**record['route']) != backbone.route:
+            route = FeedbackRoute(**record['route'])
+            raise CheckpointError(f'it was tuned for {route}, but this is {backbone.route}')
+        given = _topdown_weights(weights, backbone.topdown.state_dict(), backbone.route)
+        tuned_on = record['fingerprint'] if record else _base_beside(backbone, weights)
+        present = fingerprint_of(base, _base_names(backbone))
+        if tuned_on != present:
+            raise CheckpointError(
+                f'it was tuned on the base with fingerprint {tuned_on[:12]}, but this backbone has '
+                f'{present[:12]}; load the base that it was tuned on by init_cfg'
+            )
+    except CheckpointError as error:
+        raise CheckpointError(f'pretuned={checkpoint!r}: {error}') from error
+    for name, value in record['signature'].items() if record else ():
+        if value != backbone.steering_signature.get(name, value):
+            print_log(f'{checkpoint} was tuned with {name}={value}', 'current', logging.WARNING)
+    return given
 
 
 def _topdown_weights(
@@ -115,16 +119,7 @@ def _topdown_weights(
     return given
 
 
-def _check_base(backbone: TransferBackbone, tuned_on: str) -> None:
-    present = _base_fingerprint(backbone, backbone.state_dict())
-    if tuned_on != present:
-        raise CheckpointError(
-            f'it was tuned on the base with fingerprint {tuned_on[:12]}, but this backbone has '
-            f'{present[:12]}; load the base that it was tuned on by init_cfg'
-        )
-
-
-def _base_in_checkpoint(state_dict: Mapping[str, Tensor], backbone: TransferBackbone) -> str:
+def _base_beside(backbone: TransferBackbone, state_dict: Mapping[str, Tensor]) -> str:
     """Fingerprint of the base that a checkpoint of a whole model holds."""
     prefix = next(name for name in state_dict if 'topdown.' in name).split('topdown.', 1)[0]
     beside = {
@@ -134,17 +129,17 @@ def _base_in_checkpoint(state_dict: Mapping[str, Tensor], backbone: TransferBack
     }
     if all(name.startswith('topdown.') for name in beside):
         raise CheckpointError(
-            'it does not say which base it was tuned on: it has neither the metadata of a file '
+            'it does not say which base it was tuned on: it has neither the record of a file '
             'that toast_mm.PretunedHook writes nor the weights of the base'
         )
-    return _base_fingerprint(backbone, beside)
+    names = [n for n in beside if backbone.is_base(n) and n not in backbone.resized_parameters]
+    return fingerprint_of(beside, names)
 
 
-def _base_fingerprint(backbone: TransferBackbone, state_dict: Mapping[str, Tensor]) -> str:
-    return fingerprint(
-        {
-            name: tensor
-            for name, tensor in state_dict.items()
-            if backbone.is_base(name) and name not in backbone.resized_parameters
-        }
-    )
+def _base_names(backbone: TransferBackbone) -> list[str]:
+    """Names of the base's weights that tell it from others."""
+    return [
+        name
+        for name in backbone.state_dict()
+        if backbone.is_base(name) and name not in backbone.resized_parameters
+    ]

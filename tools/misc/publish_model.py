@@ -17,8 +17,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.adapter import in_half, read_record, record_name, relocate
 from toast_mm.checkpoint.finite import check_finite
-from toast_mm.checkpoint.task_file import in_half, read_record, record_name, relocate
 from toast_mm.files import WriteError, safetensors_content, write_atomically
 from toast_mm.outputs import add_overwrite, check_free
 

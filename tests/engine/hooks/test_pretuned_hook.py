@@ -1,4 +1,3 @@
-import json
 import os
 
 import pytest
@@ -8,6 +7,7 @@ from mmengine.model import MMDistributedDataParallel
 from toy_images import SIZES
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
+from toast_mm.checkpoint.adapter import read_record
 from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.engine import PretunedHook
 from toast_mm.files import WriteError
@@ -29,12 +29,12 @@ def test_what_it_writes_is_what_pretuned_takes(steered_config, run, tmp_path, ca
     file = str(tmp_path / 'run' / 'topdown.safetensors')
     assert f'The top-down module is in {file}: pretuned={file!r}' in capsys.readouterr().out
     checkpoint = load_from_local(str(tmp_path / 'run' / 'iter_5.pth'))['state_dict']
-    content = load_from_local(file)
-    assert content['state_dict'].keys() == {f'topdown.{n}' for n in trained.topdown.state_dict()}
-    for name, value in content['state_dict'].items():
+    weights = load_from_local(file)['state_dict']
+    record = read_record(weights.pop('base_record'))
+    assert weights.keys() == {f'topdown.{n}' for n in trained.topdown.state_dict()}
+    for name, value in weights.items():
         assert torch.equal(value, checkpoint[f'backbone.{name}']), name
-    route = json.loads(content['meta']['topdown'])['route']
-    assert route == dict(depth=4, feedback_from=2, feedback_to=0)
+    assert record['route'] == dict(depth=4, feedback_from=2, feedback_to=0)
 
     base = {name: value for name, value in trained.state_dict().items() if 'topdown' not in name}
     torch.save(base, tmp_path / 'base.pth')

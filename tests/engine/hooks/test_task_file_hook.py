@@ -71,9 +71,10 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
     assert record == dict(
         fingerprint=fingerprint(frozen),
         method='TOAST',
-        form=dict(
+        signature=dict(
             token_selection=True, value_bias_twice=True, out_indices=[3], out_type='cls_token'
         ),
+        route=dict(depth=4, feedback_from=4, feedback_to=0),
         as_in_the_base=['pos_embed'],
         init_cfg=[dict(type='Pretrained', checkpoint=base)],
         pretuned=None,
@@ -172,7 +173,7 @@ def test_a_task_file_of_another_method_is_refused(config, run, tmp_path):
     lora = build(cfg, feedback_from=None, tuning=dict(type='toast_mm.LoRA'))
     with pytest.raises(CheckpointError, match='is of TOAST, and this backbone is built for LoRA'):
         lora.load_state_dict(weights)
-    with pytest.raises(CheckpointError, match=r'is of TOAST, and .* for a head alone'):
+    with pytest.raises(CheckpointError, match=r'is of TOAST, and .* for linear probe'):
         load_checkpoint(build(cfg, feedback_from=None), str(tmp_path / 'run' / 'iter_3.pth'))
 
 

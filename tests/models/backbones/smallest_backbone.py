@@ -51,13 +51,19 @@ class Steered(SteeredBackbone, Plain):
     def __init__(self, source='last', target='first', pretuned=None, frozen=True, **kwargs):
         super().__init__(**kwargs)
         self.events = []
-        self.depth = len(self.blocks)
-        topdown = None
+        topdown = route = None
         if source is not None:
-            self.route = FeedbackRoute(len(self.blocks), source, target)
+            route = FeedbackRoute(len(self.blocks), source, target)
             dim = self.stem.out_features
-            topdown = TopDown(FeatureSelection(dim), LinearFeedback(dim, self.route.receivers))
-        self.prepare(topdown, pretuned, frozen)
+            topdown = TopDown(FeatureSelection(dim), LinearFeedback(dim, route.receivers))
+        self.prepare(
+            depth=len(self.blocks),
+            out_indices=self.out_indices,
+            topdown=topdown,
+            route=route,
+            pretuned=pretuned,
+            frozen=frozen,
+        )
 
     def embed(self, image):
         self.events.append(('embed', self.modes()))

@@ -8,7 +8,6 @@ import torch
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.pretuned import load_pretuned
 from toast_mm.models import TOASTConvNeXt, TOASTViT
-from toast_mm.models.backbones.folding import fold_state_dict
 
 ROUTES = [('last', 'first'), ('middle', 'first'), ('last', 'middle'), (3, 1), (1, 0)]
 routes = pytest.mark.parametrize(('source', 'target'), ROUTES)
@@ -79,19 +78,6 @@ def test_folding_twice_changes_nothing(kind):
     torch.testing.assert_close(backbone.state_dict(), state, rtol=0, atol=0)
 
 
-@routes
-@kinds
-def test_state_dict_folds_without_a_model(kind, source, target):
-    backbone = make(kind, source, target)
-    state = {f'module.backbone.{name}': t.clone() for name, t in backbone.state_dict().items()}
-    state['module.head.weight'] = torch.rand(3)
-    folded = fold_state_dict(state)
-    assert folded.pop('module.head.weight') is state['module.head.weight']
-    backbone.fold()
-    own = {name.removeprefix('module.backbone.'): tensor for name, tensor in folded.items()}
-    torch.testing.assert_close(own, dict(backbone.state_dict()), rtol=0, atol=0)
-
-
 @kinds
 def test_a_backbone_folds_itself_for_a_folded_checkpoint(kind):
     backbone, other = make(kind), make(kind, seed=1).train()
@@ -124,12 +110,7 @@ def test_bfloat16_autocast(kind):
 @basic_kinds
 def test_refusals(kind, tmp_path):
     backbone = make(kind)
-    plain = backbone.state_dict()
-    folded = fold_state_dict(plain)
-    with pytest.raises(CheckpointError, match='it is folded already'):
-        fold_state_dict(folded)
-    with pytest.raises(CheckpointError, match='no top-down module to fold'):
-        fold_state_dict({name: t for name, t in plain.items() if 'topdown' not in name})
+    plain, folded = backbone.state_dict(), make(kind).fold().state_dict()
     torch.save(folded, tmp_path / 'folded.pth')
     with pytest.raises(CheckpointError, match='it is folded for inference: name the file before'):
         load_pretuned(make(kind), str(tmp_path / 'folded.pth'))

@@ -11,9 +11,8 @@ from small_backbones import tuned
 from torch import nn
 
 from toast_mm.models import SSF, VPT, AdaptFormer, LoRA
-from toast_mm.models.backbones.folding import fold_state_dict
 from toast_mm.models.layers import replace_layers
-from toast_mm.models.peft.base import MergeableLayer, Tuner, effective_weight_in
+from toast_mm.models.peft.base import MergeableLayer, Tuner
 from toast_mm.models.peft.lora import LoRALinear
 from toast_mm.models.peft.targets import find_layers
 from toast_mm.registry import MODELS
@@ -137,14 +136,12 @@ def test_pickles_and_copies_tie_what_was_tied(tuning, image):
 @pytest.mark.parametrize('rows', [slice(None), slice(-24, None), slice(3, 5)])
 @pytest.mark.parametrize('method', ['LoRA', 'SSF'])
 def test_the_effective_weight_is_that_of_a_plain_layer(method, rows):
-    """Whole or in part, of the layer and of its checkpoint."""
+    """Whole or in part."""
     backbone = tuned('vit', dict(type=f'toast_mm.{method}'))
     layer = backbone.layers[0].attn.qkv
     weight, bias = layer.effective_weight(rows)
     x = torch.randn(5, 24, dtype=torch.double)
     torch.testing.assert_close(nn.functional.linear(x, weight, bias), layer(x)[:, rows])
-    loaded = effective_weight_in(backbone.state_dict(), 'layers.0.attn.qkv.', rows)
-    torch.testing.assert_close(loaded, weight)
     assert not torch.allclose(weight, layer.weight[rows])
 
 
@@ -170,10 +167,11 @@ class Gained(MergeableLayer, nn.Linear):
     def reset_tuning(self):
         nn.init.ones_(self.gain)
 
-    @staticmethod
-    def combine(own, rows=slice(None)):
-        gain, bias = own['gain'][rows], own.get('bias')
-        return own['weight'][rows] * gain[:, None], None if bias is None else bias[rows] * gain
+    def effective_weight(self, rows=slice(None)):
+        gain = self.gain[rows]
+        return self.weight[rows] * gain[:, None], None if self.bias is None else self.bias[
+            rows
+        ] * gain
 
 
 @MODELS.register_module()
@@ -194,6 +192,6 @@ def test_a_method_of_another_package_is_merged_and_folded(image):
     assert not torch.allclose(expected, tuned('vit', None, feedback_from='last')(image)[0])
     torch.testing.assert_close(backbone().merge()(image)[0], expected)
     folded = backbone()
-    folded.load_state_dict(fold_state_dict(backbone().state_dict()))
+    folded.load_state_dict(backbone().fold().state_dict())
     assert folded.folded
     torch.testing.assert_close(folded(image)[0], expected)

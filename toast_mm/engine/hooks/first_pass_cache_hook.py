@@ -151,11 +151,11 @@ class FirstPassCacheHook(Hook):
                 f'first_pass_cache: {type(backbone).__name__} has no first pass; it works with '
                 'toast_mm.TOASTViT and toast_mm.TOASTConvNeXt'
             )
-        exempt = ('topdown', *backbone.new_modules) if backbone.topdown is not None else ()
+        exempt = ('topdown', 'new') if backbone.topdown is not None else ()
         training = [
             name
             for name, parameter in backbone.named_parameters()
-            if parameter.requires_grad and name.split('.')[0] not in exempt
+            if parameter.requires_grad and backbone.part_of(name) not in exempt
         ]
         if training:
             raise ValueError(

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.checkpoint.task_file import RECORD, frozen_base, leave_out_base, make_record
+from toast_mm.checkpoint.adapter import RECORD, frozen_base, leave_out_base, make_record
 from toast_mm.engine.model import unwrap
 from toast_mm.models.backbones.steering import SteeredBackbone
 from toast_mm.registry import HOOKS
@@ -47,7 +47,12 @@ class TaskFileHook(Hook):
                 'TaskFileHook: nothing in the backbone is frozen, so that a task file would be the '
                 'whole model; leave out task_files'
             )
-        self._record = make_record(backbone)
+        if not backbone.pretrained:
+            raise ValueError(
+                'TaskFileHook: a task file leaves out the base, and nothing would say where it is: '
+                "name it by model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+            )
+        self._record = make_record(backbone, self._names)
         self._check_named_base(backbone)
 
     def _check_named_base(self, backbone: SteeredBackbone) -> None:

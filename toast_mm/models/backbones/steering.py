@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,21 +30,6 @@ def set_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
     finally:
         for module in changed:
             module.training = not module.training
-
-
-def resolve_out_indices(out_indices: Sequence[int] | int, depth: int) -> list[int]:
-    """Indices from 0 in ascending order.
-
-    Raises:
-        ValueError: There is none, or one is out of range.
-    """
-    indices = [out_indices] if isinstance(out_indices, int) else out_indices
-    if not indices or not all(-depth <= index < depth for index in indices):
-        raise ValueError(
-            f'out_indices={out_indices} must name blocks of this backbone: 0..{depth - 1}, or '
-            f'-{depth}..-1 counted from the end'
-        )
-    return sorted({index % depth for index in indices})
 
 
 class SteeredBackbone(TransferBackbone):

@@ -26,7 +26,8 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_deconv
 
-from .steering import SteeredBackbone, resolve_out_indices, set_modes
+from .steering import SteeredBackbone, set_modes
+from .transfer import resolve_out_indices
 
 
 class SteeredConvNeXtBlock(ConvNeXtBlock):
@@ -155,7 +156,6 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             out_indices=resolve_out_indices(out_indices, depth),
             **kwargs,
         )
-        self.depth = depth
         for number, stage in enumerate(self.stages):
             for block, layer in enumerate(stage):
                 # A subclass without state: keys and weights stay as they are.
@@ -164,29 +164,35 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 layer.checkpointed = with_cp
         # Norms of dense outputs belong to the outputs, not to a pre-trained classifier.
         self.new_modules = tuple(f'norm{stage}' for stage in range(depth - 1))
-        self.selection_form = dict(token_selection=token_selection)
-        self.output_form = dict(
-            out_indices=self.out_indices, gap_before_final_norm=self.gap_before_final_norm
-        )
-        topdown = None
+        topdown = route = None
         if feedback_from is not None:
-            self.route = FeedbackRoute(depth, feedback_from, feedback_to)
-            if self.route.reads_output and depth - 1 not in self.out_indices:
+            route = FeedbackRoute(depth, feedback_from, feedback_to)
+            if route.reads_output and depth - 1 not in self.out_indices:
                 raise ValueError(
                     f'feedback_from={feedback_from!r} reads through the norm of stage {depth - 1}, '
                     f'which only exists for an output: add it to out_indices={out_indices}'
                 )
             selection = FeatureSelection(
-                self.channels[self.route.feedback_from - 1], token_selection, tune_channel_transform
+                self.channels[route.feedback_from - 1], token_selection, tune_channel_transform
             )
             feedback = DeconvFeedback(
                 (in_channels, *self.channels),
                 (stem_patch_size, *[2] * (depth - 1)),
-                self.route.receivers,
+                route.receivers,
                 feedback_std,
             )
             topdown = TopDown(selection, feedback, channel_selection, lite)
-        self.prepare(topdown, pretuned, frozen, tuning)
+        self.prepare(
+            depth=depth,
+            out_indices=self.out_indices,
+            topdown=topdown,
+            route=route,
+            steering_signature=dict(token_selection=token_selection),
+            output_signature=dict(gap_before_final_norm=self.gap_before_final_norm),
+            pretuned=pretuned,
+            frozen=frozen,
+            tuning=tuning,
+        )
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:
         """The image ``(B, 3, H, W)`` itself enters the first stage."""

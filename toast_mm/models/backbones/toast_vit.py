@@ -29,7 +29,7 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_linear
 
-from .steering import SteeredBackbone, resolve_out_indices, set_modes
+from .steering import SteeredBackbone, set_modes
 
 
 class SteeredAttention(MultiheadAttention):
@@ -185,8 +185,6 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             )
         _check_sizes(**kwargs)
         super().__init__(**kwargs)
-        self.depth = self.num_layers
-        self.out_indices = resolve_out_indices(out_indices, self.depth)
         for block, layer in enumerate(self.layers):
             # Subclasses without state: keys and weights stay as they are.
             name, attn = f'layers.{block}', layer.attn
@@ -194,17 +192,25 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             give_subclass(attn, MultiheadAttention, SteeredAttention, f'{name}.attn', 'steering')
             layer.attn.value_bias_twice = value_bias_twice
 
-        self.selection_form = dict(
-            token_selection=token_selection, value_bias_twice=value_bias_twice
-        )
-        self.output_form = dict(out_indices=self.out_indices, out_type=self.out_type)
-        topdown = None
+        topdown = route = None
         if feedback_from is not None:
-            self.route = FeedbackRoute(self.depth, feedback_from, feedback_to)
+            route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
-            feedback = LinearFeedback(self.embed_dims, self.route.receivers, feedback_gain)
+            feedback = LinearFeedback(self.embed_dims, route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection, lite)
-        self.prepare(topdown, pretuned, frozen, tuning)
+        self.prepare(
+            depth=self.num_layers,
+            out_indices=out_indices,
+            topdown=topdown,
+            route=route,
+            steering_signature=dict(
+                token_selection=token_selection, value_bias_twice=value_bias_twice
+            ),
+            output_signature=dict(out_type=self.out_type),
+            pretuned=pretuned,
+            frozen=frozen,
+            tuning=tuning,
+        )
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid."""

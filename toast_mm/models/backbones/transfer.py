@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmcv.cnn.bricks import DropPath
@@ -13,7 +14,8 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from toast_mm.checkpoint.base import before_loading, load_base, split_init_cfg
+from toast_mm.checkpoint.base import load_base, split_init_cfg
+from toast_mm.checkpoint.complete import before_loading
 from toast_mm.checkpoint.pretuned import load_pretuned
 from toast_mm.keys import check_reader
 from toast_mm.models.layers import replace_layers
@@ -25,37 +27,66 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+def resolve_out_indices(out_indices: Sequence[int] | int, depth: int) -> list[int]:
+    """Indices from 0 in ascending order.
+
+    Raises:
+        ValueError: There is none, or one is out of range.
+    """
+    indices = [out_indices] if isinstance(out_indices, int) else out_indices
+    if not indices or not all(-depth <= index < depth for index in indices):
+        raise ValueError(
+            f'out_indices={out_indices} must name blocks of this backbone: 0..{depth - 1}, or '
+            f'-{depth}..-1 counted from the end'
+        )
+    return sorted({index % depth for index in indices})
+
+
 class TransferBackbone(BaseBackbone):
     """Goes before an mmpretrain backbone, which it freezes but for what a transfer method tunes.
 
-    That is a top-down module, a method beside it or in its place, or everything.
+    That is a top-down module, a method beside it or in its place, or everything. A family builds
+    its parent, and then calls :meth:`prepare` once, which sets all the attributes below.
+
+    Attributes:
+        depth: Number L of blocks, or stages.
+        out_indices: Blocks whose outputs are returned, from 0, in ascending order.
+        topdown: The top-down module, or None for the plain backbone.
+        route: Way of its signals; there is none without a top-down module.
+        steering_signature: Arguments of a family that change how signals enter, and that no weight
+            tells.
+        output_signature: Arguments that change what the outputs are, and that no weight tells.
+        pretuned: File of the pre-tuned top-down module.
+        frozen: Whether the backbone is frozen.
+        tuned: Whether a method tunes the backbone itself.
+        method: The transfer method in words.
+        added: Names of the weights that a method added.
+        left_alone: Names of the weights of the base that do not train.
+        first_tuned: The lowest block of which a method tunes something.
+        pretrained: What ``init_cfg`` says of pre-trained weights.
     """
 
-    depth: int  # number of blocks, or stages
+    # What a family may say of its weights:
+    new_modules: tuple[str, ...] = ()  # no pre-trained checkpoint has them; they train
+    resized_parameters: tuple[str, ...] = ()  # to the images, so they do not tell bases apart
+    lora_targets: tuple[str, ...] = ()  # last parts of the names of layers that LoRA updates
+
+    depth: int
     out_indices: list[int]
     topdown: TopDown | None
     route: FeedbackRoute
-    # What weights do not tell, and files of tuned modules therefore say beside them:
-    selection_form: dict[str, bool]  # how the signal is selected and enters
-    output_form: dict[str, Any]  # what the outputs are
-
+    steering_signature: dict[str, Any]
+    output_signature: dict[str, Any]
+    pretuned: str | None
     frozen: bool
-    tuned: bool  # whether a method tunes the backbone itself
-    method: str  # the transfer method in words
-    added: frozenset[str] = frozenset()  # names of what a method added
-    left_alone: frozenset[str] = frozenset()  # names of the weights of the base that do not train
-    first_tuned: int | None = None  # the lowest block of which a method tunes something
+    tuned: bool
+    method: str
+    added: frozenset[str]
+    left_alone: frozenset[str]
+    first_tuned: int | None
+    pretrained: list[dict]
 
     init_cfg: Any
-    pretrained: list[dict]
-    pretuned: str | None
-
-    # Modules that no pre-trained checkpoint has: they train and need no covering.
-    new_modules: tuple[str, ...] = ()
-    # Parameters that are resized to the image: they do not tell one base from another.
-    resized_parameters: tuple[str, ...] = ()
-    # Layers that LoRA updates by default: last parts of their names.
-    lora_targets: tuple[str, ...] = ()
 
     @abstractmethod
     def block_modules(self, block: int) -> list[nn.Module]:
@@ -67,30 +98,44 @@ class TransferBackbone(BaseBackbone):
 
     def prepare(
         self,
-        topdown: TopDown | None,
-        pretuned: str | None,
-        frozen: bool,
+        *,
+        depth: int,
+        out_indices: Sequence[int] | int,
+        topdown: TopDown | None = None,
+        route: FeedbackRoute | None = None,
+        steering_signature: Mapping[str, Any] = MappingProxyType({}),
+        output_signature: Mapping[str, Any] = MappingProxyType({}),
+        pretuned: str | None = None,
+        frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
     ) -> None:
         """Add what is tuned and freeze the rest; called at the end of ``__init__``.
 
         Args:
-            topdown: The module for :attr:`route`, or None for the plain
-                backbone.
-            pretuned: Checkpoint of the pre-tuned module that
-                :meth:`init_weights` loads.
-            frozen: Whether the backbone is frozen.
-            tuning: Config of a method that tunes the frozen backbone itself.
+            depth: Number of blocks, or stages.
+            out_indices: Blocks whose outputs are returned.
+            topdown: The top-down module. Defaults to None, the plain backbone.
+            route: Way of its signals. Defaults to None, for the plain backbone.
+            steering_signature: See :attr:`steering_signature`.
+            output_signature: See :attr:`output_signature`; ``out_indices`` is always part of it.
+            pretuned: Checkpoint of the pre-tuned module that :meth:`init_weights` loads. Defaults
+                to None.
+            frozen: Whether the backbone is frozen. Defaults to True.
+            tuning: Config of a method that tunes the frozen backbone itself. Defaults to None.
 
         Raises:
-            ValueError: No output comes after the first receiver, there is
-                no module for ``pretuned``, or ``tuning`` does not fit.
+            ValueError: An output index is out of range, no output comes after the first receiver,
+                there is no module for ``pretuned``, or ``tuning`` does not fit.
         """
-        if topdown is not None and self.out_indices[-1] < self.route.feedback_to:
-            raise ValueError(
-                f'out_indices={self.out_indices} end below the first block that receives a signal, '
-                f'{self.route.feedback_to}: no output would be steered'
-            )
+        self.depth = depth
+        self.out_indices = resolve_out_indices(out_indices, depth)
+        if topdown is not None and route is not None:
+            if self.out_indices[-1] < route.feedback_to:
+                raise ValueError(
+                    f'out_indices={self.out_indices} end below the first block that receives a '
+                    f'signal, {route.feedback_to}: no output would be steered'
+                )
+            self.route = route
         if pretuned and topdown is None:
             raise ValueError(
                 f'pretuned={pretuned!r} needs a top-down module, but feedback_from is None'
@@ -100,20 +145,23 @@ class TransferBackbone(BaseBackbone):
                 f'frozen=False tunes everything, and tuning={dict(tuning)} what the method says: '
                 'leave out one of them'
             )
+        self.added, self.first_tuned = frozenset(), None
         self.topdown = topdown
+        self.steering_signature = dict(steering_signature) if topdown is not None else {}
+        self.output_signature = dict(output_signature, out_indices=self.out_indices)
         self.pretuned = pretuned
         self.frozen = frozen
         # mmengine's own loader says neither which file it is nor that anything is missing.
         self.init_cfg, self.pretrained = split_init_cfg(self.init_cfg)
         self._register_load_state_dict_pre_hook(before_loading, with_module=True)
         if frozen:
-            for parameter in self._base_parameters():
+            for parameter in self._own_parameters():
                 parameter.requires_grad_(False)
         self.tuned = bool(tuning)
         names = [self._inject(tuning)] if tuning else []
         self.method = _describe(topdown, names, frozen)
         self._freeze_unused()
-        if tuning and not any(parameter.requires_grad for parameter in self._base_parameters()):
+        if tuning and not any(parameter.requires_grad for parameter in self._own_parameters()):
             raise ValueError(
                 f'tuning={dict(tuning)} tunes nothing that out_indices={self.out_indices} depend on'
             )
@@ -162,7 +210,7 @@ class TransferBackbone(BaseBackbone):
             if isinstance(module, TunedLayer):
                 module.reset_tuning()
         for pretrained in self.pretrained:
-            load_base(self, **pretrained)
+            load_base(self, pretrained)
         if self.pretuned:
             load_pretuned(self, self.pretuned)
         elif self.topdown is not None and self.topdown.lite:
@@ -173,16 +221,43 @@ class TransferBackbone(BaseBackbone):
                 logging.WARNING,
             )
 
+    def part_of(self, name: str) -> str:
+        """Part of the backbone that a weight or a module belongs to, by its name.
+
+        Returns:
+            ``'topdown'``; ``'new'``, that of :attr:`new_modules`; ``'added'``, what a method added;
+            or ``'base'``, what a pre-trained checkpoint has.
+        """
+        first = name.split('.')[0]
+        if first == 'topdown':
+            return first
+        if first in self.new_modules:
+            return 'new'
+        return 'added' if name in self.added else 'base'
+
     def is_base(self, name: str) -> bool:
         """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
-        return name not in self.added and name.split('.')[0] not in ('topdown', *self.new_modules)
+        return self.part_of(name) == 'base'
+
+    def block_names(self) -> list[str]:
+        """Names of the modules of the first block: they tell one kind of backbone from another."""
+        modules = self.block_modules(0)
+        return [name for name, module in self.named_modules() if module in modules]
 
     def backbone_modules(self) -> list[nn.Module]:
         """All modules below this one but the top-down part."""
         return [
             module
             for name, module in self.named_modules()
-            if name and name.split('.')[0] != 'topdown'
+            if name and self.part_of(name) != 'topdown'
+        ]
+
+    def base_modules(self) -> list[tuple[str, Any]]:
+        """Names and modules of the pre-trained backbone: those that methods tune."""
+        return [
+            (name, module)
+            for name, module in self.named_modules()
+            if name and self.part_of(name) == 'base'
         ]
 
     @property
@@ -243,12 +318,12 @@ class TransferBackbone(BaseBackbone):
         self.requires_grad_(False)
         return self.eval()
 
-    def _base_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the backbone itself, with what a method adds to its layers."""
+    def _own_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the pre-trained backbone, with what a method adds to its layers."""
         return [
             parameter
             for name, parameter in self.named_parameters()
-            if name.split('.')[0] not in ('topdown', *self.new_modules)
+            if self.part_of(name) in ('base', 'added')
         ]
 
     def _inject(self, tuning: Mapping[str, Any]) -> str:
@@ -267,7 +342,7 @@ class TransferBackbone(BaseBackbone):
             raise ValueError(f'tuning={dict(tuning)} is no method that tunes a backbone')
         method.inject(self)
         self.added = frozenset(set(self.state_dict()) - names)
-        tuned = {parameter for parameter in self._base_parameters() if parameter.requires_grad}
+        tuned = {parameter for parameter in self._own_parameters() if parameter.requires_grad}
         self.first_tuned = next(
             (
                 block
@@ -300,4 +375,4 @@ def _describe(topdown: TopDown | None, methods: list[str], frozen: bool) -> str:
     parts = [] if frozen else ['full fine-tuning']
     if topdown is not None:
         parts.append('TOAST-Lite' if topdown.lite else 'TOAST')
-    return ' with '.join([*parts, *methods]) or 'a head alone'
+    return ' with '.join([*parts, *methods]) or 'linear probe'

@@ -16,7 +16,6 @@ from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
 
 from .base import TunedLayer, Tuner, TuningDropout
-from .targets import base_modules
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -87,7 +86,7 @@ class AdaptFormer(Tuner):
         Raises:
             ValueError: There is no feed-forward network, or it is of a class of its own.
         """
-        networks = [found for found in base_modules(backbone) if isinstance(found[1], FFN)]
+        networks = [found for found in backbone.base_modules() if isinstance(found[1], FFN)]
         if not networks:
             raise ValueError(
                 f'AdaptFormer stands beside the feed-forward networks (FFN) of a transformer, and '

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -56,24 +55,13 @@ class MergeableLayer(TunedLayer):
     """A tuned layer that computes the same as a plain layer with other weights."""
 
     added: ClassVar[tuple[str, ...]] = ()  # attributes that the method adds
-    kinds: ClassVar[list[type[MergeableLayer]]] = []  # all subclasses, of any package
 
-    weight: Any  # both come from the other parent class
+    weight: Any  # these are those of the layer's other parent
     bias: Any
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.kinds.append(cls)
-
-    @staticmethod
-    def combine(own: Mapping[str, Any], rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Effective weight and bias of some outputs, from the tensors of a layer by name."""
-        raise NotImplementedError
-
     def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the plain layer that computes the same, for some of the outputs."""
-        own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        return self.combine({**own, 'weight': self.weight, 'bias': self.bias}, rows)
+        """Weight and bias of the plain layer that gives the same, for some of the outputs."""
+        raise NotImplementedError
 
     def check_mergeable(self) -> None:
         """Check that a plain layer can replace this one.
@@ -109,15 +97,3 @@ def effective_weight(layer: nn.Linear, rows: slice = EVERYTHING) -> tuple[Tensor
     if isinstance(layer, MergeableLayer):
         return layer.effective_weight(rows)
     return layer.weight[rows], None if layer.bias is None else layer.bias[rows]
-
-
-def effective_weight_in(
-    state_dict: Mapping[str, Tensor], prefix: str, rows: slice = EVERYTHING
-) -> Tensor:
-    """Weight of some outputs of a layer in a checkpoint, including the update of a method."""
-    own = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
-    names = {name.split('.')[0] for name in own}
-    for kind in MergeableLayer.kinds:
-        if not names.isdisjoint(kind.added):
-            return kind.combine(own, rows)[0]
-    return own['weight'][rows]

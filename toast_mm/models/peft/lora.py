@@ -5,7 +5,7 @@ Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +65,10 @@ class LoRALinear(MergeableLayer, nn.Linear):
         nn.init.kaiming_uniform_(self.lora_down.weight, a=sqrt(5))
         nn.init.zeros_(self.lora_up.weight)
 
-    @staticmethod
-    def combine(own: Mapping[str, Any], rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
+    def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
         """``W + alpha / rank * up @ down``, and the bias."""
-        update = own['scaling'] * (own['lora_up.weight'][rows] @ own['lora_down.weight'])
-        bias = own.get('bias')
-        return own['weight'][rows] + update, None if bias is None else bias[rows]
+        update = self.scaling * (self.lora_up.weight[rows] @ self.lora_down.weight)
+        return self.weight[rows] + update, None if self.bias is None else self.bias[rows]
 
 
 @MODELS.register_module()

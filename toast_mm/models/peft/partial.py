@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from toast_mm.registry import MODELS
 
 from .base import Tuner
-from .targets import base_modules
 
 if TYPE_CHECKING:
     from toast_mm.models.backbones.transfer import TransferBackbone
@@ -49,7 +48,7 @@ class BitFit(Tuner):
 
     def inject(self, backbone: TransferBackbone) -> None:
         """Wake the biases."""
-        for _, module in base_modules(backbone):
+        for _, module in backbone.base_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if name == 'bias':
                     parameter.requires_grad_(True)

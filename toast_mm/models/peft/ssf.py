@@ -5,7 +5,6 @@ Lian et al., `Scaling & Shifting Your Features <https://arxiv.org/abs/2210.08823
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmcv.cnn import Conv2d, Linear
@@ -16,7 +15,6 @@ from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
 
 from .base import EVERYTHING, MergeableLayer, Tuner
-from .targets import base_modules
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,13 +49,11 @@ class ScaledLayer(MergeableLayer):
         nn.init.normal_(self.ssf_scale, mean=1.0, std=0.02)
         nn.init.normal_(self.ssf_shift, std=0.02)
 
-    @staticmethod
-    def combine(own: Mapping[str, Any], rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Scale and shift in weight and bias."""
-        weight, bias = own['weight'][rows], own.get('bias')
-        scale, shift = own['ssf_scale'][rows], own['ssf_shift'][rows]
-        weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        return weight, shift if bias is None else bias[rows] * scale + shift
+    def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias with scale and shift in them."""
+        scale, shift = self.ssf_scale[rows], self.ssf_shift[rows]
+        weight = self.weight[rows] * scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        return weight, shift if self.bias is None else self.bias[rows] * scale + shift
 
     def check_mergeable(self) -> None:
         """The shift needs a bias.
@@ -121,7 +117,7 @@ class SSF(Tuner):
             ValueError: An operation is of a class of its own.
         """
         scaled: dict[nn.Module, nn.Module] = {}
-        for name, layer in base_modules(backbone):
+        for name, layer in backbone.base_modules():
             if any(isinstance(layer, kind) for kind in SCALED):
                 check_exact(layer, SCALED, name, 'SSF')
                 scaled[layer] = SCALED[type(layer)].from_layer(layer)

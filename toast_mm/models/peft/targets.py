@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 if TYPE_CHECKING:
     from toast_mm.models.backbones.transfer import TransferBackbone
-
-
-def base_modules(backbone: TransferBackbone) -> Iterator[tuple[str, Any]]:
-    """Names and modules of the pre-trained backbone, without top-down module and new norms."""
-    left_out = ('topdown', *backbone.new_modules)
-    for name, module in backbone.named_modules():
-        if name and name.split('.')[0] not in left_out:
-            yield name, module
 
 
 def find_layers(
@@ -34,7 +26,7 @@ def find_layers(
     Raises:
         ValueError: A target matches no layer; lists what would match.
     """
-    layers = {name: module for name, module in base_modules(backbone) if isinstance(module, kind)}
+    layers = {name: module for name, module in backbone.base_modules() if isinstance(module, kind)}
     patterns = [targets] if isinstance(targets, str) else list(targets)
     found: dict[str, Any] = {}
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Damaged records of task files."""
+"""Records of today's files and of those before them, whole and damaged."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toast_mm.checkpoint import CheckpointError
-from toast_mm.checkpoint.task_file import read_record
+from toast_mm.checkpoint.adapter import read_record
 
 
 def record(content: bytes) -> torch.Tensor:
@@ -14,12 +14,28 @@ def record(content: bytes) -> torch.Tensor:
 
 
 WHOLE = dict(
-    fingerprint='f', method='TOAST', form={}, as_in_the_base=[], init_cfg=[], pretuned=None
+    fingerprint='f',
+    method='TOAST',
+    signature={'out_indices': [3]},
+    route=None,
+    as_in_the_base=[],
+    init_cfg=[],
+    pretuned=None,
 )
 
 
 def test_whole():
     assert read_record(record(json.dumps(WHOLE).encode())) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ('before', 'now'),
+    [('a head alone', 'linear probe'), ('TOAST', 'TOAST'), ('TOAST with LoRA', 'TOAST with LoRA')],
+)
+def test_task_files_of_before_say_the_same_in_other_words(before, now):
+    old = {name: value for name, value in WHOLE.items() if name not in ('signature', 'route')}
+    old |= dict(form={'out_indices': [3]}, method=before)
+    assert read_record(record(json.dumps(old).encode())) == dict(WHOLE, method=now)
 
 
 @pytest.mark.parametrize(

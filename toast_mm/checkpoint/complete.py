@@ -1,0 +1,117 @@
+"""Before a backbone is loaded: a task file is completed by its base, and nothing may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .adapter import RECORD, Record, fingerprint_of, is_frozen_path, read_record, signature
+from .base import read_base
+from .coverage import check_coverage, check_fit, is_folded, part_is_wanted
+from .io import CheckpointError
+from .pretuned import read_pretuned
+
+if TYPE_CHECKING:
+    from toast_mm.models.backbones.transfer import TransferBackbone
+
+
+def before_loading(
+    backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
+) -> None:
+    """Hook before any loading: :func:`complete` the weights, and check that they are whole.
+
+    Whoever calls ``load_state_dict(part, strict=False)`` asks for a part, and gets it. Who loads by
+    mmengine's ``load_checkpoint``, as ``Runner``, ``init_model`` and inferencers do, has not asked
+    for a part, though mmengine only warns of what is missing. For the weights of a folded backbone,
+    the backbone is folded.
+    """
+    complete(backbone, state_dict, prefix)
+    if part_is_wanted():
+        return
+    if is_folded(name for name in state_dict if name.startswith(f'{prefix}topdown.')):
+        backbone.fold()
+    check_coverage(backbone, state_dict, prefix)
+
+
+def complete(
+    backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str = ''
+) -> None:
+    """Complete the weights of a task file by those of its base, and of its pre-tuned path.
+
+    They are those that the backbone holds, if their fingerprint is that of the file; otherwise they
+    are read from where ``init_cfg`` or else the file says. Other weights stay as they are.
+
+    Args:
+        backbone: Is going to take the weights; it stays as it is.
+        state_dict: Weights by name, which are changed in place.
+        prefix: Beginning of the names of the backbone's weights. Defaults to ``''``.
+
+    Raises:
+        CheckpointError: The task file is of another method or backbone, or its base cannot be
+            read, or is not the one that it was tuned on.
+    """
+    content = state_dict.pop(f'{prefix}{RECORD}', None)
+    if content is None:
+        return
+    record = read_record(content)
+    _check_same_task(backbone, record)
+    pretuned = record['pretuned'] and (backbone.pretuned or record['pretuned'])
+    names = [
+        name
+        for name in backbone.state_dict()
+        if (backbone.is_base(name) or (pretuned and is_frozen_path(name)))
+        and f'{prefix}{name}' not in state_dict
+    ]
+    held = backbone.state_dict()
+    if fingerprint_of(held, names) != record['fingerprint']:
+        held = _read_left_out(backbone, names, record, pretuned)
+    state_dict.update({f'{prefix}{name}': held[name] for name in names})
+
+
+def _read_left_out(
+    backbone: TransferBackbone, names: list[str], record: Record, pretuned: str | None
+) -> dict[str, Tensor]:
+    """Read the weights that a task file leaves out, and check that it was tuned on them."""
+    # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
+    sources = backbone.pretrained or record['init_cfg']
+    found = dict(backbone.state_dict())
+    try:
+        for source in sources:
+            found |= read_base(backbone, source)
+        if pretuned:
+            path = read_pretuned(backbone, pretuned, found)
+            found |= {f'topdown.{name}': tensor for name, tensor in path.items()}
+        check_fit({n: t for n, t in backbone.state_dict().items() if n in names}, found, 'base')
+    except (CheckpointError, FileNotFoundError) as error:
+        raise CheckpointError(
+            f'the task file needs its base, which cannot be read: {error}; name it by init_cfg, '
+            'or, for tools that drop init_cfg, in the file: publish_model.py --base'
+        ) from error
+    present = fingerprint_of(found, names)
+    if present != record['fingerprint']:
+        files = [source['checkpoint'] for source in sources]
+        files += [pretuned] if pretuned else []
+        raise CheckpointError(
+            f'the task file was tuned on the base with fingerprint {record["fingerprint"][:12]}, '
+            f'but {" with ".join(files)} has {present[:12]}; name the base that it was tuned on by '
+            'init_cfg'
+        )
+    return found
+
+
+def _check_same_task(backbone: TransferBackbone, record: Record) -> None:
+    """Refuse a task file of another method, or of a backbone that gives or selects other things."""
+    if record['method'] != backbone.method:
+        raise CheckpointError(
+            f'the task file is of {record["method"]}, and this backbone is built for '
+            f'{backbone.method}: use the config of that training'
+        )
+    own = signature(backbone)
+    for name, value in record['signature'].items():
+        if own.get(name) != value:
+            raise CheckpointError(
+                f'the task file is of a backbone with {name}={value!r}, and this one has '
+                f'{name}={own.get(name)!r}: use the config of that training'
+            )
