@@ -226,5 +226,5 @@ def test_no_such_split(tmp_path):
 @pytest.mark.parametrize('text', ['[1, 2]', '{"a": "x"}', 'nothing'])
 def test_no_split_file(tmp_path, text):
     (tmp_path / 'test.json').write_text(text)
-    with pytest.raises(ValueError, match=rf'{tmp_path}/test\.json is no split file'):
+    with pytest.raises(ValueError, match=rf'{tmp_path}/test\.json is not a split file'):
         make('NABirds', tmp_path, 'test')

@@ -75,8 +75,8 @@ class TestSizes:
         """The file has 12 x 8 pixels, which show an image of 8 x 12."""
         save_image(tmp_path, orientation=6)
         save_mask(tmp_path)
-        sentence = r'12 x 8 pixels, but its image .*image\.jpg has 8 x 12\. The EXIF orientation '
-        with pytest.raises(ValueError, match=f'{sentence}of the image is 6'):
+        sentence = r'12 x 8 pixels, but its image .*image\.jpg has 8 x 12\. The image is '
+        with pytest.raises(ValueError, match=f'{sentence}rotated .* by its EXIF orientation 6'):
             load()
         save_mask(tmp_path, 8, 12)
         load()
@@ -101,8 +101,8 @@ class TestLabels:
         with pytest.raises(ValueError) as info:
             load_mask(tmp_path / 'mask.png')
         assert str(info.value) == (
-            f'{tmp_path}/mask.png has {channels} channels, but a mask has one, whose values are '
-            'the numbers of the classes: convert its colours into these'
+            f'{tmp_path}/mask.png has {channels} channels, but a mask has one channel of '
+            'class numbers: convert its colours into these'
         )
 
     def test_sixteen_bits(self, tmp_path):

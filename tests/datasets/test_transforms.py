@@ -87,7 +87,7 @@ class TestSeedAugmentation:
         with pytest.raises(ValueError) as info:
             samples(Numbers(), sampler=f'mmengine.{sampler}')
         assert str(info.value) == (
-            'SeedAugmentation needs a sampler that counts its draws, made for this data set: say '
+            'SeedAugmentation needs a sampler of toast_mm for this data set: set '
             "sampler=dict(type='toast_mm.InfiniteSampler') or 'toast_mm.DefaultSampler'"
         )
 

@@ -89,8 +89,8 @@ BROKEN = [
     ('images/3.png 4', ValueError, r'test\.txt, line 2: label 4 is outside the 4 classes, 0\.\.3'),
     ('images/3.png -1', ValueError, r'label -1 is outside'),
     ('images/9.png 1', FileNotFoundError, r'test\.txt, line 2: .*/kitti/images/9\.png does not'),
-    ('images/3.png', ValueError, r'line 2: \'images/3\.png\' is no "path label"'),
-    ('images/3.png one', ValueError, r'is no "path label"'),
+    ('images/3.png', ValueError, r'line 2: \'images/3\.png\' is not "path label"'),
+    ('images/3.png one', ValueError, r'is not "path label"'),
 ]
 
 

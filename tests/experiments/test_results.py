@@ -94,13 +94,15 @@ def test_sweep(tmp_path):
 
 def test_an_interrupted_training_is_no_result(tmp_path):
     log(tmp_path / 'mine', '1', {METRIC: 5.0, 'step': 4})
-    with pytest.raises(ValueError, match=r'its last validation is of 4 of 5; go on with --resume'):
+    with pytest.raises(
+        ValueError, match=r'its last validation is at step 4 of 5; continue it with --resume'
+    ):
         read_results(tmp_path / 'mine', METRIC)
 
 
 def test_nothing_to_read(tmp_path):
-    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
+    with pytest.raises(FileNotFoundError, match='nowhere is not a folder'):
         read_results(tmp_path / 'nowhere', METRIC)
     log(tmp_path / 'mine', '1', {METRIC: 5.0, 'step': 5})
-    with pytest.raises(FileNotFoundError, match='nor a training whose validation gave mIoU'):
+    with pytest.raises(FileNotFoundError, match='nor a training that validated mIoU'):
         read_results(tmp_path / 'mine', 'mIoU')

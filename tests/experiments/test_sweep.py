@@ -116,7 +116,7 @@ def test_a_run_that_fails_ends_the_sweep(config, tmp_path):
 
 @pytest.mark.slow
 def test_what_finishes_beside_a_failure_is_recorded(config, tmp_path):
-    """What waits is not begun; the folder of an unfinished run is no folder."""
+    """What waits is not begun; the folder of an unfinished run is not a folder."""
     good, *others = sweep(config)
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'broken').write_text('in the way')

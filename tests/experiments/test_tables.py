@@ -93,7 +93,7 @@ def test_formats(rows):
 
 
 def test_one_training_twice():
-    with pytest.raises(ValueError, match='toast on vit-b16-in1k, cub, seed 1 is there twice'):
+    with pytest.raises(ValueError, match='toast on vit-b16-in1k, cub, seed 1 occurs twice'):
         collect([*RESULTS, RESULTS[2]])
 
 

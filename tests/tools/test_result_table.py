@@ -40,9 +40,9 @@ def test_table_and_curve(tool, sweep, tmp_path, capsys):
 
 
 def test_mistakes(tool, sweep, tmp_path, capsys):
-    with pytest.raises(SystemExit, match='nowhere is no folder'):
+    with pytest.raises(SystemExit, match='nowhere is not a folder'):
         tool('analysis_tools/result_table', tmp_path / 'nowhere')
-    with pytest.raises(SystemExit, match='is there twice'):
+    with pytest.raises(SystemExit, match='occurs twice'):
         tool('analysis_tools/result_table', sweep, sweep)
     with pytest.raises(SystemExit, match=r'none/curve\.png cannot be written'):
         tool('analysis_tools/result_table', sweep, '--curve', tmp_path / 'none' / 'curve.png')

@@ -49,7 +49,7 @@ def test_held_out_images_choose_and_test_images_decide(tool, job, tmp_path, caps
 
 def test_a_table_of_others_stays(tool, job, tmp_path):
     (tmp_path / 'table.md').write_text('mine')
-    with pytest.raises(SystemExit, match=r'table\.md is there already, and .* holds no sweep'):
+    with pytest.raises(SystemExit, match=r'table\.md exists already, but .* holds no sweep'):
         tool('sweep', job, '--out-dir', tmp_path)
     assert (tmp_path / 'table.md').read_text() == 'mine'
     assert not (tmp_path / 'runs.jsonl').exists()
@@ -59,18 +59,20 @@ def test_test_data_must_not_choose(tool, job, tmp_path):
     with job.open('a') as file:
         file.write("search.pop('held_out')\n")
     with pytest.raises(
-        SystemExit, match=r'choose by 8 images on which it is tested in the end, .*png'
+        SystemExit, match=r'choose by 8 images that are also used for the final test, .*png'
     ):
         tool('sweep', job, '--out-dir', tmp_path / 'out')
     with job.open('a') as file:
         file.write("search['held_out'] = {'train_dataloader.dataset.indices': [1, 2]}\n")
-    with pytest.raises(SystemExit, match='choose by 8 images on which it is tested in the end'):
+    with pytest.raises(
+        SystemExit, match='choose by 8 images that are also used for the final test'
+    ):
         tool('sweep', job, '--out-dir', tmp_path / 'out')  # nothing of val_dataloader
     with job.open('a') as file:
         file.write(
             "search['held_out'] = {**held_out, 'train_dataloader.dataset.indices': [1, 2]}\n"
         )
-    with pytest.raises(SystemExit, match='choose by 1 images on which it trains'):
+    with pytest.raises(SystemExit, match='choose by 1 images that are also trained on'):
         tool('sweep', job, '--out-dir', tmp_path / 'out')
     for change, message in (
         ('search.seeds=[]', r'search\.seeds=\[\] must be a list of different values'),
@@ -112,7 +114,7 @@ def test_ctrl_c(where, tool, job, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as ended:
             tool('sweep', job, '--out-dir', out)
     assert ended.value.code == 130
-    assert f'the same command goes on: what has finished is in {out}' in capsys.readouterr().out
+    assert f'finished runs are in {out}; the same command continues' in capsys.readouterr().out
     before = records(out)
     assert len(before) == 1
     tool('sweep', job, '--out-dir', out)

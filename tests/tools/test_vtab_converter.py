@@ -66,4 +66,4 @@ def test_mistakes_are_named(tool, tmp_path, capsys):
         tool('dataset_converters/vtab', tmp_path)
     with pytest.raises(SystemExit):
         tool('dataset_converters/vtab', tmp_path / 'nowhere')
-    assert 'nowhere is no folder' in capsys.readouterr().err
+    assert 'nowhere is not a folder' in capsys.readouterr().err

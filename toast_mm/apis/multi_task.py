@@ -1,4 +1,4 @@
-"""Several tasks on one frozen backbone: its weights and its first pass are there once."""
+"""Several tasks on one frozen backbone, with one copy of its weights and one first pass."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from toast_mm.models.backbones.steering import SteeredBackbone
 class MultiTask(Mapping[str, Any]):
     """Classifiers and segmentors by name that share a frozen backbone.
 
-    Tasks whose first pass is that of the plain backbone (TOAST by any route,
-    a head alone, InCA) take it from each other: T tasks cost 1 + T passes
-    where T models cost 2 T, and a head alone costs nothing but itself. A task
-    that tunes the backbone itself (LoRA, BitFit and the others), prepares
-    images in another way, has other position embeddings or predicts in
-    sliding windows runs as it would alone. Weights of the base are in memory once.
+    Tasks share the first pass if it is that of the plain backbone: TOAST with any
+    route, linear probes and InCA. T tasks then cost 1 + T passes instead of 2 T;
+    a linear probe only adds its head. Some tasks compute their passes alone:
+    those that tune the backbone itself (LoRA, BitFit and the others), prepare
+    images in another way, have other position embeddings or predict in sliding
+    windows. The weights of the base are in memory once.
 
     Args:
         device: Device of all tasks. Defaults to ``'cpu'``.
@@ -38,8 +38,8 @@ class MultiTask(Mapping[str, Any]):
         >>> tasks = MultiTask()
         >>> tasks.add('birds', 'configs/birds.py', 'birds.safetensors')
         >>> tasks.add('cars', 'configs/cars.py', 'cars.safetensors')
-        >>> tasks(batch)['birds'][0].pred_label      # both, the first pass computed once
-        >>> tasks['cars'].test_step(batch)           # one of them
+        >>> tasks(batch)['birds'][0].pred_label      # both tasks, one first pass
+        >>> tasks['cars'].test_step(batch)           # one task
     """
 
     def __init__(self, device: str = 'cpu') -> None:
@@ -67,10 +67,10 @@ class MultiTask(Mapping[str, Any]):
         self.add_model(name, model)
 
     def add_model(self, name: str, model: Any) -> None:
-        """Add a task by its model.
+        """Add a task given as a model.
 
         Raises:
-            ValueError: The name is taken, the backbone is none of toast_mm's, or has another base.
+            ValueError: The name is taken, the backbone is not of toast_mm, or its base differs.
         """
         self._check_possible(name, model)
         for other, present in self._models.items():
@@ -81,18 +81,18 @@ class MultiTask(Mapping[str, Any]):
     def __call__(
         self, batch: Mapping[str, Any], names: Iterable[str] | None = None
     ) -> dict[str, Any]:
-        """Predictions of several tasks for the same images.
+        """Predict several tasks for the same images.
 
         Args:
-            batch: ``inputs`` and ``data_samples`` as the pipeline of any of the tasks gives them;
-                where classifiers and segmentors differ in the samples, they get the metadata.
+            batch: ``inputs`` and ``data_samples`` from the pipeline of any of the tasks. A
+                classifier gets only the metadata of a segmentor's samples, and the reverse.
             names: Names of the tasks. Defaults to all.
 
         Returns:
-            What ``test_step`` of each model returns, by name.
+            The result of ``test_step`` of each model, by name.
 
         Raises:
-            KeyError: There is no task of a name.
+            KeyError: There is no task of this name.
         """
         models = {name: self[name] for name in (self if names is None else names)}
         sharing = self._sharing(models, batch)
@@ -109,7 +109,7 @@ class MultiTask(Mapping[str, Any]):
         return predictions
 
     def _sharing(self, models: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tasks with a common first pass, and the images that they see, which are the same."""
+        """Tasks with a common first pass, each with its images, which are equal."""
         sharing: dict[str, Tensor] = {}
         for name, model in models.items():
             windows = (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
@@ -149,12 +149,12 @@ class MultiTask(Mapping[str, Any]):
 
 
 def shares_first_pass(backbone: SteeredBackbone) -> bool:
-    """Whether the first pass is that of the plain backbone: nothing in it is tuned."""
+    """Whether the first pass is that of the plain backbone, with nothing tuned in it."""
     return backbone.frozen and not backbone.tuned
 
 
 def _same_positions(one: SteeredBackbone, other: SteeredBackbone) -> bool:
-    """Whether position embeddings, which are a task's own, are the same."""
+    """Whether the position embeddings, which each task has for itself, are equal."""
     return all(
         torch.equal(one.get_parameter(name), other.get_parameter(name))
         for name in one.resized_parameters
@@ -162,7 +162,7 @@ def _same_positions(one: SteeredBackbone, other: SteeredBackbone) -> bool:
 
 
 def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPass:
-    """The stream after every block, as far as any of the backbones needs it."""
+    """Compute the stream after every block, up to the last one that a backbone needs."""
     deepest = max(backbones, key=_depth_of_first_pass)
     stream, context = deepest.embed(images)
     first = FirstPass({-1: stream}, context=context, images=images)
@@ -181,7 +181,7 @@ def _depth_of_first_pass(backbone: SteeredBackbone) -> int:
 
 
 def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
-    """What one backbone takes of the streams: as they are, or as its outputs without feedback."""
+    """First pass for one backbone: the streams, or its outputs if it has no feedback."""
     if backbone.topdown is not None:
         sizes = {block: first.sizes[block] for block in backbone.route.receivers}
         return FirstPass(dict(first.streams), sizes, first.context, first.images)
@@ -193,10 +193,10 @@ def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
 
 
 def _structure(backbone: SteeredBackbone) -> dict[str, str]:
-    """What shapes of weights do not tell: blocks, heads of attention, norms, activations."""
+    """Settings that shapes of weights do not show: blocks, heads, norms, activations."""
     blocks = getattr(backbone, 'depths', backbone.depth)
     structure = {'the backbone': f'a {type(backbone).__name__} of {blocks} blocks'}
-    random = (nn.Dropout, DropPath, nn.Identity)  # a task's own, and nothing while predicting
+    random = (nn.Dropout, DropPath, nn.Identity)  # may differ: they do nothing in eval mode
     for name, module in backbone.named_modules():
         if hasattr(module, 'num_heads'):
             structure[name] = f'attention of {module.num_heads} heads'
@@ -208,18 +208,18 @@ def _structure(backbone: SteeredBackbone) -> dict[str, str]:
 
 
 def _share_base(name: str, backbone: SteeredBackbone, other: str, present: SteeredBackbone) -> None:
-    """Let a backbone hold the base of another where both have the same.
+    """Replace the base parameters of a backbone by those of another with the same base.
 
     Raises:
-        ValueError: Both leave their base as it is, and it is not the same.
+        ValueError: Parameters that neither task tunes differ, or the architectures do.
     """
     structure, others = _structure(backbone), _structure(present)
     for part in structure:
-        # What only one of them has belongs to its method or its outputs.
+        # A part that only one of them has belongs to its method or its outputs.
         if structure[part] != others.get(part, structure[part]):
             raise ValueError(
                 f'task {name!r} has another architecture than task {other!r}: {part} is '
-                f'{structure[part]}, and there {others[part]}'
+                f'{structure[part]}, but {others[part]} in {other!r}'
             )
     own = dict(present.named_parameters())
     buffers = dict(present.named_buffers())
@@ -246,7 +246,7 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
 
 
 def _batch_for(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch whose samples are the model's own, since it writes into them, and of its kind."""
+    """Copy a batch for a model: it writes into the samples, and needs those of its kind."""
     kind = SegDataSample if hasattr(model, 'decode_head') else DataSample
     own = dict(batch)
     if own.get('data_samples') is not None:

@@ -14,8 +14,8 @@ from toast_mm.registry import FUNCTIONS
 def default_collate(samples: Sequence, _scope_: str | None = None) -> Any:
     """mmengine's ``default_collate``, for configs that may be inherited by name.
 
-    In these mmengine writes ``_scope_`` into every dict with a type. It takes the key out of all
-    that it builds, but hands it on to a ``collate_fn`` as an argument.
+    In such configs mmengine writes ``_scope_`` into every dict with a type. It removes the key
+    before it builds an object, but passes it to a ``collate_fn`` as an argument.
 
     Args:
         samples: Samples of the batch, as the pipeline returns them.

@@ -1,4 +1,4 @@
-"""The five data sets of fine-grained classification (FGVC), in their own layouts or by split files.
+"""The five data sets of fine-grained classification (FGVC), from original files or split files.
 
 Split files are ``{train,val,test}.json`` with ``{relative path: class id}``, as the
 benchmark of `Visual Prompt Tuning <https://arxiv.org/abs/2203.12119>`_ defines them.
@@ -21,12 +21,12 @@ SPLITS = ('train', 'val', 'trainval', 'test')
 
 
 class SplitFiles(BaseDataset):
-    """Goes before a data set: reads split files where there are any, or the layout of its parent.
+    """Mixin of a data set that reads split files if there are any, else the original layout.
 
-    Class ids of split files are mapped to 0, 1, ... in ascending order over the
-    union of all of them. ``'trainval'`` is ``trainval.json``, or ``train.json``
-    and ``val.json`` together; in a layout without a validation part it is the
-    whole training part, and so is ``'train'``.
+    The class ids of all split files together are mapped to 0, 1, ... in ascending
+    order. ``'trainval'`` is ``trainval.json``, or ``train.json`` and ``val.json``
+    together. If an original layout has no validation part, both ``'trainval'``
+    and ``'train'`` are the whole training part.
 
     Args:
         data_root: Folder of the data set.
@@ -35,15 +35,15 @@ class SplitFiles(BaseDataset):
         **kwargs: Arguments of the data set.
 
     Raises:
-        FileNotFoundError: Names the file that is missing, and what was looked for where.
+        FileNotFoundError: A file is missing; the message names it and all that would do.
         ValueError: There is no such split.
     """
 
-    # Folder of the images that paths in split files start from.
+    # Folder of the images; paths in split files are relative to it.
     image_folder: str
-    # Files of the parent's layout: one of these sets must be there.
+    # Files of the original layouts: all of one layout must exist.
     layouts: Sequence[Sequence[str]]
-    # The parent's names of the splits.
+    # Our names of the splits to the parent class's.
     parent_splits: Mapping[str, str] = {'train': 'train', 'trainval': 'train', 'test': 'test'}
 
     def __init__(self, data_root: str, split: str = 'trainval', **kwargs: Any) -> None:
@@ -97,11 +97,11 @@ class SplitFiles(BaseDataset):
 
 
 def find_split_files(data_root: str, split: str) -> list[str]:
-    """The split files of a split; none where there are no split files at all.
+    """Split files of a split; none if the folder has no split files at all.
 
     Raises:
-        FileNotFoundError: There are some, but none of this split, which would be another one in
-            the layout beside them.
+        FileNotFoundError: There are split files, but none of this split. The original layout is not
+            used then, since its splits may differ.
     """
     whole = osp.join(data_root, f'{split}.json')
     if osp.exists(whole):
@@ -112,14 +112,14 @@ def find_split_files(data_root: str, split: str) -> list[str]:
     others = [f'{name}.json' for name in SPLITS if osp.exists(osp.join(data_root, f'{name}.json'))]
     if others:
         raise FileNotFoundError(
-            f'{whole} does not exist, but {", ".join(others)}: once a split is defined by a file, '
-            'all are'
+            f'{whole} does not exist, but {", ".join(others)}: if one split has a file, all splits '
+            'need one'
         )
     return []
 
 
 def map_classes(data_root: str) -> dict[int, int]:
-    """Class id of the split files to label, over the union of all splits.
+    """Map the class ids of all split files to labels.
 
     Raises:
         ValueError: An image is in two of train, val and test.
@@ -148,14 +148,14 @@ def read_split_file(file: str) -> dict[str, int]:
     """``{relative path: class id}``.
 
     Raises:
-        ValueError: The file is something else; names it.
+        ValueError: The file holds something else; the message names it.
     """
     with open(file) as stream:
         try:
             return {path: int(id) for path, id in json.load(stream).items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
-                f'{file} is no split file, {{"relative path": class id, ...}}: {error}'
+                f'{file} is not a split file, {{"relative path": class id, ...}}: {error}'
             ) from error
 
 
@@ -193,7 +193,7 @@ class StanfordCars(SplitFiles, mmpretrain.datasets.StanfordCars):
 
 
 class _ListedDataset(BaseDataset):
-    """A data set that mmpretrain lacks: paths and labels of a split, read by a subclass."""
+    """Base of data sets that mmpretrain lacks; subclasses read paths and labels of a split."""
 
     split: str
     image_folder: str
@@ -216,9 +216,10 @@ class _ListedDataset(BaseDataset):
 class NABirds(SplitFiles, _ListedDataset):
     """NABirds (555 birds); see :class:`SplitFiles`.
 
-    Layout: ``images/``, ``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``,
-    whose lines are an image's id and its path, class id, and 1 if it is for training. Class ids are
-    those of a hierarchy; the 555 that have images are mapped to 0..554 in ascending order.
+    Layout: ``images/``, ``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``.
+    Their lines hold the id of an image and its path, its class id, or 1 if it is for training.
+    Class ids belong to a hierarchy; the 555 that have images are mapped to 0..554 in ascending
+    order.
     """
 
     image_folder = 'images'
@@ -260,5 +261,5 @@ def _lines(file: str) -> Iterator[str]:
 
 
 def _item(value: Any) -> Any:
-    """The content of a cell of a MATLAB array."""
+    """Content of a cell of a MATLAB array."""
     return _item(value[0]) if isinstance(value, list) else value

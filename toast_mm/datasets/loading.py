@@ -1,4 +1,4 @@
-"""Reading images and masks, and refusing what nobody can have meant."""
+"""Reading images and masks, with checks."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ EXIF_ORIENTATION = 0x0112
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``, with errors that name the file, for images of any bit depth.
+    """mmcv's ``LoadImageFromFile`` with errors that name the file, for images of any bit depth.
 
-    Images with 16 bits per channel often use 12 of them or fewer, and mmcv makes nearly black
-    ones of these. Here the bits that are used become 8 bits (with ``to_float32``: the same range,
-    0 to 256, with fractions).
+    Images with 16 bits per channel often use only 12 bits or fewer. mmcv keeps the highest 8 of the
+    16, so such images become nearly black. This class scales the bits that are used to 8 bits. With
+    ``to_float32`` the values have the same range, 0 to 256, with fractions.
 
-    Passes by where the image is there without a path: mmpretrain's inferencers load it themselves.
+    An image without a path stays as it is: mmpretrain's inferencers load it themselves.
 
     Args:
-        *args: As mmcv's.
-        bit_depth: How many bits the values in files with 16 bits per channel have. None takes the
-            fewest of 8, 10, 12, 14 and 16 that hold the brightest value of an image, and warns
-            where these are not 16. ``imdecode_backend='tifffile'`` and ``color_type='unchanged'``
-            leave values as they are; ``'pillow'`` would cut them and is refused. Defaults to None.
-        **kwargs: As mmcv's.
+        *args: As for mmcv's class.
+        bit_depth: Number of bits that the values in files with 16 bits per channel have. None takes
+            the smallest of 8, 10, 12, 14 and 16 that holds the brightest value of an image, and
+            warns if it is not 16. ``imdecode_backend='tifffile'`` and ``color_type='unchanged'``
+            leave values as they are; ``'pillow'`` would cut them and is an error. Defaults to None.
+        **kwargs: As for mmcv's class.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file cannot be decoded, has values beyond ``bit_depth``, or is not of the
-            size of a mask that was loaded before it; names it.
+        ValueError: The file cannot be decoded, has values beyond ``bit_depth``, or differs in size
+            from a mask that was loaded before it; the message names it.
     """
 
     def __init__(self, *args: Any, bit_depth: int | None = None, **kwargs: Any) -> None:
@@ -52,7 +52,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         if bit_depth is not None and not 8 <= bit_depth <= 16:
             raise ValueError(f'bit_depth={bit_depth} must be from 8 to 16, or None')
         if self.file_client_args is not None:
-            raise ValueError('LoadImageFromFile: file_client_args are called backend_args')
+            raise ValueError('LoadImageFromFile: use backend_args instead of file_client_args')
         self.bit_depth = bit_depth
         self._deep = self.imdecode_backend == 'cv2' and self.color_type != 'unchanged'
         self._warned = False
@@ -89,17 +89,17 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         if cut and _is_deep(content):
             raise ValueError(
                 f"{path} has more than 8 bits per channel, which imdecode_backend='pillow' cuts: "
-                "say imdecode_backend='cv2'"
+                "set imdecode_backend='cv2'"
             )
         if self._deep and image.dtype != np.uint8:
             return self._scale(image, path)
         return image
 
     def _scale(self, image: np.ndarray, path: str) -> np.ndarray:
-        """Values of some bits to values of 8 bits."""
+        """Scale values to 8 bits."""
         if image.dtype != np.uint16:
             raise ValueError(
-                f'{path} holds values of type {image.dtype}, which have no brightest one: save it '
+                f'{path} holds values of type {image.dtype}, which have no fixed range: save it '
                 'with 8 or 16 bits per channel'
             )
         brightest = int(image.max())
@@ -110,8 +110,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             self._warned = True
             print_log(
                 f'{path} has 16 bits per channel and uses {bits} of them, which are scaled to 8; '
-                f'to scale all images alike, say LoadImageFromFile(bit_depth={bits}) in the '
-                'pipelines. This is said once; it may hold for other images as well',
+                f'to scale all images alike, set LoadImageFromFile(bit_depth={bits}) in the '
+                'pipelines. Further images of this kind are not reported',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -121,15 +121,15 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
 
 
 def _is_deep(content: bytes) -> bool:
-    """Whether an image has more than 8 bits per channel, of those that Pillow opens."""
+    """Whether an image that Pillow can open has more than 8 bits per channel."""
     if content.startswith(b'\x89PNG'):
-        return content[24] > 8  # colours of 16 bits are RGB to Pillow as well
+        return content[24] > 8  # Pillow's mode is RGB for 16 bits per channel as well
     with Image.open(io.BytesIO(content)) as image:
         return image.mode.startswith(('I', 'F'))
 
 
 def first_darkened(dataset: Any) -> str | None:
-    """The first image of a data set, if mmcv's own loader takes only its highest 8 bits."""
+    """Path of the first image of a data set, if mmcv's own loader keeps only its highest 8 bits."""
     plain = [
         transform
         for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
@@ -139,21 +139,21 @@ def first_darkened(dataset: Any) -> str | None:
     try:
         path = dataset.get_data_info(0)['img_path'] if plain else ''
         return path if path and _is_deep(fileio.get(path, plain[0].backend_args)) else None
-    except Exception:  # no such image: who loads it says so
+    except Exception:  # not readable: loading it raises the error
         return None
 
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
-    """mmseg's ``LoadAnnotations`` for masks that belong to their image.
+    """mmseg's ``LoadAnnotations`` with checks that the mask fits its image.
 
-    Passes by where there is no truth to load, so that a test pipeline serves inference as well.
+    It does nothing if there is no mask to load, so a test pipeline also works for inference.
 
     Raises:
         FileNotFoundError: There is no such mask.
-        ValueError: The mask cannot be decoded, is not of the size of its image, has several
-            channels or labels beyond 255, or pipeline and data set disagree on
-            ``reduce_zero_label``; names the files.
+        ValueError: The mask cannot be decoded, differs in size from its image, has several channels
+            or labels beyond 255, or pipeline and data set disagree on ``reduce_zero_label``; the
+            message names the files.
     """
 
     def transform(self, results: dict) -> dict:
@@ -175,12 +175,12 @@ class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
             check_equal_sizes(results)
 
     def _renumbering(self, results: dict) -> np.ndarray:
-        """The label that each of 0..255 becomes."""
+        """Table of the new label for each of 0..255."""
         reduce_zero_label = results.get('reduce_zero_label', self.reduce_zero_label)
         if self.reduce_zero_label not in (None, reduce_zero_label):
             raise ValueError(
                 f'LoadAnnotations has reduce_zero_label={self.reduce_zero_label}, but its data set '
-                f'has {reduce_zero_label}: leave it out of the pipeline and say it in the data set'
+                f'has {reduce_zero_label}: leave it out of the pipeline and set it in the data set'
             )
         labels = np.arange(256, dtype=np.uint8)
         if reduce_zero_label:
@@ -188,18 +188,18 @@ class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
             labels[0] = 255
         known = np.arange(256, dtype=np.uint8)
         for old, new in (results.get('label_map') or {}).items():
-            known[old] = new % 256  # -1 is ignored, as 255
+            known[old] = new % 256  # -1 becomes 255, which is ignored
         return known[labels]
 
 
 def _labels(mask: np.ndarray, path: str) -> np.ndarray:
-    """A decoded mask as labels 0..255, ``(H, W)``."""
+    """Turn a decoded mask into labels 0..255, ``(H, W)``."""
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[..., 0]
     if mask.ndim != 2:
         raise ValueError(
-            f'{path} has {mask.shape[-1]} channels, but a mask has one, whose values are the '
-            'numbers of the classes: convert its colours into these'
+            f'{path} has {mask.shape[-1]} channels, but a mask has one channel of class numbers: '
+            'convert its colours into these'
         )
     labels = mask.astype(np.uint8)
     wrong = mask[labels != mask] if mask.dtype != np.uint8 else mask[:0]
@@ -209,10 +209,10 @@ def _labels(mask: np.ndarray, path: str) -> np.ndarray:
 
 
 def check_equal_sizes(results: dict) -> None:
-    """Compare the mask that was loaded with what was read of its image.
+    """Check that the loaded mask and its image have the same size.
 
     Raises:
-        ValueError: Their sizes differ; names both files.
+        ValueError: Their sizes differ; the message names both files.
     """
     mask, image = results['gt_seg_map'].shape[:2], tuple(results['ori_shape'][:2])
     if mask == image:
@@ -221,9 +221,8 @@ def check_equal_sizes(results: dict) -> None:
     turned = exif_orientation(str(results.get('img_path')))
     if turned > 4 and mask == image[::-1]:
         reason = (
-            f'. The EXIF orientation of the image is {turned}, by which it is turned when it is '
-            "read: turn the mask as well, or read the image with color_type='color_ignore_"
-            "orientation'"
+            f'. The image is rotated when it is read, by its EXIF orientation {turned}: rotate the '
+            "mask as well, or read the image with color_type='color_ignore_orientation'"
         )
     raise ValueError(
         f'{results["seg_map_path"]} is a mask of {mask[1]} x {mask[0]} pixels, but its image '
@@ -232,7 +231,7 @@ def check_equal_sizes(results: dict) -> None:
 
 
 def exif_orientation(path: str) -> int:
-    """1 where an image lies as it is stored; 2 to 8 where it is mirrored or turned."""
+    """EXIF orientation of an image: 1 as stored, 2 to 8 mirrored or rotated."""
     try:
         with Image.open(path) as image:
             return image.getexif().get(EXIF_ORIENTATION, 1)
@@ -242,12 +241,12 @@ def exif_orientation(path: str) -> int:
 
 @TRANSFORMS.register_module()
 class InferencerLoader(mmseg.datasets.transforms.loading.InferencerLoader):
-    """What mmseg's inferencer puts in place of :class:`LoadImageFromFile`: reads as that does."""
+    """Loader that mmseg's inferencer uses in place of :class:`LoadImageFromFile`."""
 
     def __init__(self, to_float32: bool = False, **kwargs: Any) -> None:
         self.from_file = LoadImageFromFile(to_float32=to_float32, **kwargs)
         self.from_ndarray = LoadImageFromNDArray(to_float32=to_float32)
 
 
-# What mmseg's ``inference_model`` puts in its place for an array.
+# mmseg's ``inference_model`` puts this in its place if the image is an array.
 TRANSFORMS.register_module(module=LoadImageFromNDArray)

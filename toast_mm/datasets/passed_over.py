@@ -1,4 +1,4 @@
-"""Files in the folders of a data set that it does not take."""
+"""Files in the folders of a data set that the data set skips."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ IMAGES = (
 
 @dataclass
 class PassedOver:
-    """What one listing of a folder finds beside the files that are asked for.
+    """The files in a folder that a data set skips.
 
     Attributes:
         folder: The folder.
-        wanted: The suffixes that are asked for.
-        suffixes: How many files there are of each other suffix that an image can have.
-        dead_links: How many links lead nowhere.
-        first: The first file that is passed over.
-        without_mask: How many of the images that are taken have no mask in the folder of masks.
+        wanted: The suffixes that the data set reads.
+        suffixes: Number of skipped files by suffix, for suffixes of images only.
+        dead_links: Number of links without a target.
+        first: The first file that is skipped.
+        without_mask: Number of images that have the right suffix but no mask.
     """
 
     folder: str
@@ -48,14 +48,14 @@ class PassedOver:
 
 
 def passed_over(dataset: Any) -> PassedOver | None:
-    """What a data set that lists folders of this machine passes over; None of any other.
+    """Find the files that a data set skips; None if it does not list local folders.
 
-    Knows mmseg's ``BaseSegDataset`` and mmpretrain's ``CustomDataset`` and their subclasses, and
-    reads each folder once, without asking for more than the names of files.
+    This covers mmseg's ``BaseSegDataset``, mmpretrain's ``CustomDataset`` and their subclasses. It
+    lists each folder once and opens no file.
     """
     ann_file = getattr(dataset, 'ann_file', None)
     if ann_file and not osp.isdir(ann_file):
-        return None  # a list says which files are meant
+        return None  # a list of files: nothing is skipped
     if hasattr(dataset, 'img_suffix'):
         folder = (dataset.data_prefix or {}).get('img_path')
         wanted: tuple[str, ...] = (dataset.img_suffix,)
@@ -83,13 +83,13 @@ def passed_over(dataset: Any) -> PassedOver | None:
         elif suffix.lower() in IMAGES:
             found.suffixes[suffix] += 1
         else:
-            continue  # notes, lists, thumbnails of a file manager
+            continue  # not an image, such as notes and lists
         found.first = min(found.first or path, path)
     return found
 
 
 def _masks(dataset: Any) -> set[str] | None:
-    """The files in the folder of masks, if there is one on this machine."""
+    """Files in the folder of masks, if it is a local one."""
     prefix = getattr(dataset, 'data_prefix', None)
     folder = prefix.get('seg_map_path') if isinstance(prefix, dict) else None
     if not folder or not osp.isdir(folder):
@@ -99,14 +99,14 @@ def _masks(dataset: Any) -> set[str] | None:
 
 
 def _files(folder: str) -> Iterator[tuple[str, bool]]:
-    """Files below a folder that are not hidden, and whether each is a link that leads nowhere."""
+    """Files below a folder that are not hidden, and whether each is a link without a target."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith('.'):
                 continue
             if entry.is_dir():
                 yield from _files(entry.path)
-            elif entry.is_symlink():  # only links are asked where they lead
+            elif entry.is_symlink():  # only links need a look at their target
                 yield entry.path, not osp.exists(entry.path)
             else:
                 yield entry.path, False

@@ -1,7 +1,7 @@
-"""mmengine's samplers, yielding indices that know the number of their draw.
+"""mmengine's samplers with counted draws: each index carries its number in the order of drawing.
 
-Augmentation that depends on (seed, number of the draw) alone is the same
-whatever the number of workers and processes, and after a resumption.
+Augmentation that depends only on (seed, number of the draw) is the same for any
+number of workers and processes, and after a resumption.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Draw = tuple[int, int]
 
 
 class DrawnIndex(int):
-    """Index of a sample, with where it was drawn.
+    """Index of a sample with the place of its draw.
 
     Args:
         index: The index itself.
-        draw: Seed of the sampler, and how many samples all processes together
-            drew before this one.
+        draw: Seed of the sampler, and number of samples that all processes
+            together drew before this one.
     """
 
     draw: Draw
@@ -39,13 +39,13 @@ class DrawnIndex(int):
         return DrawnIndex, (int(self), self.draw)
 
 
-# The draw of the sample that is being fetched; None once a pipeline took it.
+# The draw of the sample that is being fetched; None after a pipeline has taken it.
 _current: ContextVar[Draw | None] = ContextVar('draw')
 
 
 @contextmanager
 def drawing(draw: Draw) -> Iterator[None]:
-    """The sample fetched inside is this draw, whatever data sets its index passes on the way."""
+    """Mark the sample that is fetched inside as this draw, through any wrappers of data sets."""
     token = _current.set(draw)
     try:
         yield
@@ -54,10 +54,10 @@ def drawing(draw: Draw) -> Iterator[None]:
 
 
 def take_draw() -> Draw | None:
-    """The draw of the sample that is being fetched.
+    """Take the draw of the sample that is being fetched.
 
-    Only who asks first gets it. Further pipelines of the same sample, which load what is mixed in
-    or stands in for an unusable sample, get None.
+    Only the first caller gets it. Other pipelines that run for the same sample get None: they load
+    images to mix in, or a replacement for an unusable sample.
 
     Raises:
         LookupError: No drawn sample is being fetched.
@@ -68,7 +68,7 @@ def take_draw() -> Draw | None:
 
 
 def fetch(dataset: Any, indices: Sequence[int]) -> list:
-    """Samples of a data set, each drawn as its index says."""
+    """Fetch samples of a data set, each marked as the draw that its index carries."""
     samples = []
     for index in indices:
         if isinstance(index, DrawnIndex):
@@ -80,11 +80,11 @@ def fetch(dataset: Any, indices: Sequence[int]) -> list:
 
 
 def _carry_draws(dataset: Any) -> None:
-    """Let data loaders fetch from a data set by :func:`fetch`.
+    """Make data loaders fetch from a data set with :func:`fetch`.
 
-    Data sets of data sets look an index up in lists of their own (ClassBalancedDataset,
-    torch's Subset), and what comes out is a plain int. PyTorch's loaders ask a data set that has
-    ``__getitems__`` for a batch at once: the outermost one, with the indices of the sampler.
+    Wrappers of data sets (ClassBalancedDataset, torch's Subset) translate an index into a plain
+    int, which loses the draw. PyTorch's loaders call ``__getitems__`` of the outermost data set, if
+    there is one, with the indices of the sampler.
     """
     if hasattr(dataset, '__dict__'):
         dataset.__getitems__ = partial(fetch, dataset)

@@ -11,26 +11,26 @@ from toast_mm.seeding import seed_everything
 
 @TRANSFORMS.register_module()
 class SeedAugmentation(BaseTransform):
-    """Make the random transforms behind it a function of (seed, number of the draw).
+    """Make the random transforms after it a function of (seed, number of the draw).
 
-    Stands first in a training pipeline, behind a sampler of this project. Then
-    augmentation does not depend on workers or processes, and a resumed run
-    goes on exactly as an uninterrupted one would.
+    It is the first transform of a training pipeline and needs a sampler of this
+    project. Augmentation then does not depend on the number of workers and
+    processes, and a resumed run continues exactly as an uninterrupted one.
 
     Raises:
         ValueError: The indices do not come from a sampler of this project.
     """
 
     def transform(self, results: dict) -> dict:
-        """Seed from the draw; results stay as they are."""
+        """Seed from the draw; the results do not change."""
         try:
             draw = take_draw()
         except LookupError:
             raise ValueError(
-                'SeedAugmentation needs a sampler that counts its draws, made for this data set: '
-                "say sampler=dict(type='toast_mm.InfiniteSampler') or 'toast_mm.DefaultSampler'"
+                'SeedAugmentation needs a sampler of toast_mm for this data set: set '
+                "sampler=dict(type='toast_mm.InfiniteSampler') or 'toast_mm.DefaultSampler'"
             ) from None
-        # None: of images that are mixed in or stand in for an unusable one, within its stream.
+        # None: an image to mix in or a replacement, which continues the random state of its sample.
         if draw is not None:
             seed_everything(*draw)
         return results

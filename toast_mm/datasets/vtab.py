@@ -17,7 +17,7 @@ from toast_mm.registry import DATASETS
 
 @dataclass(frozen=True)
 class VTABTask:
-    """What is known of a task.
+    """Facts about a task.
 
     Attributes:
         title: Its name in tables.
@@ -55,7 +55,7 @@ VTAB_TASKS = {
 
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff'}
 
-# Lists of a split: VTAB-1k's own name, and the one for data of any other size.
+# Names of the list of a split: VTAB-1k's, and a general one for other data.
 LISTS = {
     'train': ('train800.txt', 'train.txt'),
     'val': ('val200.txt', 'val.txt'),
@@ -66,24 +66,25 @@ LISTS = {
 
 @DATASETS.register_module()
 class VTAB(BaseDataset):
-    """A task of VTAB-1k, or data of one's own in the same layout.
+    """A task of VTAB-1k, or your own data in the same layout.
 
     ``<data_root>/<task>/{train800,val200,train800val200,test}.txt`` (or
-    ``{train,val,trainval,test}.txt``) have lines ``relative/path label``, paths
-    relative to the folder of the task and labels counted from 0.
+    ``{train,val,trainval,test}.txt``) have lines ``relative/path label``. Paths
+    are relative to the folder of the task; labels count from 0.
 
     Args:
         data_root: Folder of the tasks.
         task: Folder of the task.
         split: ``'train'``, ``'val'``, ``'trainval'`` or ``'test'``.
-        num_classes: Number of classes; None takes it from :data:`VTAB_TASKS`,
-            or from the lists of a task that is not there.
+        num_classes: Number of classes. None takes it from :data:`VTAB_TASKS`, or
+            counts the labels in the lists if the task is not one of these.
         **kwargs: Arguments of mmpretrain's data sets.
 
     Raises:
-        FileNotFoundError: Names a folder, list or image that is missing; for an unknown
-            task, similar names.
-        ValueError: Names a line that is not a path and a label, or a label outside the classes.
+        FileNotFoundError: A folder, list or image is missing; the message names it, and
+            for an unknown task similar names.
+        ValueError: A line is not a path and a label, or a label is outside the classes; the
+            message names the line.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class VTAB(BaseDataset):
 
 
 def list_file(data_root: str, task: str, split: str) -> str:
-    """The list of a split of a task.
+    """Path of the list of a split of a task.
 
     Raises:
         FileNotFoundError: There is no such task, or no such list.
@@ -142,7 +143,7 @@ def list_file(data_root: str, task: str, split: str) -> str:
 
 
 def number_of_classes(data_root: str, task: str) -> int:
-    """Number of classes of a task of VTAB-1k; of others, as many as its lists name."""
+    """Number of classes of a task of VTAB-1k; for other tasks the largest label plus 1."""
     if task in VTAB_TASKS:
         return VTAB_TASKS[task].num_classes
     files = (list_file(data_root, task, split) for split in ('trainval', 'test'))
@@ -153,7 +154,7 @@ def read_list(file: str) -> list[tuple[int, str, int]]:
     """Number, path and label of every line.
 
     Raises:
-        ValueError: A line is something else, or there is none.
+        ValueError: A line is not a path and a label, or the file is empty.
     """
     samples = []
     with open(file) as stream:
@@ -162,7 +163,7 @@ def read_list(file: str) -> list[tuple[int, str, int]]:
             if not line.strip():
                 continue
             if not path or not label.removeprefix('-').isdigit():
-                raise ValueError(f'{file}, line {number}: {line.strip()!r} is no "path label"')
+                raise ValueError(f'{file}, line {number}: {line.strip()!r} is not "path label"')
             samples.append((number, path, int(label)))
     if not samples:
         raise ValueError(f'{file} is empty')

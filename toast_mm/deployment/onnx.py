@@ -15,15 +15,16 @@ from toast_mm.files import atomic_write
 
 
 class Deployable(nn.Module):
-    """A classifier or segmentor as a function of images alone, folded and in eval mode.
+    """A folded classifier or segmentor in eval mode, as a function of images only.
 
     Args:
         model: mmpretrain's ``ImageClassifier`` or mmseg's ``EncoderDecoder``.
 
     Attributes:
-        channels: Order of the channels that it takes.
-        window: Height and width of the sliding windows in which the config tests
-            a segmentor, which are not part of this; None if it tests whole images.
+        channels: Order of the input channels.
+        window: Height and width of the sliding windows with which the config
+            tests a segmentor; None if it tests whole images. The exported
+            function does not slide.
     """
 
     mean: Tensor
@@ -35,7 +36,7 @@ class Deployable(nn.Module):
             model.backbone.fold()
         self.model = revert_sync_batchnorm(model)
         preprocessor = model.data_preprocessor
-        for name, neutral in (('mean', 0.0), ('std', 1.0)):  # without normalisation, it has none
+        for name, neutral in (('mean', 0.0), ('std', 1.0)):  # absent if images are not normalised
             value = getattr(preprocessor, name, torch.tensor(neutral))
             self.register_buffer(name, value, persistent=False)
         converts = any(getattr(preprocessor, n, False) for n in ('to_rgb', '_channel_conversion'))
@@ -46,10 +47,10 @@ class Deployable(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)`` from 0 to 255, of the :attr:`channels`, to scores before softmax.
+        """Images ``(B, 3, H, W)`` from 0 to 255, ordered as :attr:`channels`, to logits.
 
         Returns:
-            ``(B, classes)``, or of a segmentor ``(B, classes, H, W)``.
+            ``(B, classes)``, or ``(B, classes, H, W)`` of a segmentor.
         """
         x = (images - self.mean) / self.std
         if not self.is_segmentor:
@@ -62,28 +63,28 @@ class Deployable(nn.Module):
 def export_onnx(
     model: Deployable, path: str, size: tuple[int, int], tolerance: float = 1e-4
 ) -> float:
-    """Write a model as ONNX for images of one size, in batches of any.
+    """Write a model as ONNX for images of one size, in batches of any size.
 
-    The file is run by onnxruntime beside PyTorch, and only kept if both agree.
+    The file is kept only if onnxruntime and PyTorch compute the same scores.
 
     Args:
         model: The model with all its weights.
         path: File to write, ending in ``.onnx``.
         size: Height and width of the images.
-        tolerance: Largest difference of scores, as a share of the largest
+        tolerance: Largest allowed difference of scores, relative to the largest
             score. Defaults to 1e-4.
 
     Returns:
-        The largest difference found.
+        The largest relative difference found.
 
     Raises:
         ImportError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is missing.
-        ValueError: The exported model says something else.
+        ValueError: The exported model computes other scores.
         WriteError: The file cannot be written.
     """
     try:
         import onnxruntime  # type: ignore[import-untyped]
-        import onnxscript  # noqa: F401  what torch.onnx writes with
+        import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise ImportError(f'{error}; pip install "toast_mm[onnx]"') from error
     images = 255 * torch.rand(3, 3, *size)
@@ -108,7 +109,7 @@ def export_onnx(
             difference = max(difference, off.item())
         if not difference <= tolerance:
             raise ValueError(
-                f'{path} is not written: its scores differ by {difference:.1e} of the largest, '
-                f'more than {tolerance:g}'
+                f'{path} is not written: its scores differ from PyTorch by {difference:.1e} of the '
+                f'largest score, more than tolerance={tolerance:g}'
             )
     return difference

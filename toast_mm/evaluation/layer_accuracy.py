@@ -1,4 +1,4 @@
-"""Accuracy of every layer that predicts."""
+"""Accuracy of every layer of an InCA head."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from toast_mm.registry import METRICS
 
 @METRICS.register_module()
 class LayerAccuracy(Accuracy):
-    """mmpretrain's ``Accuracy`` of the prediction, and of every layer of an :class:`InCAHead`.
+    """mmpretrain's ``Accuracy``, with the accuracy of every layer of an :class:`InCAHead`.
 
-    Adds ``layer<i>/top1`` for every layer and ``ensemble/top1`` for the mean of their scores,
-    behind the prefix ``accuracy/``. Takes the same arguments.
+    It adds ``layer<i>/top1`` for every layer and ``ensemble/top1`` for the mean of their scores,
+    with the prefix ``accuracy/``. Its arguments are those of ``Accuracy``.
 
     Raises:
-        ValueError: Predictions have no scores of layers.
+        ValueError: Predictions have no ``layer_scores``.
     """
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

@@ -1,4 +1,4 @@
-"""Many trainings and what came out of them. Nothing else in the package imports this."""
+"""Many trainings and tables of their results. Nothing else in the package imports this."""
 
 from .protocol import Outcome, Task, run_protocol, validate_on_test_data
 from .sweep import Run, run_all

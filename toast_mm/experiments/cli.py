@@ -1,4 +1,4 @@
-"""What the command lines of a protocol have in common. It raises; exits are up to the tools."""
+"""Shared code of the command lines that run a protocol. It raises errors; the tools exit."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from .protocol import Outcome, Task, run_protocol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the runs go, and how many at a time."""
+    """Add the arguments for the folder of the runs and for how many run at a time."""
     parser.add_argument('--out-dir', help='folder of the runs; work_dirs/<config name>')
     parser.add_argument('--gpus', nargs='+', default=[], help='GPUs to run on')
-    parser.add_argument(
-        '--workers', type=int, help='runs at a time; default: one for every GPU, or one'
-    )
+    parser.add_argument('--workers', type=int, help='runs at a time; default: one per GPU, or one')
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, default={}, help='settings of all runs'
     )
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config with ``--cfg-options`` applied; it must have a ``search``.
+    """Read the config and apply ``--cfg-options``; it must have a ``search``.
 
     Raises:
-        ConfigError: There is no such config, or its search cannot be meant.
+        ConfigError: There is no such config, or its ``search`` is not valid.
     """
     cfg = read_config(args.config)
     apply_options(cfg, args.cfg_options)
@@ -60,14 +58,14 @@ def load_config(args: argparse.Namespace) -> Config:
             raise ConfigError(f'search.{key}={values} must not be negative')
     if any(type_name(hook) == 'BestLayerHook' for hook in cfg.get('custom_hooks', [])):
         raise ConfigError(
-            f'{args.config}: BestLayerHook would choose a layer on the test data, by which the '
-            "results are measured; use predict='ensemble', or one layer"
+            f'{args.config}: BestLayerHook would choose a layer on the test data, which must only '
+            "measure results; use predict='ensemble', or one layer"
         )
     return cfg
 
 
 def grid(search: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Settings of the optimizer to choose from, the lowest rate first."""
+    """Optimizer settings to choose from, the lowest learning rate first."""
     return [
         {'optim_wrapper.optimizer.lr': lr, 'optim_wrapper.optimizer.weight_decay': decay}
         for lr, decay in itertools.product(sorted(search['lr']), search['weight_decay'])
@@ -82,11 +80,11 @@ def run_and_report(
 ) -> None:
     """Run the protocol, write ``table.md`` and print it.
 
-    ``search`` says which seeds, and by which ``metric`` if it is not the accuracy.
+    ``search`` holds the ``seeds``, and the ``metric`` if it is not the accuracy.
 
     Raises:
-        ConfigError: The search is no fair one, or an argument cannot be meant.
-        WriteError: The folder of the runs, or the disk, takes no table.
+        ConfigError: The search uses test or training images to choose, or an argument is not valid.
+        WriteError: The table cannot be written.
     """
     name = osp.splitext(osp.basename(args.config))[0]
     out_dir = args.out_dir or osp.join('work_dirs', name)
@@ -96,7 +94,7 @@ def run_and_report(
     file = osp.join(out_dir, 'table.md')
     if osp.exists(file) and not osp.exists(osp.join(out_dir, 'runs.jsonl')):
         raise WriteError(
-            f'{file} is there already, and {out_dir} holds no sweep: name another --out-dir'
+            f'{file} exists already, but {out_dir} holds no sweep: choose another --out-dir'
         )
     tasks = list(tasks)
     for task in tasks:
@@ -114,9 +112,9 @@ def run_and_report(
         write_atomically(f'{text}\n'.encode(), file)
     except WriteError as error:
         raise WriteError(
-            f'{error}\nWhat has finished is in {out_dir}; the same command goes on'
+            f'{error}\nFinished runs are in {out_dir}; the same command continues'
         ) from error
     except KeyboardInterrupt:
-        print(f'\ninterrupted; the same command goes on: what has finished is in {out_dir}')
+        print(f'\ninterrupted; finished runs are in {out_dir}; the same command continues')
         raise
     print(f'\n{text}\n\nThe table is in {file}')

@@ -1,4 +1,4 @@
-"""Whether what is held out is held out."""
+"""Check that held-out images are not used for training or testing."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .protocol import Task
 
 
 def check_held_out(task: Task) -> None:
-    """Refuse a search that validates on images that it trains on, or that are for testing.
+    """Check that a search validates neither on its training images nor on test images.
 
-    Images are told apart by their paths; data sets without paths are not looked into.
+    Images are compared by their paths; data sets without paths are not checked.
 
     Raises:
-        ConfigError: Names the task, the two parts of its data, and an image that is in both.
+        ConfigError: An image is in both parts; the message names the task, the parts and the image.
     """
     point, *_ = task.grid
     search, final = task.search_run(point).load(), task.final_run(point, 0).load()
     init_default_scope(search.get('default_scope', 'mmengine'))
     held_out = _images(search.val_dataloader)
     for part, loader in (
-        ('trains', search.train_dataloader),
-        ('is tested in the end', final.val_dataloader),
+        ('trained on', search.train_dataloader),
+        ('used for the final test', final.val_dataloader),
     ):
         both = held_out & _images(loader)
         if both:
             raise ConfigError(
-                f'{task.name}: the search would choose by {len(both)} images on which it {part}, '
-                f'{min(both)} for one; hold others out of the training data, by '
+                f'{task.name}: the search would choose by {len(both)} images that are also {part}, '
+                f'such as {min(both)}; hold other images out of the training data, by '
                 "search=dict(held_out={'train_dataloader.dataset.<...>': ..., "
                 "'val_dataloader.dataset.<...>': ...})"
             )

@@ -1,4 +1,4 @@
-"""Settings are chosen on data held out from training; the result is that of other seeds on all."""
+"""The protocol: choose settings on held-out training data, then train on all data and test."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .sweep import Run, run_all
 
 @dataclass(frozen=True)
 class Task:
-    """A job, and on what its settings are chosen and its result is measured.
+    """A config, with the settings of its search and of its final trainings.
 
     Attributes:
         name: Name of the task, and of the folder of its runs.
         config: Config file.
         options: Settings of all its runs.
-        search: Further settings of the search: train on a part, validate on what is held out.
-        final: Further settings of the result: train on all, validate on the test data.
-        grid: Settings to choose from. The first of the best is taken.
-        info: What a table wants to know of the task.
+        search: Further settings of the search: train on a part, validate on held-out images.
+        final: Further settings of the final runs: train on all images, validate on the test data.
+        grid: Settings to choose from. The first of the best is chosen.
+        info: Facts about the task, for tables.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Task:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def search_run(self, point: Mapping[str, Any]) -> Run:
-        """The training that tries settings of the grid."""
+        """The run that tries one point of the grid."""
         name = f'{self.name}/search/{"-".join(str(value) for value in point.values())}'
         options = {**self.options, **self.search, **point}
         return Run(name, self.config, options, info={**self.info, 'phase': 'search'})
 
     def final_run(self, point: Mapping[str, Any], seed: int) -> Run:
-        """The training of one seed with the settings that were chosen."""
+        """The run of one seed with the chosen settings."""
         options = {**self.options, **self.final, **point}
         info = {**self.info, 'phase': 'final', 'seed': seed}
         return Run(f'{self.name}/{seed}', self.config, options, seed, info)
@@ -48,11 +48,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a task.
+    """The result of a task.
 
     Attributes:
         chosen: Settings that were chosen.
-        selection: Their metric on the data held out.
+        selection: Their metric on the held-out data.
         values: Metric of every seed on the test data.
     """
 
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def validate_on_test_data(cfg: Config) -> dict[str, Any]:
-    """Settings that validate on the test data of a config."""
+    """Settings that make a config validate on its test data."""
     evaluator = cfg.test_evaluator
     if isinstance(evaluator, dict):
         evaluator = {'_delete_': True, **evaluator}
@@ -80,13 +80,13 @@ def run_protocol(
     workers: int = 1,
     devices: Sequence[str] = (),
 ) -> dict[str, Outcome]:
-    """Search and final runs of all tasks; see :func:`run_all`, which runs each of them once.
+    """Run the search and the final runs of all tasks; :func:`run_all` runs each of them once.
 
     Args:
         tasks: The tasks.
         seeds: Seeds of the final runs.
         out_dir: Folder of the runs.
-        metric: Metric of the last validation that decides; higher is better.
+        metric: Metric of the last validation that settings are compared by; higher is better.
         workers: Runs at a time.
         devices: GPUs of the workers.
 

@@ -1,4 +1,4 @@
-"""What runs came to, read from their folders."""
+"""Results of trainings, read from their folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toast_mm.trust import WAY_OUT, is_trusted
 
 from .sweep import read_records
 
-# configs/README's names: method_backbone_schedule_data-size, and those of the segmentation jobs.
+# Names as in configs/README.md: method_backbone_schedule_data-size, or those for segmentation.
 _CLASSIFICATION = re.compile(
     r'(?P<method>[^_]+)_(?P<backbone>[^_]+)_.*?(?P<data>[^_]+?)(-\d+x\d+)?'
 )
@@ -33,7 +33,7 @@ class Result:
 
     Attributes:
         method: Transfer method.
-        backbone: Backbone and what it was pre-trained on.
+        backbone: Backbone and its pre-training data.
         data: Data set, or task.
         seed: Seed of the training.
         value: Metric of the last validation.
@@ -49,7 +49,7 @@ class Result:
 
 
 def read_results(folder: str | Path, metric: str) -> list[Result]:
-    """Results below a work directory: of a sweep with ``runs.jsonl``, or of one training.
+    """Read the results in a work directory of a sweep (with ``runs.jsonl``) or of one training.
 
     Raises:
         FileNotFoundError: There is no such folder, or no training in it.
@@ -57,20 +57,20 @@ def read_results(folder: str | Path, metric: str) -> list[Result]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is no folder')
+        raise FileNotFoundError(f'{folder} is not a folder')
     results = list(
         _sweep(folder, metric) if (folder / 'runs.jsonl').exists() else _job(folder, metric)
     )
     if not results:
         raise FileNotFoundError(
-            f'{folder} holds neither final runs in runs.jsonl nor a training whose validation gave '
+            f'{folder} holds neither final runs in runs.jsonl nor a training that validated '
             f'{metric}'
         )
     return results
 
 
 def _sweep(folder: Path, metric: str) -> Iterator[Result]:
-    """The last run of every name: former ones were of other settings."""
+    """Results of the last run of every name; earlier ones had other settings."""
     records = {record['name']: record for record in read_records(folder / 'runs.jsonl')}
     for record in records.values():
         if record.get('phase') == 'final' and metric in record['metrics']:
@@ -81,23 +81,23 @@ def _sweep(folder: Path, metric: str) -> Iterator[Result]:
 
 
 def _job(folder: Path, metric: str) -> Iterator[Result]:
-    """The newest training in a folder: a resumed one goes on in a new log."""
+    """Result of the newest training in a folder; a resumed training has a new log."""
     for log in sorted(folder.glob('*/vis_data/scalars.json'), reverse=True):
         values = [record for record in read_records(log) if metric in record]
         if values:
             config = log.with_name('config.py')
-            settings = read_settings(config.read_text())  # a stranger's may be: it is not run
+            settings = read_settings(config.read_text())  # not run: it may be somebody else's
             if not isinstance(settings.get('train_cfg'), dict):
                 raise ValueError(
-                    f'{config} has no plain train_cfg as mmengine writes it, and is not run, since '
-                    'it may hold any code: name the work directory of a training'
+                    f'{config} has no plain train_cfg as mmengine writes it; it is not run, since '
+                    'it may hold any code: give the work directory of a training'
                 )
             loop = settings['train_cfg']
             end = loop.get('max_epochs') or loop.get('max_iters') or 0
             if values[-1].get('step', end) < end:
                 raise ValueError(
-                    f'{folder} holds a training that was interrupted: its last validation is of '
-                    f'{values[-1]["step"]} of {end}; go on with --resume'
+                    f'{folder} holds an interrupted training: its last validation is at step '
+                    f'{values[-1]["step"]} of {end}; continue it with --resume'
                 )
             seed = (settings.get('randomness') or {}).get('seed') or 0
             names = _names(folder.name)
@@ -106,7 +106,7 @@ def _job(folder: Path, metric: str) -> Iterator[Result]:
 
 
 def _tuned(log: Path) -> int | None:
-    """Number of tuned parameters as the runner wrote it; None, and a warning, if it did not."""
+    """Number of tuned parameters that the runner wrote; if it did not, None and a warning."""
     note = log.with_name(TUNED)
     if note.is_file():
         return int(json.loads(note.read_text())['backbone'])
@@ -114,9 +114,9 @@ def _tuned(log: Path) -> int | None:
     if is_trusted():
         return tuned_parameters(Config.fromfile(config))
     print_log(
-        f'The number of tuned parameters is not known: there is no {note}, as toast_mm.Runner '
-        f'writes it, and the model of {config.name} is not built, since a config may hold any '
-        f'code; {WAY_OUT}',
+        f'The number of tuned parameters is not known: {note} is missing, which toast_mm.Runner '
+        f'writes; the model of {config.name} is not built, since a config may hold any code; '
+        f'{WAY_OUT}',
         'current',
         logging.WARNING,
     )
@@ -124,7 +124,7 @@ def _tuned(log: Path) -> int | None:
 
 
 def tuned_parameters(cfg: Config) -> int:
-    """Number of tuned parameters of the backbone, without weights being made."""
+    """Number of tuned parameters of the backbone; no weights are allocated."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
@@ -132,7 +132,7 @@ def tuned_parameters(cfg: Config) -> int:
 
 
 def _names(job: str) -> dict[str, str]:
-    """Method, backbone and data of a job by its name; what the name does not say is ''."""
+    """Method, backbone and data of a job, parsed from its name; '' for a missing part."""
     match = _SEGMENTATION.fullmatch(job) or _CLASSIFICATION.fullmatch(job)
     found = match.groupdict() if match else {'method': job}
     return {name: found.get(name, '') for name in ('method', 'backbone', 'data')}

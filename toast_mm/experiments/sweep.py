@@ -1,4 +1,4 @@
-"""Many small trainings, each of them once."""
+"""Run many small trainings, each of them once."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from toast_mm.files import naming_files
 
 @dataclass(frozen=True)
 class Run:
-    """One training and what is changed in its config.
+    """One training: a config and changes to it.
 
     Attributes:
-        name: Name of the run, unique in its sweep; its folder is called so.
+        name: Name of the run and of its folder, unique in a sweep.
         config: Config file.
-        options: Settings that replace those of the config, as ``--cfg-options``.
+        options: Settings that replace those of the config, like ``--cfg-options``.
         seed: Seed of the training.
-        info: What is written beside the metrics, for tables.
+        info: Facts that are written with the metrics, for tables.
     """
 
     name: str
@@ -60,17 +60,17 @@ def run_all(
 ) -> dict[str, dict[str, float]]:
     """Train every run that has not been trained yet, and return the metrics of all.
 
-    ``out_dir/runs.jsonl`` gets one line per finished run. After an interruption
-    finished runs are read from there; a run whose config has changed since is
-    trained anew.
+    Every finished run adds a line to ``out_dir/runs.jsonl``. After an
+    interruption, finished runs are read from there. A run whose config has
+    changed is trained again.
 
     Args:
         runs: The runs.
         out_dir: Folder of the sweep.
-        workers: Runs at a time, each in a process with its share of the CPU's threads; a single one
-            runs in this process.
-        devices: GPUs, as ``CUDA_VISIBLE_DEVICES`` names them, that the workers share evenly; with
-            none, the environment decides.
+        workers: Runs at a time. Each has a process with its share of the CPU's threads; a single
+            worker runs in this process.
+        devices: GPUs that the workers share evenly, named as in ``CUDA_VISIBLE_DEVICES``. Without
+            any, the environment decides.
 
     Returns:
         Metrics of the last validation by name of the run.
@@ -104,7 +104,7 @@ def run_all(
             **run.info,
         )
         with naming_files(), file.open('a') as stream:
-            stream.write('\n' + json.dumps(record))  # behind a line that was cut, if there is one
+            stream.write('\n' + json.dumps(record))  # the last line may be cut
         progress.update()
     print()
     return metrics
@@ -113,7 +113,7 @@ def run_all(
 def _train_all(
     runs: list[Run], folder: Path, workers: int, devices: Sequence[str]
 ) -> Iterator[tuple[Run, Trained]]:
-    """Every run and what became of it, as they finish."""
+    """Yield every run with its result, as they finish."""
     if workers == 1 and not devices:
         for run in runs:
             yield run, _train(run, str(folder / run.name))
@@ -129,7 +129,7 @@ def _train_all(
     failure: BaseException | None = None
     try:
         while True:
-            # No more than run at once: what is queued would start after a failure, too.
+            # Not more than run at once: queued runs would start even after a failure.
             while failure is None and len(running) < workers and waiting:
                 run = waiting.popleft()
                 running[pool.submit(_train, run, str(folder / run.name))] = run
@@ -142,9 +142,7 @@ def _train_all(
                     yield finished, future.result()
                 elif failure is None:
                     failure = error
-                    print(
-                        f'\n{finished.name} failed; {len(running)} others come to their end first'
-                    )
+                    print(f'\n{finished.name} failed; waiting for {len(running)} others to finish')
         if failure is not None:
             raise failure
     finally:
@@ -154,7 +152,7 @@ def _train_all(
 
 
 def _start_worker(threads: int, places: SimpleQueue) -> None:
-    """Give a process its threads and, before CUDA starts, its GPU; it ends with its parent."""
+    """Set the threads and, before CUDA starts, the GPU of a process; it ends with its parent."""
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     device = places.get()
@@ -170,20 +168,20 @@ def _end_with_parent() -> None:
 
 
 def read_records(file: Path) -> Iterator[dict]:
-    """Records of a file, without those that an interruption cut."""
+    """Records of a file, without lines that an interruption cut."""
     for line in file.read_text().splitlines() if file.exists() else []:
         with suppress(json.JSONDecodeError):
             yield json.loads(line)
 
 
-# Settings that change nothing but speed and what is printed.
+# Settings that only change the speed and the log.
 _IMMATERIAL = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'log_level')
 
 
 def _digest(cfg: Config) -> str:
-    """What decides the outcome of a run: its config, and the content of files that it names.
+    """Digest of a config and of the content of the files that it names.
 
-    ``search``, what other runs there are, is no part of that, nor are the config's private names.
+    ``search`` lists other runs and is left out, like the config's private names.
     """
     settings = {
         key: value
@@ -214,13 +212,13 @@ def _digest(cfg: Config) -> str:
 
 @lru_cache
 def _content(file: str, size: int, changed: int) -> bytes:
-    """SHA-256 of a file, read again when it has changed."""
+    """SHA-256 of a file, cached until the file changes."""
     return hashlib.sha256(Path(file).read_bytes()).digest()
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Metrics of the last validation, tuned parameters of the backbone, and seconds."""
+    """Result of a run: metrics of the last validation, tuned backbone parameters, seconds."""
 
     metrics: dict[str, float]
     tuned: int

@@ -1,4 +1,4 @@
-"""Tables of results as Markdown, CSV and LaTeX, and the curve over tuned parameters."""
+"""Tables of results as Markdown, CSV and LaTeX, and a plot over the tuned parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row:
         method: The method.
         tuned: Number of tuned parameters without the head, if known.
         values: Values of the seeds by data set.
-        published: Whether they are figures of the paper.
+        published: Whether the values are figures of the paper.
     """
 
     backbone: str
@@ -36,7 +36,7 @@ class Row:
     published: bool = False
 
     def mean(self, columns: Sequence[str]) -> float | None:
-        """Mean over the data sets, if there is a value for each."""
+        """Mean over the data sets; None if one has no value."""
         if not all(column in self.values for column in columns):
             return None
         return mean(mean(self.values[column]) for column in columns)
@@ -48,10 +48,10 @@ class Row:
 
 
 def collect(results: Iterable[Result]) -> list[Row]:
-    """Rows of results, in the order in which they come; seeds go together.
+    """Group results into rows, in their order; the seeds of one training share a row.
 
     Raises:
-        ValueError: One training is there twice.
+        ValueError: A training occurs twice.
     """
     rows: dict[tuple[str, str], Row] = {}
     seen = set()
@@ -59,7 +59,7 @@ def collect(results: Iterable[Result]) -> list[Row]:
         key = (result.backbone, result.method, result.data, result.seed)
         if key in seen:
             raise ValueError(
-                f'{result.method} on {result.backbone}, {result.data}, seed {result.seed} is there '
+                f'{result.method} on {result.backbone}, {result.data}, seed {result.seed} occurs '
                 'twice: name each training once'
             )
         seen.add(key)
@@ -69,7 +69,7 @@ def collect(results: Iterable[Result]) -> list[Row]:
 
 
 def add_published(rows: list[Row]) -> list[Row]:
-    """Figures of the paper on the same backbones and data sets, in front of the rows."""
+    """Put figures of the paper for the same backbones and data sets before the rows."""
     columns = columns_of(rows)
     backbones = {row.backbone for row in rows}
     found = []
@@ -81,7 +81,7 @@ def add_published(rows: list[Row]) -> list[Row]:
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
-    """Data sets in the order of the paper; others behind them as they come."""
+    """Data sets in the order of the paper, then others in their own order."""
     names = dict.fromkeys(name for row in rows for name in row.values)
     return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
@@ -106,19 +106,19 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def millions(number: int) -> str:
-    """``1.23M``; small numbers as they are."""
+    """Format a number as ``1.23M``, small ones as they are."""
     return f'{number / 1e6:.2f}M' if number >= 10_000 else str(number)
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean, and standard deviation where there are several values."""
+    """Format the mean, with the standard deviation if there are several values."""
     if not values:
         return ''
     return f'{mean(values):.1f} ± {stdev(values):.1f}' if len(values) > 1 else f'{values[0]:.1f}'
 
 
 def outcome_rows(outcomes: Mapping[str, Outcome]) -> list[list[str]]:
-    """One row for every title: result of the protocol, and how its settings were chosen."""
+    """One row per title: the result of the protocol and the chosen settings."""
     table = [['task', 'test %', 'chosen on held-out images', 'there %']]
     for title, outcome in outcomes.items():
         chosen = ', '.join(
@@ -134,20 +134,20 @@ def outcome_table(outcomes: Mapping[str, Outcome]) -> str:
 
 
 def markdown(table: list[list[str]]) -> str:
-    """As Markdown."""
+    """Format a table as Markdown."""
     lines = [f'| {" | ".join(row)} |' for row in table]
     return '\n'.join([lines[0], f'|{"---|" * len(table[0])}', *lines[1:]])
 
 
 def comma_separated(table: list[list[str]]) -> str:
-    """As CSV."""
+    """Format a table as CSV."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator='\n').writerows(table)
     return stream.getvalue().rstrip('\n')
 
 
 def latex(table: list[list[str]]) -> str:
-    """As a LaTeX tabular."""
+    """Format a table as a LaTeX tabular."""
     escaped = [
         ' & '.join(cell.replace('_', r'\_').replace('±', r'$\pm$') for cell in row) + r' \\'
         for row in table
@@ -174,13 +174,13 @@ FORMATS: dict[str, Callable[[list[list[str]]], str]] = {
 
 
 def draw_curve(rows: Sequence[Row], path: str, metric: str) -> None:
-    """Mean metric over tuned parameters, one point for every row, as a PNG.
+    """Plot the mean metric over the tuned parameters, one point per row, as a PNG.
 
-    A line joins the forms of TOAST (routes, ranks) on a backbone. Bars are standard deviations,
-    where there is one data set.
+    A line joins the variants of TOAST (routes, ranks) on one backbone. With one data set, bars show
+    standard deviations.
 
     Raises:
-        ValueError: No row has both.
+        ValueError: No row has both a mean and the number of tuned parameters.
     """
     from matplotlib.figure import Figure
 

@@ -14,9 +14,9 @@ GROUPS = ('Natural', 'Specialized', 'Structured')
 
 
 def table(outcomes: Mapping[str, Outcome]) -> str:
-    """Markdown, tasks in the order of the paper; others, which have no group, behind them.
+    """Make the Markdown table: tasks in the order of the paper, then others, without a group.
 
-    A mean is that of the tasks that were run, and says of how many.
+    Means are over the tasks that were run; their number is shown.
     """
     names = [*(name for name in VTAB_TASKS if name in outcomes)]
     names += [name for name in outcomes if name not in VTAB_TASKS]

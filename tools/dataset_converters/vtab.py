@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument('--tasks', nargs='+', help='folders in it; default: all')
     args = parser.parse_args()
     if not args.source.is_dir():
-        parser.error(f'{args.source} is no folder')
+        parser.error(f'{args.source} is not a folder')
     tasks = args.tasks or sorted(path.name for path in args.source.iterdir() if path.is_dir())
     for task in tasks:
         try:

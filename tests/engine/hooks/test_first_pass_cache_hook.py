@@ -390,7 +390,7 @@ def test_streams_are_those_of_the_images(job, run, tmp_path):
 
 def test_a_file_in_the_place_of_the_folder(job, run, tmp_path):
     (tmp_path / 'cache').write_text('in the way')
-    with pytest.raises(WriteError, match=r'first_pass_cache: .*cache is no folder'):
+    with pytest.raises(WriteError, match=r'first_pass_cache: .*cache is not a folder'):
         run(job(cache={}))
 
 

@@ -122,7 +122,7 @@ def test_a_sampler_that_does_not_count_is_refused_as_without_the_hook(
     for number, hooks in enumerate(([], [hook()])):
         cfg = steered_config(tmp_path / str(number), *hooks, by_epoch=True)
         cfg.train_dataloader.sampler.type = 'DefaultSampler'
-        with pytest.raises(ValueError, match='SeedAugmentation needs a sampler that counts'):
+        with pytest.raises(ValueError, match='SeedAugmentation needs a sampler of toast_mm'):
             run(cfg)
 
 
