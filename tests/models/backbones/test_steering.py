@@ -5,7 +5,7 @@ import torch
 from smallest_backbone import DEPTH, Plain, image, loss, make
 from torch import nn
 
-from toast_mm.models.backbones.steering import set_modes
+from toast_mm.models.backbones.modes import set_modes
 
 ROUTES = [('last', 'first'), ('middle', 'first'), ('last', 'middle'), (3, 1), (1, 0), (4, 3)]
 

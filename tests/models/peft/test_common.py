@@ -147,8 +147,8 @@ def test_merged_it_is_a_plain_backbone(kind, method, image):
 @pytest.mark.parametrize(
     ('method', 'message'),
     [
-        ('vpt', 'PromptedEncoderLayer cannot be merged'),
-        ('adaptformer', 'AdaptedFFN cannot be merged'),
+        ('vpt', r'layers\.0\.prompts of VPT cannot be merged'),
+        ('adaptformer', r'layers\.0\.ffn\.adapter\.0\.bias of AdaptFormer cannot be'),
         ('bitfit', 'no method added anything'),
         ('partial', 'no method added anything'),
     ],

@@ -103,13 +103,19 @@ def test_encoder_layers_of_other_classes_are_refused(parent, steered, sizes, pla
         backbone(**sizes)
 
 
-def test_an_encoder_layer_of_another_class_gets_no_prompts():
-    backbone = tuned('vit', None)
+def test_blocks_of_another_class_get_prompts_too(image):
+    """Prompts enter before a block, whatever it computes."""
+    backbone = tuned('vit', None, out_type='raw')
 
     class Doubled(type(backbone.layers[1])):
         def forward(self, x, *args):
             return 2 * super().forward(x, *args)
 
     backbone.layers[1].__class__ = Doubled
-    with pytest.raises(ValueError, match=r'VPT does not fit layers\.1, which is a .*Doubled'):
-        VPT(num_prompts=2).inject(backbone)
+    VPT(num_prompts=2).inject(backbone)
+    stream = backbone.embed(image)[0]
+    for layer in backbone.layers:
+        prompts = layer.prompts.expand(2, -1, -1)
+        stream = layer.forward(torch.cat((stream[:, :1], prompts, stream[:, 1:]), dim=1))
+        stream = torch.cat((stream[:, :1], stream[:, 3:]), dim=1)
+    torch.testing.assert_close(backbone(image)[0], backbone.ln1(stream))

@@ -22,12 +22,10 @@ PLACES = [
     (SSF(), 'layers.1.ln1'),
     (SSF(), 'patch_embed.projection'),
     (AdaptFormer(bottleneck=2), 'layers.1.ffn'),
-    (VPT(num_prompts=3), 'layers.1'),
 ]
-places = pytest.mark.parametrize(('method', 'place'), PLACES)
 
 
-@places
+@pytest.mark.parametrize(('method', 'place'), PLACES)
 def test_parameters_are_the_same_ones_and_new_ones_are_like_them(method, place):
     backbone = tuned('vit', None)
     before, layer = dict(backbone.named_parameters()), backbone.get_submodule(place)
@@ -44,7 +42,7 @@ def test_parameters_are_the_same_ones_and_new_ones_are_like_them(method, place):
     assert not backbone.get_submodule(place).training  # as the layer was
 
 
-@places
+@pytest.mark.parametrize(('method', 'place'), [*PLACES, (VPT(num_prompts=3), 'layers.1')])
 def test_hooks_go_on_acting_and_can_be_removed(method, place, image):
     backbone = tuned('vit', None)
     layer = backbone.get_submodule(place)

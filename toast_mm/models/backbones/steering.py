@@ -9,27 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from mmcv.cnn.bricks import DropPath
-from torch import Tensor, nn
-
-from toast_mm.models.peft.base import TuningDropout
+from torch import Tensor
 
 from .first_pass import FirstPass
+from .modes import first_pass_modes, second_pass_modes, set_modes
 from .record import PassRecord
 from .transfer import TransferBackbone
-
-
-@contextmanager
-def set_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
-    """Put single modules (without their children) into training mode, or not, for a while."""
-    changed = [module for module, training in modes.items() if module.training is not training]
-    for module in changed:
-        module.training = not module.training
-    try:
-        yield
-    finally:
-        for module in changed:
-            module.training = not module.training
 
 
 class SteeredBackbone(TransferBackbone):
@@ -90,8 +75,8 @@ class SteeredBackbone(TransferBackbone):
 
         route, record = self.route, self._record
         self._record = None  # now: no record goes on if this forward fails
-        bottom_up = self.backbone_modules()
-        with set_modes(dict.fromkeys(bottom_up, False)):
+        modules = self.backbone_modules()
+        with set_modes(first_pass_modes(modules)):
             first = given or self._run_first_pass(image, keep_all=record is not None)
             shared = first.streams.get(route.feedback_to - 1)
             shared = self.embed(image)[0] if shared is None else shared
@@ -104,9 +89,7 @@ class SteeredBackbone(TransferBackbone):
         streams = {
             block: first.streams[block] for block in route.shared if block in self.out_indices
         }
-        kinds = (DropPath, TuningDropout)
-        drops = {module: self.training for module in bottom_up if isinstance(module, kinds)}
-        with set_modes(drops):
+        with set_modes(second_pass_modes(modules, self.training)):
             last = self.out_indices[-1]
             blocks = route.second_pass[: last + 1 - route.feedback_to]
             for block, entering, leaving in self.run_blocks(shared, blocks, signals):
@@ -153,7 +136,7 @@ class SteeredBackbone(TransferBackbone):
         Args:
             image: Images ``(B, 3, H, W)``.
         """
-        with set_modes(dict.fromkeys(self.backbone_modules(), False)):
+        with set_modes(first_pass_modes(self.backbone_modules())):
             if self.topdown is None:
                 outputs = self._run_plain(image)
                 return FirstPass(dict(zip(self.out_indices, outputs, strict=True)), images=image)
@@ -260,7 +243,7 @@ class SteeredBackbone(TransferBackbone):
                 f'{sorted(lower - streams.keys())}: run it with the images (without '
                 'first_pass_cache)'
             )
-        with set_modes(dict.fromkeys(self.backbone_modules(), False)):
+        with set_modes(first_pass_modes(self.backbone_modules())):
             read = self.route.feedback_from
             above = range(read, self.out_indices[-1] + 1)
             for block, _, leaving in self.run_blocks(streams[read - 1], above):

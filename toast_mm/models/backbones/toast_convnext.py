@@ -26,7 +26,8 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_deconv
 
-from .steering import SteeredBackbone, set_modes
+from .modes import set_modes
+from .steering import SteeredBackbone
 from .transfer import resolve_out_indices
 
 

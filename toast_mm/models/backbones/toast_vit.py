@@ -6,6 +6,7 @@ Shi et al., `Refocusing Is Key to Transfer Learning <https://arxiv.org/abs/2305.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 
 from toast_mm.models.layers import give_subclass
-from toast_mm.models.peft.base import effective_weight
+from toast_mm.models.peft.base import Tokens, effective_weight
 from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     PUBLISHED_GAIN,
@@ -29,7 +30,8 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_linear
 
-from .steering import SteeredBackbone, set_modes
+from .modes import set_modes
+from .steering import SteeredBackbone
 
 
 class SteeredAttention(MultiheadAttention):
@@ -159,7 +161,6 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
     new_modules = ('ln2',)
     resized_parameters = ('pos_embed',)
     lora_targets = ('attn.qkv',)
-    num_prompts = 0  # of VPT, which the stream carries behind the extra tokens
 
     def __init__(
         self,
@@ -192,6 +193,10 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             give_subclass(attn, MultiheadAttention, SteeredAttention, f'{name}.attn', 'steering')
             layer.attn.value_bias_twice = value_bias_twice
 
+        patches = prod(self.patch_resolution)
+        self.tokens = Tokens(
+            self.num_extra_tokens, patches, prod(self.img_size) // patches, self.embed_dims
+        )
         topdown = route = None
         if feedback_from is not None:
             route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
@@ -240,10 +245,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         """Output of a block as ``out_type`` says, the last one through the final norm."""
         if block == self.depth - 1 and self.final_norm:
             stream = self.ln1(stream)
-        if self.num_prompts:
-            extra = self.num_extra_tokens
-            stream = torch.cat((stream[:, :extra], stream[:, extra + self.num_prompts :]), dim=1)
-        return self._format_output(stream, context)
+        assert self.tokens is not None
+        return self._format_output(self.tokens.without_prompts(stream), context)
 
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """Norm of the signal's values over the norm of the values that it is added to."""

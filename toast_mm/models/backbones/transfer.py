@@ -19,7 +19,7 @@ from toast_mm.checkpoint.complete import before_loading
 from toast_mm.checkpoint.pretuned import load_pretuned
 from toast_mm.keys import check_reader
 from toast_mm.models.layers import replace_layers
-from toast_mm.models.peft.base import MergeableLayer, TunedLayer, Tuner
+from toast_mm.models.peft.base import MergeableLayer, Tokens, TunedLayer, Tuner
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
@@ -66,10 +66,12 @@ class TransferBackbone(BaseBackbone):
         pretrained: What ``init_cfg`` says of pre-trained weights.
     """
 
-    # What a family may say of its weights:
+    # What a family may say of its weights and its stream:
     new_modules: tuple[str, ...] = ()  # no pre-trained checkpoint has them; they train
     resized_parameters: tuple[str, ...] = ()  # to the images, so they do not tell bases apart
     lora_targets: tuple[str, ...] = ()  # last parts of the names of layers that LoRA updates
+
+    tokens: Tokens | None = None  # how the stream is made up, if it is one of tokens
 
     depth: int
     out_indices: list[int]
@@ -299,17 +301,21 @@ class TransferBackbone(BaseBackbone):
         Raises:
             ValueError: There is nothing to merge, or something that cannot be merged.
         """
-        tuned = [module for module in self.modules() if isinstance(module, TunedLayer)]
-        layers = [layer for layer in tuned if isinstance(layer, MergeableLayer)]
+        layers = {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, MergeableLayer)
+        }
+        merged = {f'{name}.{part}' for name in layers for part in layers[name].added}
         lite = self.topdown is not None and self.topdown.lite
-        if not tuned and not lite:
+        if not self.added and not layers and not lite:
             raise ValueError('no method added anything that could be merged into the weights')
-        for layer in tuned:
-            if layer not in layers:
-                raise ValueError(f'{type(layer).__name__} cannot be merged into its weights')
-        for layer in layers:
+        for name in sorted(self.added):
+            if not any(f'{name}.'.startswith(f'{part}.') for part in merged):
+                raise ValueError(f'{name} of {self.method} cannot be merged into other weights')
+        for layer in layers.values():
             layer.check_mergeable()
-        replace_layers(self, {layer: layer.merge() for layer in layers})
+        replace_layers(self, {layer: layer.merge() for layer in layers.values()})
         if self.topdown is not None and lite:
             self.topdown.feedback.merge()
         self.added = frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -32,6 +33,32 @@ class Tuner(ABC):
         Raises:
             ValueError: The method does not fit the backbone.
         """
+
+
+@dataclass
+class Tokens:
+    """How the stream of a transformer is made up, for methods that add tokens.
+
+    Attributes:
+        extra: Number of tokens before those of the patches: the class token, registers.
+        patches: Number of patches of an image of the size that the backbone is built for.
+        patch_pixels: Number of pixels of a patch.
+        channels: Number of channels of a token.
+        prompts: Number of tokens that a method put between the two.
+    """
+
+    extra: int
+    patches: int
+    patch_pixels: int
+    channels: int
+    prompts: int = 0
+
+    def without_prompts(self, stream: Tensor) -> Tensor:
+        """The tokens ``(B, N, C)`` that the backbone has by itself."""
+        if not self.prompts:
+            return stream
+        extra = stream[:, : self.extra]
+        return torch.cat((extra, stream[:, self.extra + self.prompts :]), dim=1)
 
 
 class TunedLayer(nn.Module):

@@ -5,39 +5,34 @@ Jia et al., `Visual Prompt Tuning <https://arxiv.org/abs/2203.12119>`_.
 
 from __future__ import annotations
 
-from math import prod
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from toast_mm.models.backbones.toast_vit import SteeredEncoderLayer, TOASTViT
-from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
 
-from .base import TunedLayer, Tuner
+from .base import Tuner
 
 if TYPE_CHECKING:
     from toast_mm.models.backbones.transfer import TransferBackbone
 
 
-class PromptedEncoderLayer(TunedLayer, SteeredEncoderLayer):
-    """Encoder layer that puts prompts behind the extra tokens, in place of former ones."""
+def insert_prompts(
+    block: nn.Module, arguments: tuple[Any, ...], extra: int, replaced: int
+) -> tuple[Any, ...]:
+    """Hook before a block: put its prompts behind the extra tokens, in place of former ones.
 
-    prompts: nn.Parameter  # (p, C)
-    bound: float  # of the uniform distribution that prompts start from
-    extra_tokens: int
-    replaced: int  # number of prompts that come with the stream
-
-    def forward(self, x: Tensor, *args: Any) -> Tensor:
-        """Tokens ``(B, N, C)``, with former prompts, to tokens with prompts."""
-        prompts = self.prompts.to(x.dtype).expand(len(x), -1, -1)
-        before, behind = x[:, : self.extra_tokens], x[:, self.extra_tokens + self.replaced :]
-        return super().forward(torch.cat((before, prompts, behind), dim=1), *args)
-
-    def reset_tuning(self) -> None:
-        """As the projection of patches would be initialised."""
-        nn.init.uniform_(self.prompts, -self.bound, self.bound)
+    Args:
+        block: The block, which holds the prompts ``(p, C)``.
+        arguments: Its arguments, the first of which are tokens ``(B, N, C)``.
+        extra: Number of extra tokens, such as the class token.
+        replaced: Number of prompts that come with the tokens.
+    """
+    x, *others = arguments
+    prompts = block.get_parameter('prompts').to(x.dtype).expand(len(x), -1, -1)
+    return torch.cat((x[:, :extra], prompts, x[:, extra + replaced :]), dim=1), *others
 
 
 @MODELS.register_module()
@@ -71,7 +66,8 @@ class VPT(Tuner):
             ValueError: The backbone has no tokens, or a top-down module, whose signals are for the
                 tokens of the image, or there are more than ten prompts for every patch.
         """
-        if not isinstance(backbone, TOASTViT):
+        tokens = backbone.tokens
+        if tokens is None:
             raise ValueError(
                 f'VPT adds tokens, and {type(backbone).__name__} has no tokens; it fits '
                 'toast_mm.TOASTViT'
@@ -81,24 +77,17 @@ class VPT(Tuner):
                 'VPT and feedback do not go together, since the signals are for the tokens of the '
                 'image; choose feedback_from=None, or LoRA or BitFit beside feedback'
             )
-        patches = prod(backbone.patch_resolution)
-        if self.num_prompts > self.most * patches:
+        if self.num_prompts > self.most * tokens.patches:
             raise ValueError(
-                f'num_prompts={self.num_prompts} do not fit beside the {patches} patches of an '
-                f'image: at most {self.most * patches}'
+                f'num_prompts={self.num_prompts} do not fit beside the {tokens.patches} patches of '
+                f'an image: at most {self.most * tokens.patches}'
             )
-        channels = backbone.embed_dims
-        patch = prod(backbone.img_size) // patches
-        prompted: dict[nn.Module, nn.Module] = {}
-        for block, layer in enumerate(backbone.layers if self.deep else backbone.layers[:1]):
-            check_exact(layer, [SteeredEncoderLayer], f'layers.{block}', 'VPT')
-            with_prompts = PromptedEncoderLayer.from_layer(layer)
-            prompts = next(layer.parameters()).new_empty(self.num_prompts, channels)
-            with_prompts.prompts = nn.Parameter(prompts)
-            with_prompts.bound = (6 / (3 * patch + channels)) ** 0.5
-            with_prompts.extra_tokens = backbone.num_extra_tokens
-            with_prompts.replaced = self.num_prompts if block else 0
-            with_prompts.reset_tuning()
-            prompted[layer] = with_prompts
-        replace_layers(backbone, prompted)
-        backbone.num_prompts = self.num_prompts
+        bound = (6 / (3 * tokens.patch_pixels + tokens.channels)) ** 0.5
+        for number in range(backbone.depth if self.deep else 1):
+            block = backbone.block_modules(number)[0]
+            prompts = next(block.parameters()).new_empty(self.num_prompts, tokens.channels)
+            block.register_parameter('prompts', nn.Parameter(prompts.uniform_(-bound, bound)))
+            replaced = self.num_prompts if number else 0
+            hook = partial(insert_prompts, extra=tokens.extra, replaced=replaced)
+            block.register_forward_pre_hook(hook)
+        tokens.prompts = self.num_prompts

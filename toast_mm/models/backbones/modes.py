@@ -1,0 +1,39 @@
+"""Which modules of a backbone are in training mode, and when.
+
+What is frozen never is. In the first pass nothing is: it is a fixed function of the image. In the
+second pass stochastic depth and the dropout of a method act while the model trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from mmcv.cnn.bricks import DropPath
+from torch import nn
+
+from toast_mm.models.peft.base import TuningDropout
+
+
+@contextmanager
+def set_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
+    """Put single modules (without their children) into training mode, or not, for a while."""
+    changed = [module for module, training in modes.items() if module.training is not training]
+    for module in changed:
+        module.training = not module.training
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.training = not module.training
+
+
+def first_pass_modes(modules: Iterable[nn.Module]) -> dict[nn.Module, bool]:
+    """All in eval mode."""
+    return dict.fromkeys(modules, False)
+
+
+def second_pass_modes(modules: Iterable[nn.Module], training: bool) -> dict[nn.Module, bool]:
+    """Those that drop something in the mode of the backbone; the others stay as they are."""
+    kinds = (DropPath, TuningDropout)
+    return {module: training for module in modules if isinstance(module, kinds)}
