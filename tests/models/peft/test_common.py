@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.runner import load_state_dict
 from mmpretrain.models import VisionTransformer
+from other_package.gain import Gain
 from small_backbones import KINDS, plain, scatter, tuned
 from torch.utils.checkpoint import checkpoint
 
@@ -23,9 +24,14 @@ METHODS = {
     'ssf': dict(type='toast_mm.SSF'),
     'bitfit': dict(type='toast_mm.BitFit'),
     'partial': dict(type='toast_mm.Partial', blocks=1),
+    'gain': dict(type=Gain),  # from outside the package
 }
 CASES = [('vit', method) for method in METHODS]
-CASES += [('convnext', method) for method in ('lora', 'ssf', 'bitfit', 'partial')]
+CASES += [
+    (kind, method)
+    for kind in ('convnext', 'mixer')
+    for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
+]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
 
 # Numbers of parameters, counted by hand from the sizes in conftest.py.
@@ -47,8 +53,24 @@ COUNTS = {
     ('convnext', 'partial'): 2 * 8 + (8 * 12 * 4 + 12)
     + (12 * 49 + 12) + 2 * 12 + (12 * 48 + 48) + (48 * 12 + 12) + 12 + 2 * 12,
 }  # fmt: skip
+DIM, PATCHES = 12, 16  # of the mixer, whose blocks have three layers and a norm
+BIASES_MIXER = DIM + 3 * (PATCHES + 3 * DIM) + DIM
+COUNTS |= {
+    ('mixer', 'lora'): 3 * 2 * (DIM + DIM),
+    ('mixer', 'ssf'): 2 * BIASES_MIXER,
+    ('mixer', 'bitfit'): BIASES_MIXER,
+    ('mixer', 'partial'): PATCHES * (PATCHES + 1) + 2 * DIM + 2 * DIM * (DIM + 1) + 2 * DIM,
+    ('vit', 'gain'): 3 * (3 * D + D + FFN + D),
+    ('convnext', 'gain'): sum(n * (4 * c + c) for c, n in STAGES),
+    ('mixer', 'gain'): 3 * (PATCHES + 2 * DIM),
+}
 COUNTS['convnext', 'ssf'] = 2 * COUNTS['convnext', 'bitfit']
 
+LAST_BLOCK = {
+    'vit': ('layers.2.', 'ln1.'),
+    'convnext': ('downsample_layers.3.', 'stages.3.', 'norm3.'),
+    'mixer': ('blocks.2.', 'norm.'),
+}
 NAMES = {
     'lora': ('.lora_down.weight', '.lora_up.weight'),
     'vpt': ('.prompts',),
@@ -56,6 +78,7 @@ NAMES = {
     'adaptformer': ('.adapter.0.weight', '.adapter.0.bias', '.adapter.3.weight', '.adapter.3.bias'),
     'ssf': ('.ssf_scale', '.ssf_shift'),
     'bitfit': ('.bias',),
+    'gain': ('.gain',),
 }
 
 
@@ -71,8 +94,7 @@ def test_exactly_what_is_intended_trains(kind, method):
     training = {n: p.numel() for n, p in backbone.named_parameters() if p.requires_grad}
     assert sum(training.values()) == COUNTS[kind, method]
     if method == 'partial':
-        last = ('layers.2.', 'ln1.') if kind == 'vit' else ('downsample_layers.3.', 'stages.3.')
-        assert all(name.startswith((*last, 'norm3.')) for name in training)
+        assert all(name.startswith(LAST_BLOCK[kind]) for name in training)
     else:
         assert all(name.endswith(NAMES[method]) for name in training)
         assert {n for n, _ in backbone.named_parameters() if n.endswith(NAMES[method])} == set(
@@ -128,7 +150,9 @@ def test_incomplete_checkpoints_are_refused(kind, method):
             load_state_dict(tuned(kind, None), backbone.state_dict())
 
 
-@pytest.mark.parametrize(('kind', 'method'), [(k, m) for k, m in CASES if m in ('lora', 'ssf')])
+@pytest.mark.parametrize(
+    ('kind', 'method'), [(k, m) for k, m in CASES if m in ('lora', 'ssf', 'gain')]
+)
 def test_merged_it_is_a_plain_backbone(kind, method, image):
     backbone = tuned(kind, METHODS[method])
     expected = backbone(image)[0]
@@ -180,7 +204,7 @@ def test_copies_are_independent(kind, method, image):
     assert not torch.allclose(twin(image)[0], backbone(image)[0])
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ['vit', 'convnext'])
 def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind):
     for tuning, acts in ((None, False), (LORA, True)):
         backbone = tuned(kind, tuning, drop_path_rate=0.5).train()
@@ -209,10 +233,12 @@ def test_beside_feedback_it_acts_in_both_passes(method, image):
         torch.testing.assert_close(merged(image)[0], expected)
 
 
-def test_feedback_with_lora_on_a_convnext(image):
-    backbone = tuned('convnext', LORA, feedback_from='last')
+@pytest.mark.parametrize('method', ['lora', 'gain'])
+@pytest.mark.parametrize('kind', ['convnext', 'mixer'])
+def test_merged_beside_feedback(kind, method, image):
+    backbone = tuned(kind, METHODS[method], feedback_from='last')
     expected = backbone(image)[0]
-    assert not torch.allclose(expected, tuned('convnext', None, feedback_from='last')(image)[0])
+    assert not torch.allclose(expected, tuned(kind, None, feedback_from='last')(image)[0])
     torch.testing.assert_close(backbone.merge()(image)[0], expected)
 
 
@@ -348,13 +374,23 @@ def test_what_does_not_fit_says_so(kind, tuning, arguments, message):
         tuned(kind, tuning, **arguments)
 
 
-@pytest.mark.parametrize('method', ['lora', 'ssf', 'adaptformer'])
-def test_folding_takes_the_tuned_values(method, image):
+@pytest.mark.parametrize(
+    ('kind', 'method'),
+    [
+        ('vit', 'lora'),
+        ('vit', 'ssf'),
+        ('vit', 'adaptformer'),
+        ('vit', 'gain'),
+        ('mixer', 'lora'),
+        ('mixer', 'gain'),
+    ],
+)
+def test_folding_takes_the_tuned_values(kind, method, image):
     """In memory and in a checkpoint."""
-    backbone = tuned('vit', METHODS[method], feedback_from='last')
+    backbone = tuned(kind, METHODS[method], feedback_from='last')
     expected = backbone(image)[0]
     torch.testing.assert_close(backbone.fold()(image)[0], expected)
-    other = tuned('vit', METHODS[method], feedback_from='last')
+    other = tuned(kind, METHODS[method], feedback_from='last')
     other.load_state_dict(backbone.state_dict())
     assert other.folded
     torch.testing.assert_close(other(image)[0], expected)

@@ -12,10 +12,8 @@ from torch import nn
 
 from toast_mm.models import SSF, VPT, AdaptFormer, LoRA
 from toast_mm.models.layers import replace_layers
-from toast_mm.models.peft.base import MergeableLayer, Tuner
+from toast_mm.models.peft.base import MergeableLayer
 from toast_mm.models.peft.lora import LoRALinear
-from toast_mm.models.peft.targets import find_layers
-from toast_mm.registry import MODELS
 
 PLACES = [
     (LoRA(rank=2), 'layers.1.attn.qkv'),
@@ -152,44 +150,3 @@ def test_an_effective_weight_compiles_to_one_graph(method):
         compiled(slice(-24, None)), layer.effective_weight(slice(-24, None)), strict=True
     ):
         torch.testing.assert_close(one, other)
-
-
-class Gained(MergeableLayer, nn.Linear):
-    """A method from outside the package: a factor for every output."""
-
-    added = ('gain',)
-
-    def forward(self, x):
-        return super().forward(x) * self.gain
-
-    def reset_tuning(self):
-        nn.init.ones_(self.gain)
-
-    def effective_weight(self, rows=slice(None)):
-        gain = self.gain[rows]
-        return self.weight[rows] * gain[:, None], None if self.bias is None else self.bias[
-            rows
-        ] * gain
-
-
-@MODELS.register_module()
-class Gain(Tuner):
-    def inject(self, backbone):
-        gained = {}
-        for layer in find_layers(backbone, ['attn.qkv'], nn.Linear).values():
-            gained[layer] = Gained.from_layer(layer)
-            gained[layer].gain = nn.Parameter(torch.empty(len(layer.weight)))
-        replace_layers(backbone, gained)
-
-
-def test_a_method_of_another_package_is_merged_and_folded(image):
-    def backbone():
-        return tuned('vit', dict(type=Gain), feedback_from='last')
-
-    expected = backbone()(image)[0]
-    assert not torch.allclose(expected, tuned('vit', None, feedback_from='last')(image)[0])
-    torch.testing.assert_close(backbone().merge()(image)[0], expected)
-    folded = backbone()
-    folded.load_state_dict(backbone().fold().state_dict())
-    assert folded.folded
-    torch.testing.assert_close(folded(image)[0], expected)

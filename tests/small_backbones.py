@@ -2,6 +2,7 @@
 
 import torch
 from mmpretrain.models import ConvNeXt, VisionTransformer
+from other_package.mixer import Mixer, TOASTMixer
 
 from toast_mm.models import TOASTConvNeXt, TOASTViT
 
@@ -11,9 +12,11 @@ VIT = dict(
     patch_size=8,
 )
 CONVNEXT = dict(arch=dict(depths=[1, 2, 1, 1], channels=[6, 8, 8, 12]), stem_patch_size=2)
+MIXER = dict(dim=12, depth=3, image=32, patch=8)  # from outside the package
 KINDS = {
     'vit': (TOASTViT, VisionTransformer, VIT),
     'convnext': (TOASTConvNeXt, ConvNeXt, CONVNEXT),
+    'mixer': (TOASTMixer, Mixer, MIXER),
 }
 
 
