@@ -46,7 +46,7 @@ class Plain(BaseBackbone):
 
 
 class Steered(SteeredBackbone, Plain):
-    new_modules = ('out_norm',)
+    modules_to_save = ('out_norm',)
 
     def __init__(self, source='last', target='first', pretuned=None, frozen=True, **kwargs):
         super().__init__(**kwargs)

@@ -151,7 +151,7 @@ class FirstPassCacheHook(Hook):
                 f'first_pass_cache: {type(backbone).__name__} has no first pass; it works with '
                 'toast_mm.TOASTViT and toast_mm.TOASTConvNeXt'
             )
-        exempt = ('topdown', 'new') if backbone.topdown is not None else ()
+        exempt = ('topdown', 'modules_to_save') if backbone.topdown is not None else ()
         training = [
             name
             for name, parameter in backbone.named_parameters()

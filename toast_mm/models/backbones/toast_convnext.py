@@ -164,7 +164,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 give_subclass(layer, ConvNeXtBlock, SteeredConvNeXtBlock, name, 'steering')
                 layer.checkpointed = with_cp
         # Norms of dense outputs belong to the outputs, not to a pre-trained classifier.
-        self.new_modules = tuple(f'norm{stage}' for stage in range(depth - 1))
+        self.modules_to_save = tuple(f'norm{stage}' for stage in range(depth - 1))
         topdown = route = None
         if feedback_from is not None:
             route = FeedbackRoute(depth, feedback_from, feedback_to)

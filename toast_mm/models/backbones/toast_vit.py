@@ -158,7 +158,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
     """
 
     # The norm of out_type='avg_featmap' belongs to the output, not to a pre-trained ViT.
-    new_modules = ('ln2',)
+    modules_to_save = ('ln2',)
     resized_parameters = ('pos_embed',)
     lora_targets = ('attn.qkv',)
 

@@ -67,7 +67,7 @@ class TransferBackbone(BaseBackbone):
     """
 
     # What a family may say of its weights and its stream:
-    new_modules: tuple[str, ...] = ()  # no pre-trained checkpoint has them; they train
+    modules_to_save: tuple[str, ...] = ()  # beside the base, which lacks them: they train
     resized_parameters: tuple[str, ...] = ()  # to the images, so they do not tell bases apart
     lora_targets: tuple[str, ...] = ()  # last parts of the names of layers that LoRA updates
 
@@ -227,14 +227,14 @@ class TransferBackbone(BaseBackbone):
         """Part of the backbone that a weight or a module belongs to, by its name.
 
         Returns:
-            ``'topdown'``; ``'new'``, that of :attr:`new_modules`; ``'added'``, what a method added;
-            or ``'base'``, what a pre-trained checkpoint has.
+            ``'topdown'``; ``'modules_to_save'``, see there; ``'added'``, what a method added; or
+            ``'base'``, what a pre-trained checkpoint has.
         """
         first = name.split('.')[0]
         if first == 'topdown':
             return first
-        if first in self.new_modules:
-            return 'new'
+        if first in self.modules_to_save:
+            return 'modules_to_save'
         return 'added' if name in self.added else 'base'
 
     def is_base(self, name: str) -> bool:
