@@ -193,7 +193,7 @@ class FirstPassCacheHook(Hook):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise WriteError(f'first_pass_cache: {self.folder} is no folder: {error}') from error
+            raise WriteError(f'first_pass_cache: {self.folder} is not a folder: {error}') from error
         name = f'First pass of the {mode} data'
         if _damage(folder) == []:
             runner.logger.info(f'{name}: found in {folder}')
