@@ -1,21 +1,67 @@
-"""Keys of configs that are ours: who reads them, and that somebody does."""
+"""Keys of configs that are ours: which hook each stands for, and that somebody reads them."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any, NamedTuple
 
 from mmengine.logging import MessageHub
 
-# Top-level keys that toast_mm.Runner reads, and what does the same under any other Runner.
-OURS = dict(
-    task_files="custom_hooks=[dict(type='toast_mm.TaskFileHook')]",
-    first_pass_cache="custom_hooks=[dict(type='toast_mm.FirstPassCacheHook')]",
-    resume_settings="custom_hooks=[dict(type='toast_mm.ResumeHook', settings='config')]",
-    channels_last='model.to(memory_format=torch.channels_last)',
-)
+
+class Switch(NamedTuple):
+    """The hook that a top-level key stands for.
+
+    Args:
+        hook: Name of the hook in this package.
+        argument: The argument of the hook that takes a value other than True and a dict.
+    """
+
+    hook: str
+    argument: str | None = None
+
+
+# toast_mm.Runner reads these keys. Under any other Runner custom_hooks name the hook.
+SWITCHES = {
+    'task_files': Switch('TaskFileHook'),
+    'first_pass_cache': Switch('FirstPassCacheHook'),
+    'channels_last': Switch('ChannelsLastHook'),
+    'resume_settings': Switch('ResumeHook', 'settings'),
+    'compile': Switch('CompileHook'),
+}
+# mmengine's Runner reads this key as well: it compiles whole steps.
+OURS = [key for key in SWITCHES if key != 'compile']
 _READ = 'toast_mm_keys_are_read'
+
+
+def asked_hooks(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Configs of the hooks that the keys of a config stand for, by key.
+
+    Raises:
+        ValueError: A value is none that the hook takes.
+    """
+    asked = {}
+    for key, (hook, argument) in SWITCHES.items():
+        value = cfg.get(key)
+        if _is_off(value):
+            continue
+        if isinstance(value, Mapping):
+            arguments = dict(value)
+        elif value is True:
+            arguments = {}
+        elif argument is not None:
+            arguments = {argument: value}
+        else:
+            raise ValueError(
+                f'{key}={value!r} must be True, False or a dict of the arguments of toast_mm.{hook}'
+            )
+        asked[key] = dict(type=f'toast_mm.{hook}', **arguments)
+    return asked
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False
 
 
 def check_names(keys: Iterable[str]) -> None:
@@ -43,6 +89,22 @@ def note_reader(hub: MessageHub) -> None:
     setattr(hub, _READ, True)
 
 
+def has_reader(hub: MessageHub) -> bool:
+    """Whether the Runner of this hub reads our keys."""
+    return getattr(hub, _READ, False)
+
+
+def check_reader_of(runner: Any) -> None:
+    """Refuse our keys in the config of a Runner that does not read them; hooks of ours ask.
+
+    Raises:
+        ValueError: Names the key and what to write in its place.
+    """
+    hub = runner.message_hub
+    if not has_reader(hub):
+        _check_read(hub, [key for key, value in runner.cfg.items() if not _is_off(value)])
+
+
 def check_reader() -> None:
     """Refuse our keys in the config of a run whose Runner does not read them.
 
@@ -54,20 +116,25 @@ def check_reader() -> None:
         ValueError: Names the key and what to write in its place.
     """
     hub = MessageHub.get_current_instance()
-    info = hub.runtime_info
-    if getattr(hub, _READ, False) or 'cfg' not in info:
-        return
-    asked = _asked_keys(info['cfg'])
-    unread = [key for key in OURS if key in asked]
+    if not has_reader(hub) and 'cfg' in hub.runtime_info:
+        _check_read(hub, _asked_keys(hub.runtime_info['cfg']))
+
+
+def _check_read(hub: MessageHub, keys: list[str]) -> None:
+    """Refuse keys that are ours, or nearly so."""
     try:
-        check_names(asked)
-        if unread:
-            raise ValueError(
-                f'nobody reads the key {unread[0]!r} of the config: toast_mm.Runner does '
-                f"(runner_type='toast_mm.Runner'); under another Runner say {OURS[unread[0]]}"
-            )
+        check_names(keys)
+        for key in OURS:
+            if key in keys:
+                hook, argument = SWITCHES[key]
+                arguments = f', {argument}=...' if argument else ''
+                raise ValueError(
+                    f'nobody reads the key {key!r} of the config: toast_mm.Runner does '
+                    f"(runner_type='toast_mm.Runner'); under another Runner say "
+                    f"custom_hooks=[dict(type='toast_mm.{hook}'{arguments})]"
+                )
     except ValueError:
-        del info['cfg']  # models that are built after this run failed are not of it
+        hub.runtime_info.pop('cfg', None)  # models built after this run failed are not of it
         raise
 
 
@@ -81,7 +148,7 @@ def _asked_keys(text: str) -> list[str]:
         target.id
         for node in body
         if isinstance(node, ast.Assign)
-        and not (isinstance(node.value, ast.Constant) and node.value.value in (None, False))
+        and not (isinstance(node.value, ast.Constant) and _is_off(node.value.value))
         for target in node.targets
         if isinstance(target, ast.Name)
     ]

@@ -16,7 +16,7 @@ from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine import Runner, optim
-from toast_mm.engine.runner import latest_checkpoint
+from toast_mm.engine.resumption import latest_checkpoint
 from toast_mm.files import WriteError
 
 
@@ -390,7 +390,7 @@ class TestBuilding:
         assert len(dtypes) == 8 and set(dtypes) == {dtype}
 
     @pytest.mark.parametrize('channels_last', [False, True])
-    def test_channels_last(self, toy_config, tmp_path, channels_last):
+    def test_channels_last_before_ddp_notes_the_order(self, toy_config, tmp_path, channels_last):
         cfg = toy_config(tmp_path, channels_last=channels_last)
         convolution = nn.Conv2d(2, 2, 3)
         Runner.from_cfg(cfg).wrap_model(None, convolution)

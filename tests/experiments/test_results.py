@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from toast_mm.checkpoint import trusted
-from toast_mm.engine.runner import TUNED
+from toast_mm.engine.hooks.tuned_parameters_hook import TUNED
 from toast_mm.experiments.results import Result, read_results, tuned_parameters
 
 METRIC = 'accuracy/top1'

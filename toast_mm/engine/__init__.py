@@ -4,9 +4,12 @@ with quiet_imports():
     from .dump import DumpPredictions
     from .hooks import (
         BestLayerHook,
+        ChannelsLastHook,
         CheckpointHook,
+        CompileHook,
         DataCheckHook,
         EarlyStoppingHook,
+        EvaluationPrecisionHook,
         FiniteCheckHook,
         FirstPassCacheHook,
         MeanTokenInitHook,
@@ -15,7 +18,10 @@ with quiet_imports():
         ResumeHook,
         SteeringHealthHook,
         StepSeedHook,
+        TaskFileHook,
+        TunedParametersHook,
         VisualizationHook,
+        WriteCheckHook,
     )
     from .optim import BFloat16OptimWrapper, TunedOptimWrapperConstructor
     from .parameters import parameter_table
@@ -24,10 +30,13 @@ with quiet_imports():
 __all__ = [
     'BFloat16OptimWrapper',
     'BestLayerHook',
+    'ChannelsLastHook',
     'CheckpointHook',
+    'CompileHook',
     'DataCheckHook',
     'DumpPredictions',
     'EarlyStoppingHook',
+    'EvaluationPrecisionHook',
     'FiniteCheckHook',
     'FirstPassCacheHook',
     'MeanTokenInitHook',
@@ -37,7 +46,10 @@ __all__ = [
     'Runner',
     'SteeringHealthHook',
     'StepSeedHook',
+    'TaskFileHook',
     'TunedOptimWrapperConstructor',
+    'TunedParametersHook',
     'VisualizationHook',
+    'WriteCheckHook',
     'parameter_table',
 ]

@@ -52,6 +52,22 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     return model.eval()
 
 
+def backbone_of(model: Any, asker: str) -> Any:
+    """The backbone of a model.
+
+    Args:
+        model: The model, wrapped or not.
+        asker: Who needs a backbone, for the error.
+
+    Raises:
+        ValueError: The model has none.
+    """
+    model = unwrap(model)
+    if getattr(model, 'backbone', None) is None:
+        raise ValueError(f'{asker}: {type(model).__name__} has no backbone')
+    return model.backbone
+
+
 def steered_backbone(model: Any) -> Any:
     """The ``SteeredBackbone`` of a classifier or segmentor if it has a top-down module, or None."""
     backbone = getattr(unwrap(model), 'backbone', None)

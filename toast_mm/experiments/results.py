@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 
 from toast_mm.config_text import read_settings
-from toast_mm.engine.runner import TUNED
+from toast_mm.engine.hooks.tuned_parameters_hook import TUNED
 from toast_mm.trust import WAY_OUT, is_trusted
 
 from .sweep import read_records
@@ -114,9 +114,9 @@ def _tuned(log: Path) -> int | None:
     if is_trusted():
         return tuned_parameters(Config.fromfile(config))
     print_log(
-        f'The number of tuned parameters is not known: {note} is missing, which toast_mm.Runner '
-        f'writes; the model of {config.name} is not built, since a config may hold any code; '
-        f'{WAY_OUT}',
+        f'The number of tuned parameters is not known: {note} is missing, which '
+        f'TunedParametersHook writes; the model of {config.name} is not built, since a config may '
+        f'hold any code; {WAY_OUT}',
         'current',
         logging.WARNING,
     )

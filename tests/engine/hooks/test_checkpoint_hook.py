@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 
 from toast_mm.checkpoint import load_from_local
 from toast_mm.engine import Runner
-from toast_mm.engine.runner import latest_checkpoint
+from toast_mm.engine.resumption import latest_checkpoint
 from toast_mm.registry import METRICS
 
 

@@ -73,19 +73,6 @@ def test_task_files_and_resuming_from_them(config, tmp_path, average, adapt):
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
 
 
-def test_a_cached_first_pass(config, tmp_path):
-    cache = dict(
-        type='toast_mm.FirstPassCacheHook', folder=str(tmp_path / 'cache'), dtype='float32'
-    )
-    weights = [
-        train(as_segmentor(config(name, *hooks))).model.state_dict()
-        for name, hooks in (('plain', []), ('cached', [cache]))
-    ]
-    assert len([path for path in (tmp_path / 'cache').iterdir() if path.is_dir()]) == 1
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-4, atol=1e-5)
-
-
 def test_a_runner_without_configs_says_so(config, tmp_path):
     cfg = config('run', dict(type='toast_mm.FirstPassCacheHook', folder=str(tmp_path / 'cache')))
     loader = mmengine.runner.Runner.build_dataloader(cfg.train_dataloader)
@@ -131,11 +118,6 @@ def test_a_key_that_this_runner_does_not_read(config, key, value, message):
 def test_keys_under_our_runner(config, key, value, message):
     with pytest.raises(ValueError, match=message):
         train(config(**{key: value}), Runner)
-
-
-def test_one_hook_by_key_and_by_name_is_an_error(config):
-    with pytest.raises(ValueError, match='task_files and TaskFileHook in custom_hooks are one'):
-        train(config('run', TASK_FILES, task_files=True), Runner)
 
 
 def test_keys_of_others_are_left_alone(config):

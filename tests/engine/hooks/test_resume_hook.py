@@ -1,6 +1,7 @@
 import copy
 import shutil
 
+import mmengine.runner
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
@@ -202,3 +203,58 @@ class TestSettings:
         assert (
             'changed since the checkpoint: optim_wrapper.accumulative_counts=2 (was None)' in said
         )
+
+
+class TestUnderMmengine:
+    """Named in ``custom_hooks`` the hook does all of this under mmengine's Runner as well."""
+
+    @pytest.fixture
+    def config(self, toy_config, tmp_path):
+        def make(name, **changes):
+            cfg = toy_config(tmp_path / name, **changes)
+            cfg.custom_hooks.append(dict(type='toast_mm.ResumeHook'))
+            return cfg
+
+        return make
+
+    def train(self, cfg):
+        runner = mmengine.runner.Runner.from_cfg(cfg)
+        runner.train()
+        return runner
+
+    @pytest.mark.parametrize('seed', [3, None])
+    @pytest.mark.parametrize('num_workers', [0, 1])
+    def test_goes_on_as_uninterrupted(self, config, tmp_path, seed, num_workers):
+        """The samplers of a config without a seed take that of the checkpoint."""
+        settings = dict(randomness__seed=seed, num_workers=num_workers)
+        whole = self.train(config('whole', **settings))
+        (tmp_path / 'b').mkdir()
+        shutil.copy(tmp_path / 'whole' / 'iter_5.pth', tmp_path / 'b')
+        resumed = self.train(config('b', resume=True, **settings))
+        assert resumed.model.seen == whole.model.seen[10:]
+        for name, tensor in whole.model.state_dict().items():
+            assert torch.equal(resumed.model.state_dict()[name], tensor)
+        for runner in (whole, resumed):
+            if num_workers:  # left to the garbage collector, it would wait 5 seconds
+                for loader in (runner.train_dataloader, runner.val_dataloader):
+                    loader._iterator._shutdown_workers()
+
+    def test_nothing_to_resume(self, config, tmp_path, capsys):
+        assert self.train(config('a', resume=True)).model.seen == list(range(18))
+        said = ' '.join(capsys.readouterr().out.split())
+        assert f'no checkpoint to resume in {tmp_path / "a"}: starting anew' in said
+
+    def test_weights_alone(self, config, toy_weights, tmp_path):
+        file = tmp_path / 'weights.pth'
+        torch.save(toy_weights, file)
+        with pytest.raises(CheckpointError, match=rf'^{file} holds weights without the state of a'):
+            self.train(config('a', resume=True, load_from=str(file)))
+
+    def test_other_tuned_parameters(self, config, tmp_path):
+        self.train(config('a'))
+        file = tmp_path / 'a' / 'iter_5.pth'
+        checkpoint = load_from_local(str(file))
+        checkpoint['optimizer']['param_groups'][0]['params'].pop()
+        torch.save(checkpoint, file)
+        with pytest.raises(CheckpointError, match=rf'^{file} is of a training that tuned other'):
+            self.train(config('b', resume=True, load_from=str(file)))

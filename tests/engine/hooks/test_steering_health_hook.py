@@ -298,7 +298,7 @@ def test_the_step_after_a_failing_one(monkeypatch):
 
 def test_one_process_reports(steered_config, run, tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, 'rank', 1)
-    run(steered_config(tmp_path, hook(), hook(interval=2)))
+    run(steered_config(tmp_path, hook(interval=1)))
     assert not reported(tmp_path)
 
 

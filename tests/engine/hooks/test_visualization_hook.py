@@ -23,10 +23,11 @@ class Paths(BaseDataset):
         return [dict(img_path=path) for path in self.paths]
 
 
-def draw(dataset, out_dir: Path, phase: str = 'test') -> list[str]:
+def draw(dataset, out_dir: Path, phase: str = 'test', hook=None) -> list[str]:
     """Names of the pictures of a data set, drawn in batches of two."""
-    UniversalVisualizer.get_instance('pictures')
-    hook = VisualizationHook(enable=True, interval=1, out_dir=str(out_dir))
+    if hook is None:
+        UniversalVisualizer.get_instance('pictures')
+        hook = VisualizationHook(enable=True, interval=1, out_dir=str(out_dir))
     runner = SimpleNamespace(train_loop=None, iter=0)
     setattr(runner, f'{phase}_dataloader', SimpleNamespace(dataset=dataset))
     getattr(hook, f'before_{phase}_epoch')(runner)

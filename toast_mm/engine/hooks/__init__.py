@@ -1,7 +1,10 @@
 from .best_layer_hook import BestLayerHook
+from .channels_last_hook import ChannelsLastHook
 from .checkpoint_hook import CheckpointHook
+from .compile_hook import CompileHook
 from .data_check_hook import DataCheckHook
 from .early_stopping_hook import EarlyStoppingHook
+from .evaluation_precision_hook import EvaluationPrecisionHook
 from .finite_check_hook import FiniteCheckHook, NotFiniteError
 from .first_pass_cache_hook import FirstPassCacheHook
 from .mean_token_init_hook import MeanTokenInitHook
@@ -10,13 +13,18 @@ from .resume_hook import ResumeHook
 from .steering_health_hook import SteeringHealthHook
 from .step_seed_hook import StepSeedHook
 from .task_file_hook import TaskFileHook
+from .tuned_parameters_hook import TunedParametersHook
 from .visualization_hook import VisualizationHook
+from .write_check_hook import WriteCheckHook
 
 __all__ = [
     'BestLayerHook',
+    'ChannelsLastHook',
     'CheckpointHook',
+    'CompileHook',
     'DataCheckHook',
     'EarlyStoppingHook',
+    'EvaluationPrecisionHook',
     'FiniteCheckHook',
     'FirstPassCacheHook',
     'MeanTokenInitHook',
@@ -26,5 +34,7 @@ __all__ = [
     'SteeringHealthHook',
     'StepSeedHook',
     'TaskFileHook',
+    'TunedParametersHook',
     'VisualizationHook',
+    'WriteCheckHook',
 ]

@@ -6,9 +6,9 @@ import os.path as osp
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
 
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
 from toast_mm.evaluation.layer_accuracy import LayerAccuracy
 from toast_mm.files import atomic_write
@@ -17,7 +17,7 @@ from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class BestLayerHook(Hook):
+class BestLayerHook(SingleHook):
     """Have an :class:`InCAHead` predict by the layer that is the best on the validation data.
 
     After every validation of a training the layer of the highest ``accuracy/layer<i>/top1`` goes

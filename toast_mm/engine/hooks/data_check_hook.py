@@ -8,7 +8,6 @@ from collections.abc import Sequence, Sized
 from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 
@@ -22,6 +21,7 @@ from toast_mm.engine.class_names import (
     leaves,
     meaning_of_labels,
 )
+from toast_mm.engine.dataloaders import check_samples
 from toast_mm.engine.heads import (
     disagreement,
     label_heads,
@@ -30,14 +30,16 @@ from toast_mm.engine.heads import (
     other_ignored,
     wrong_padding,
 )
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.label_counts import LabelCounts, check_size, labels_of
 from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class DataCheckHook(Hook):
+class DataCheckHook(SingleHook):
     """Check that data and heads, and all parts of the data, mean the same by a label.
 
+    - No data set is empty: a sampler would search for a sample for ever.
     - Training, validation and test data and the checkpoint that is tested or resumed have the
       same classes in the same order, and the same ``reduce_zero_label``. A training that starts
       from other weights (``load_from``) may have classes of its own.
@@ -98,6 +100,7 @@ class DataCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compare the training data with the heads, the validation data, and what is resumed."""
         dataset = runner.train_dataloader.dataset
+        self._check_samples(runner, 'train', dataset)
         self._train = None
         resumed = self._checkpoint if getattr(runner, '_resume', False) else None
         self._check_meaning('train', dataset, resumed)
@@ -130,12 +133,18 @@ class DataCheckHook(Hook):
 
     def _before_evaluation(self, runner: Runner, part: str) -> None:
         dataset = getattr(runner, f'{part}_dataloader').dataset
+        self._check_samples(runner, part, dataset)
         self._check_meaning(part, dataset, self._train or self._checkpoint)
         self._check_dataset(runner, part, dataset)
         self._counts.pop(part, None)
         self._tell_files(runner, part, dataset)
         evaluator = getattr(runner, f'{part}_evaluator', None)
         _demand(other_ignored(evaluator, label_heads(runner.model)))
+
+    @staticmethod
+    def _check_samples(runner: Runner, part: str, dataset: Any) -> None:
+        config = (getattr(runner, 'cfg', {}).get(f'{part}_dataloader') or {}).get('dataset')
+        check_samples(dataset, config or dataset)
 
     def _tell_files(self, runner: Runner, part: str, dataset: Any) -> None:
         if part in self._listed or not is_main_process():

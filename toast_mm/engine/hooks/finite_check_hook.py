@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from toast_mm.checkpoint.finite import check_finite, is_float, not_finite
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
 from toast_mm.registry import HOOKS
 
@@ -19,7 +19,7 @@ class NotFiniteError(ArithmeticError):
 
 
 @HOOKS.register_module()
-class FiniteCheckHook(Hook):
+class FiniteCheckHook(SingleHook):
     """Stop a training whose loss or weights are infinite or NaN; ``toast_mm.Runner`` has it always.
 
     A loss that is not finite is let pass ``patience`` times in a row, since a

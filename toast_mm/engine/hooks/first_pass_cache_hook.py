@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from filelock import FileLock
 from mmengine.dataset import pseudo_collate
-from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from mmengine.utils import ProgressBar
@@ -27,7 +26,8 @@ from toast_mm.engine.first_passes import (
     cache_key,
     write,
 )
-from toast_mm.engine.model import unwrap
+from toast_mm.engine.hooks.single_hook import SingleHook
+from toast_mm.engine.model import backbone_of, unwrap
 from toast_mm.files import WriteError
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
@@ -35,7 +35,7 @@ from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class FirstPassCacheHook(Hook):
+class FirstPassCacheHook(SingleHook):
     """Compute the first pass of every image once, and have the backbone use it from then on.
 
     Nothing in the first pass trains, so that without random augmentation it is
@@ -145,7 +145,7 @@ class FirstPassCacheHook(Hook):
 
     @staticmethod
     def _check(model: Any) -> None:
-        backbone = model.backbone
+        backbone = backbone_of(model, 'first_pass_cache')
         if not isinstance(backbone, SteeredBackbone):
             raise ValueError(
                 f'first_pass_cache: {type(backbone).__name__} has no first pass; it works with '

@@ -2,16 +2,16 @@
 
 import torch
 from mmengine.dist import broadcast
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from toast_mm.datasets import DefaultSampler, DrawnIndex, InfiniteSampler, fetch
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import steered_backbone, unwrap
 from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class MeanTokenInitHook(Hook):
+class MeanTokenInitHook(SingleHook):
     """Set the task embedding to the mean of the tokens that it selects from.
 
     A random embedding is nearly orthogonal to every token: its mask is 0 for

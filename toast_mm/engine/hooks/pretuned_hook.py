@@ -5,17 +5,17 @@ from __future__ import annotations
 import os.path as osp
 
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from toast_mm.checkpoint.pretuned import save_pretuned
 from toast_mm.engine.config import named_files
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import steered_backbone
 from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class PretunedHook(Hook):
+class PretunedHook(SingleHook):
     """Write the top-down module at the end of a training, for the argument ``pretuned``.
 
     Args:

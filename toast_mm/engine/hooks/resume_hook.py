@@ -6,12 +6,13 @@ import copy
 import warnings
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
+from toast_mm.engine.resumption import check_state, check_tuned, find_start
 from toast_mm.engine.settings import differences, read_settings
 from toast_mm.registry import HOOKS
 
@@ -21,11 +22,14 @@ _COMPARED = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader'
 
 
 @HOOKS.register_module()
-class ResumeHook(Hook):
+class ResumeHook(SingleHook):
     """Resume a training as if it had not been interrupted; ``toast_mm.Runner`` has it always.
 
     - Gradients that wait for others (``accumulative_counts``) are saved and go on waiting, in a
       training of one process.
+    - Of several checkpoints the training goes on from the newest whole one; one that holds weights
+      alone, or that tuned other parameters, is refused.
+    - The samplers of a config without a seed take that of the checkpoint.
     - A checkpoint of an epoch is saved before its validation. If that was not recorded, it is
       made, so that best checkpoint, early stopping and whatever else follows validations go on.
     - Settings that have changed since the checkpoint are told. mmengine goes on with the former
@@ -39,7 +43,7 @@ class ResumeHook(Hook):
             config has in that iteration.
 
     Raises:
-        CheckpointError: The checkpoint has the state of another optimizer.
+        CheckpointError: The checkpoint has no state of a training, or that of another optimizer.
     """
 
     priority = 'LOWEST'  # validation needs what other hooks prepare in before_train
@@ -50,6 +54,11 @@ class ResumeHook(Hook):
         self.settings = settings
         self._gradients: dict[str, Any] = {}
         self._asked: tuple[list[dict], list[dict]] = ([], [])
+
+    def before_run(self, runner: Runner) -> None:
+        """Find the checkpoint to resume, where none is named."""
+        super().before_run(runner)
+        find_start(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save the gradients that wait for others."""
@@ -67,6 +76,7 @@ class ResumeHook(Hook):
         """Compare the settings of the checkpoint with those of the config."""
         if not runner._resume:
             return
+        check_state(runner, checkpoint)
         self._gradients = checkpoint.get('gradients', {})
         if self._gradients:  # mmengine warns of what is no longer true
             runner.logger.addFilter(lambda record: _LOST not in record.getMessage())
@@ -78,13 +88,14 @@ class ResumeHook(Hook):
                 [copy.deepcopy(s.state_dict()) for s in runner.param_schedulers or []],
             )
         try:
-            former = read_settings(checkpoint.get('meta', {}).get('cfg', ''))
+            former = read_settings(checkpoint['meta'].get('cfg', ''))
         except (SyntaxError, TypeError) as error:
             runner.logger.warning(f'the settings of the checkpoint cannot be read: {error}')
-            return
-        present = read_settings(runner.cfg.pretty_text)
-        if former and present:
-            self._tell(runner, former, present)
+        else:
+            present = read_settings(runner.cfg.pretty_text)
+            if former and present:
+                self._tell(runner, former, present)
+        check_tuned(runner, checkpoint)
 
     def _tell(self, runner: Runner, former: dict, present: dict) -> None:
         changed = [
@@ -125,6 +136,9 @@ class ResumeHook(Hook):
         """Bring the training to where it was."""
         if not runner._resume:
             return
+        sampler = runner.train_dataloader.sampler
+        if hasattr(sampler, 'seed'):  # it was built before the seed of the checkpoint was known
+            sampler.seed = runner.seed
         for name, parameter in unwrap(runner.model).named_parameters():
             if name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter)

@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import steered_backbone
 from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class SteeringHealthHook(Hook):
+class SteeringHealthHook(SingleHook):
     """Log how much is selected and how strong the signal is; warn when steering is dead.
 
     Logged of one training batch in ``interval``: the mean mask, the share of

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.registry import HOOKS
 from toast_mm.seeding import seed_everything
 
 
 @HOOKS.register_module()
-class StepSeedHook(Hook):
+class StepSeedHook(SingleHook):
     """Make dropout and drop path of step i a function of (seed, i, process).
 
     A checkpoint holds seed and iteration, and with them the whole random state:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.adapter import RECORD, frozen_base, leave_out_base, make_record
-from toast_mm.engine.model import unwrap
+from toast_mm.engine.hooks.single_hook import SingleHook
+from toast_mm.engine.model import backbone_of
 from toast_mm.models.backbones.steering import SteeredBackbone
 from toast_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class TaskFileHook(Hook):
+class TaskFileHook(SingleHook):
     """Leave the frozen base out of checkpoints: they hold what is tuned, the head and buffers.
 
     In place of the base they hold its fingerprint and where ``init_cfg`` finds
@@ -34,7 +34,7 @@ class TaskFileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Note the base, which does not change from here on."""
-        backbone = unwrap(runner.model).backbone
+        backbone = backbone_of(runner.model, 'TaskFileHook')
         if not isinstance(backbone, SteeredBackbone):
             raise ValueError(
                 f'TaskFileHook: {type(backbone).__name__} does not know its base; use '

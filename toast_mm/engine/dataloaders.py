@@ -1,0 +1,66 @@
+"""Data loaders whose data sets are not empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any
+
+import mmengine.runner
+from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from toast_mm.datasets.passed_over import passed_over
+
+
+def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+    """Build a loader as mmengine does, and refuse an empty data set in words that fit.
+
+    An infinite sampler of an empty data set would search for a sample for ever.
+
+    Raises:
+        ValueError: The data set is empty; says where it looks for samples.
+    """
+    dataset = dataloader['dataset'] if isinstance(dataloader, dict) else dataloader.dataset
+    try:
+        loader = mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
+    except (ValueError, RuntimeError) as error:
+        if not any(words in str(error) for words in ('need at least one array', 'Found 0 files')):
+            raise
+        raise ValueError(_sentence(dataset)) from None
+    check_samples(loader.dataset, dataset)
+    return loader
+
+
+def check_samples(dataset: Any, config: Any) -> None:
+    """Refuse a data set without samples.
+
+    Args:
+        dataset: The data set.
+        config: Its config, which says where it looks for samples, or the data set itself.
+
+    Raises:
+        ValueError: Says where the data set looks for samples.
+    """
+    if isinstance(dataset, Sized) and not len(dataset):
+        raise ValueError(_sentence(config))
+
+
+def _sentence(dataset: Any) -> str:
+    return f'the data set is empty: {_sources(dataset)} finds no sample'
+
+
+def _sources(dataset: Any) -> str:
+    """Where a configured data set, or those that it consists of, look for samples."""
+    if not isinstance(dataset, dict):
+        return type(dataset).__name__
+    parts = dataset.get('datasets') or [dataset[key] for key in dataset if key == 'dataset']
+    if parts:
+        return ', '.join(map(_sources, parts))
+    try:
+        there = passed_over(DATASETS.build({**dataset, 'lazy_init': True}))
+    except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError):
+        # It may fail for the reason for which it is empty.
+        there = None
+    places = ('data_root', 'data_prefix', 'ann_file', 'split')
+    where = ', '.join(f'{key}={dataset[key]!r}' for key in places if key in dataset)
+    return f'{dataset["type"]}({where}){f", where there are {there}," if there else ""}'

@@ -1,0 +1,83 @@
+"""What a training is resumed from."""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from toast_mm.checkpoint import CheckpointError
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """Newest checkpoint of a training in a folder, or None.
+
+    The one that ``last_checkpoint`` names, or, if an interruption left that
+    file behind the facts, the numbered one that counts furthest.
+    """
+    folder = Path(work_dir)
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        named = pointer.read_text().strip()
+        for candidate in (str(folder / osp.basename(named)), named):
+            if named and osp.isfile(candidate):
+                return candidate
+    numbered = {}
+    for path in folder.glob('*.pth'):
+        if match := re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', path.name):
+            numbered[int(match[1])] = str(path)
+    return numbered[max(numbered)] if numbered else None
+
+
+def find_start(runner: Runner) -> None:
+    """Have a Runner resume from the newest whole checkpoint; where there is none, start anew."""
+    if runner._resume and runner._load_from is None:
+        runner._load_from = latest_checkpoint(runner.work_dir)
+        if runner._load_from is None:
+            runner._resume = False
+            runner.logger.warning(f'no checkpoint to resume in {runner.work_dir}: starting anew')
+
+
+def check_state(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """Refuse to resume from a checkpoint without the state of a training.
+
+    A best checkpoint has no optimizer: mmengine would go on with a new one, and new rates.
+
+    Raises:
+        CheckpointError: Names the file and how to start from its weights.
+    """
+    if not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
+        raise CheckpointError(
+            f'{_name(runner)} holds weights without the state of a training and cannot be resumed; '
+            f'to start from these weights say --cfg-options load_from={_name(runner)}, '
+            'and another --work-dir'
+        )
+
+
+def check_tuned(runner: Runner, checkpoint: dict[str, Any]) -> None:
+    """Refuse to resume a training that tuned other parameters.
+
+    Raises:
+        CheckpointError: Names the file and how to start from its weights.
+    """
+    if not isinstance(runner.optim_wrapper, OptimWrapper):
+        return
+    present = runner.optim_wrapper.optimizer.param_groups
+    sizes = (
+        [len(group['params']) for group in groups]
+        for groups in (checkpoint['optimizer']['param_groups'], present)
+    )
+    if next(sizes) != next(sizes):
+        raise CheckpointError(
+            f'{_name(runner)} is of a training that tuned other parameters; resume it with its own '
+            f'config, or start from its weights: --cfg-options load_from={_name(runner)}, '
+            'and another --work-dir'
+        )
+
+
+def _name(runner: Runner) -> str:
+    return runner._load_from or 'the checkpoint'
