@@ -1,4 +1,4 @@
-"""Size of a task on ViT-B/16 with 200 classes, by every method of configs/_base_/methods.
+"""Size of a task on ViT-B/16 with 200 classes, by every method of configs/fgvc.
 
 Prints a table in Markdown: tuned parameters, and the file that publish_model.py makes of a task
 file, in float32 and with --half.
@@ -21,32 +21,21 @@ from toast_mm.checkpoint.adapter import frozen_base, in_half, leave_out_base, ma
 from toast_mm.files import save_safetensors
 from toast_mm.models import TOASTViT
 
-METHODS = Path('configs/_base_/methods')
 CLASSES = 200
+JOBS = {
+    path.name.split('_')[0]: path
+    for path in Path(__file__).parents[1].glob('configs/fgvc/*_vit-b16-in1k_*.py')
+}
 
 
 def build(method: str, base: str) -> torch.nn.Module:
     """A classifier that tunes by a method."""
-    cfg = Config.fromfile(METHODS / f'{method}.py')
-    init_cfg = dict(type='Pretrained', checkpoint=base)
-    # Not loaded here; but named, the frozen path of TOAST-Lite counts as the base.
-    pretuned = 'topdown.safetensors' if 'lite' in cfg['method'] else None
-    model = dict(
-        type='ImageClassifier',
-        backbone=dict(
-            type='toast_mm.TOASTViT',
-            arch='deit-base',
-            init_cfg=init_cfg,
-            pretuned=pretuned,
-            **cfg['method'],
-        ),
-        head={
-            'type': 'VisionTransformerClsHead',
-            'num_classes': CLASSES,
-            'in_channels': 768,
-            **cfg['method_head'],
-        },
-    )
+    model = Config.fromfile(JOBS[method]).model
+    model.backbone.init_cfg = dict(type='Pretrained', checkpoint=base)
+    if 'lite' in model.backbone:
+        # Not loaded here; but named, the frozen path of TOAST-Lite counts as the base.
+        model.backbone.pretuned = 'topdown.safetensors'
+    model.head.num_classes = CLASSES
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return MODELS.build(model)
 
@@ -61,7 +50,7 @@ def size(weights: dict[str, Tensor], folder: str, half: bool) -> float:
 
 
 def main() -> None:
-    methods = sorted(path.stem for path in METHODS.glob('*.py') if 'convnext' not in path.stem)
+    methods = sorted(JOBS)
     rows = []
     progress = ProgressBar(len(methods))
     with tempfile.TemporaryDirectory() as folder:

@@ -96,9 +96,9 @@ for name, tensor in runner.model.state_dict().items():
 
 # The base expression is evaluated, and with it the import that makes the name known.
 INHERITING = """
-_base_ = [__import__('toast_mm') and 'toast_mm::_base_/methods/toast_early.py',
-          'mmseg::_base_/schedules/schedule_20k.py']
-method = dict(feedback_to=2)
+_base_ = [__import__('toast_mm') and 'toast_mm::_base_/models/'
+          'upernet_toast-vit-b16-in21k.py', 'mmseg::_base_/schedules/schedule_20k.py']
+model = dict(backbone=dict(feedback_to=2))
 """
 
 
@@ -152,7 +152,7 @@ def test_a_config_of_ones_own_trains(site, tmp_path, request, config, data, head
 def test_a_text_config_inherits_by_name(site, tmp_path):
     (tmp_path / 'mine.py').write_text(INHERITING)
     code = "from mmengine.config import Config; cfg = Config.fromfile('mine.py'); " + (
-        'print(cfg.method.feedback_from, cfg.method.feedback_to, cfg.train_cfg.max_iters)'
+        'b = cfg.model.backbone; print(b.feedback_from, b.feedback_to, cfg.train_cfg.max_iters)'
     )
     output = run(site, tmp_path, '-c', code)
     assert output.splitlines()[-1] == 'middle 2 20000'

@@ -8,7 +8,7 @@ import os.path as osp
 
 from mmengine.config import Config
 
-from toast_mm.engine.config import ConfigOptions, apply_options, read_config
+from toast_mm.engine.config import DATASET, ConfigOptions, apply_options, job_name, read_config
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -16,7 +16,9 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--work-dir', help='folder for logs, checkpoints and metrics; work_dirs/<config name>'
+        '--work-dir',
+        help='folder for logs, checkpoints and metrics; work_dirs/<config name>, and _<data set> '
+        f'behind it if the environment variable {DATASET} names one',
     )
     parser.add_argument(
         '--cfg-options',
@@ -49,7 +51,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+        cfg.work_dir = osp.join('work_dirs', job_name(args.config, cfg))
     return cfg
 
 

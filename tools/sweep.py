@@ -18,10 +18,10 @@ Example:
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 import sys
-from pathlib import Path
 
-from toast_mm.engine.config import ConfigError
+from toast_mm.engine.config import ConfigError, job_name
 from toast_mm.experiments import Task, validate_on_test_data
 from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report
 from toast_mm.experiments.tables import outcome_table
@@ -39,8 +39,10 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args)
+        name = job_name(args.config, cfg)
+        args.out_dir = args.out_dir or osp.join('work_dirs', name)
         task = Task(
-            Path(args.config).stem,
+            name,
             args.config,
             args.cfg_options,
             search=cfg.search.get('held_out', {}),

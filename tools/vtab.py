@@ -11,12 +11,13 @@ Example:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, list_file, number_of_classes
-from toast_mm.engine.config import ConfigError
+from toast_mm.engine.config import DATASET, ConfigError
 from toast_mm.experiments import Task
 from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report
 from toast_mm.experiments.vtab_table import table
@@ -28,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', nargs='?', help='config file of any task')
     parser.add_argument('--list', action='store_true', help='print the names of the tasks')
     parser.add_argument('--data-root', default='data/vtab-1k', help='folder of the tasks')
-    parser.add_argument('--tasks', nargs='+', default=list(VTAB_TASKS), help='default: all 19')
+    parser.add_argument(
+        '--tasks', nargs='+', help=f'default: that of the environment variable {DATASET}, or all 19'
+    )
     add_arguments(parser)
     args = parser.parse_args()
     if args.list:
@@ -36,6 +39,8 @@ def parse_args() -> argparse.Namespace:
         sys.exit()
     if args.config is None:
         parser.error('name a config file, or --list')
+    if args.tasks is None:
+        args.tasks = [os.environ[DATASET]] if DATASET in os.environ else VTAB_TASKS
     args.tasks = list(dict.fromkeys(args.tasks))
     return args
 
@@ -58,6 +63,8 @@ def make_task(name: str, args: argparse.Namespace, search: Mapping[str, Any]) ->
         **{f'{loader}_dataloader.dataset.{key}': data[key] for loader in PARTS for key in data},
         # Named, so that runs on former lists count no longer.
         'lists': [list_file(args.data_root, name, split) for split in LISTS],
+        'task': name,
+        'num_classes': classes,
         'model.head.num_classes': classes,
         'model.data_preprocessor.num_classes': classes,
         **args.cfg_options,

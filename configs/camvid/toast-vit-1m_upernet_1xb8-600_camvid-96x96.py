@@ -1,24 +1,17 @@
 """CamVid on a CPU: UPerNet of 64 channels on the small ViT, steered from its middle layer."""
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast_early.py',
-    '../_base_/models/upernet.py',
+    '../_base_/models/upernet_toast-vit-1m-tinyin100.py',
     '../_base_/datasets/camvid_96x96.py',
     '../_base_/schedules/segmentation_20k.py',
     '../_base_/segmentation_runtime.py',
 ]
 
-_pretuned = 'toast_mm://vit-1m_tinyin100_toast-early.safetensors'
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense, pretuned=_pretuned),
-    decode_head=dict(
-        in_channels=_base_.dense_channels, channels=64, num_classes=_base_.num_classes
-    ),
-    auxiliary_head=dict(
-        in_channels=_base_.dense_channels[-1], channels=64, num_classes=_base_.num_classes
-    ),
+    data_preprocessor=dict(size=_base_.crop_size),
+    backbone=dict(pretuned='toast_mm://vit-1m_tinyin100_toast-early.safetensors'),
+    decode_head=dict(channels=64, num_classes=_base_.num_classes),
+    auxiliary_head=dict(channels=64, num_classes=_base_.num_classes),
 )
 
 _max_iters = 600

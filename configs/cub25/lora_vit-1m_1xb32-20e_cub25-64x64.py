@@ -1,16 +1,5 @@
 """25 species of birds on the small ViT: LoRA."""
 
-_base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/lora.py',
-    '../_base_/models/vit_classifier.py',
-    '../_base_/datasets/cub25_64x64.py',
-    '../_base_/schedules/small_20e.py',
-    '../_base_/classification_runtime.py',
-]
+_base_ = './linear_vit-1m_1xb32-20e_cub25-64x64.py'
 
-model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
-)
+model = dict(backbone=dict(tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0)))

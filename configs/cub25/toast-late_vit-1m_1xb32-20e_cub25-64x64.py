@@ -1,17 +1,6 @@
 """25 species of birds on the small ViT: feedback to the upper half, not pre-tuned."""
 
-_base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast_late.py',
-    '../_base_/models/vit_classifier.py',
-    '../_base_/datasets/cub25_64x64.py',
-    '../_base_/schedules/small_20e.py',
-    '../_base_/classification_runtime.py',
-]
+_base_ = './linear_vit-1m_1xb32-20e_cub25-64x64.py'
 
-model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
-)
+model = dict(backbone=dict(feedback_from='last', feedback_to='middle'))
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

@@ -1,18 +1,5 @@
 """25 species of birds on the small ViT: TOAST-Lite of rank 4."""
 
-_base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast_lite.py',
-    '../_base_/models/vit_classifier.py',
-    '../_base_/datasets/cub25_64x64.py',
-    '../_base_/schedules/small_20e.py',
-    '../_base_/classification_runtime.py',
-]
+_base_ = './toast-last_vit-1m_1xb32-20e_cub25-64x64.py'
 
-_pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
-model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method, pretuned=_pretuned),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
-)
-custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]
+model = dict(backbone=dict(lite=dict(rank=4, alpha=1.0)))

@@ -1,17 +1,15 @@
 """Linear probe of the small ViT on classes that it has not seen."""
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/linear.py',
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/toast-vit-1m-tinyin100.py',
     '../_base_/datasets/novel20_64x64.py',
     '../_base_/schedules/small_20e.py',
     '../_base_/classification_runtime.py',
 ]
 
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
+    backbone=dict(feedback_from=None),
+    head=dict(num_classes=_base_.num_classes),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-2))

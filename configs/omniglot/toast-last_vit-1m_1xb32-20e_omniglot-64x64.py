@@ -7,18 +7,15 @@ python tools/vtab.py configs/omniglot/toast-last_vit-1m_1xb32-20e_omniglot-64x64
 """
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast.py',
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/toast-vit-1m-tinyin100.py',
     '../_base_/datasets/omniglot_64x64.py',
     '../_base_/schedules/small_20e.py',
     '../_base_/classification_runtime.py',
 ]
 
-_pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method, pretuned=_pretuned),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes, **_base_.method_head),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
+    backbone=dict(pretuned='toast_mm://vit-1m_tinyin100_toast-last.safetensors'),
+    head=dict(num_classes=_base_.num_classes),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

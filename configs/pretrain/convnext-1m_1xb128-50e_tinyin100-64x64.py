@@ -4,18 +4,26 @@ python tools/train.py configs/pretrain/convnext-1m_1xb128-50e_tinyin100-64x64.py
 """
 
 _base_ = [
-    '../_base_/backbones/convnext-1m_tinyin100.py',
-    '../_base_/models/convnext_classifier.py',
+    '../_base_/models/toast-convnext-1m-tinyin100.py',
     '../_base_/datasets/tinyin100_64x64.py',
     '../_base_/schedules/small_50e.py',
     '../_base_/classification_runtime.py',
 ]
 
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, type='ConvNeXt', drop_path_rate=0.05, init_cfg=None),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
-    train_cfg=_base_.batch_augments,
+    backbone=dict(
+        _delete_=True,
+        type='ConvNeXt',
+        arch=_base_.model.backbone.arch,
+        stem_patch_size=2,
+        layer_scale_init_value=1.0,
+        drop_path_rate=0.05,
+        init_cfg=None,
+    ),
+    # Three batches in five are left as they are.
+    train_cfg=dict(
+        augments=[dict(type='Mixup', alpha=0.4), dict(type='CutMix', alpha=1.0)], probs=[0.15, 0.25]
+    ),
 )
 channels_last = True
 custom_hooks = [

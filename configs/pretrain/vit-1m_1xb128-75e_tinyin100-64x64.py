@@ -4,18 +4,27 @@ python tools/train.py configs/pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py
 """
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/toast-vit-1m-tinyin100.py',
     '../_base_/datasets/tinyin100_64x64.py',
     '../_base_/schedules/small_75e.py',
     '../_base_/classification_runtime.py',
 ]
 
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, type='VisionTransformer', drop_path_rate=0.1, init_cfg=None),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
-    train_cfg=_base_.batch_augments,
+    backbone=dict(
+        _delete_=True,
+        type='VisionTransformer',
+        arch=_base_.model.backbone.arch,
+        img_size=64,
+        patch_size=8,
+        patch_cfg=dict(conv_type='toast_mm.ConvStem'),
+        drop_path_rate=0.1,
+        init_cfg=None,
+    ),
+    # One batch in five is left as it is.
+    train_cfg=dict(
+        augments=[dict(type='Mixup', alpha=0.4), dict(type='CutMix', alpha=1.0)], probs=[0.3, 0.5]
+    ),
 )
 custom_hooks = [
     *_base_.custom_hooks,

@@ -4,24 +4,36 @@ bash tools/dist_train.sh configs/pretrain/vit-b16_8xb64-300e_in1k.py 8
 """
 
 _base_ = [
-    '../_base_/backbones/vit-b16_in1k.py',
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/toast-vit-b16-in1k.py',
     '../_base_/datasets/imagenet_224.py',
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',
     '../_base_/classification_runtime.py',
 ]
 
-data_preprocessor = dict(**_base_.preprocessing, num_classes=_base_.num_classes)
 model = dict(
-    data_preprocessor=data_preprocessor,
-    backbone=dict(_base_.backbone, type='VisionTransformer', drop_path_rate=0.1, init_cfg=None),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
+    backbone=dict(
+        _delete_=True,
+        type='VisionTransformer',
+        arch='deit-base',
+        img_size=224,
+        patch_size=16,
+        drop_path_rate=0.1,
+        init_cfg=None,
+    ),
+    head=dict(
+        _delete_=True,
+        type='VisionTransformerClsHead',
+        num_classes=1000,
+        in_channels=768,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
     init_cfg=[
         dict(type='TruncNormal', layer='Linear', std=0.02),
         dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
     ],
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
+data_preprocessor = _base_.model.data_preprocessor  # mmengine.hub takes it from here
 
 _warmup = 5
 optim_wrapper = dict(

@@ -1,23 +1,17 @@
-"""What pre-tuning is measured by: the head alone on the frozen small ViT, for as long.
+"""What pre-tuning is measured by: a linear probe of the small ViT, trained for as long.
 
 python tools/train.py configs/pretune/linear_vit-1m_1xb128-10e_tinyin100-64x64.py
 """
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/linear.py',
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/toast-vit-1m-tinyin100.py',
     '../_base_/datasets/tinyin100_64x64.py',
     '../_base_/schedules/pretune_10e.py',
     '../_base_/classification_runtime.py',
 ]
 
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(
-        in_channels=_base_.embed_dims,
-        num_classes=_base_.num_classes,
-        init_cfg=dict(_base_.backbone.init_cfg, prefix='head.'),  # as the base's training left it
-    ),
+    backbone=dict(feedback_from=None),
+    # The head starts as the base's training left it.
+    head=dict(init_cfg=dict(_base_.model.backbone.init_cfg, prefix='head.')),
 )

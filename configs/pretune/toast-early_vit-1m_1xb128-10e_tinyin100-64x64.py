@@ -3,22 +3,6 @@
 python tools/train.py configs/pretune/toast-early_vit-1m_1xb128-10e_tinyin100-64x64.py
 """
 
-_base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast_early.py',
-    '../_base_/models/vit_pretune_classifier.py',
-    '../_base_/datasets/tinyin100_64x64.py',
-    '../_base_/schedules/pretune_10e.py',
-    '../_base_/pretune_runtime.py',
-]
+_base_ = './toast-last_vit-1m_1xb128-10e_tinyin100-64x64.py'
 
-model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(
-        in_channels=_base_.embed_dims,
-        num_classes=_base_.num_classes,
-        init_cfg=dict(_base_.backbone.init_cfg, prefix='head.'),  # as the base's training left it
-    ),
-)
-custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]
+model = dict(backbone=dict(feedback_from='middle'))

@@ -4,22 +4,18 @@ python tools/train.py configs/pretune/toast-last_convnext-1m_1xb128-10e_tinyin10
 """
 
 _base_ = [
-    '../_base_/backbones/convnext-1m_tinyin100.py',
-    '../_base_/methods/toast.py',
-    '../_base_/models/convnext_pretune_classifier.py',
+    '../_base_/models/toast-convnext-1m-tinyin100.py',
     '../_base_/datasets/tinyin100_64x64.py',
     '../_base_/schedules/pretune_10e.py',
     '../_base_/pretune_runtime.py',
 ]
 
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(
-        in_channels=_base_.embed_dims,
-        num_classes=_base_.num_classes,
-        init_cfg=dict(_base_.backbone.init_cfg, prefix='head.'),  # as the base's training left it
-    ),
+    type='toast_mm.PretuneClassifier',
+    variational_weight=0.03,
+    both_passes=False,
+    # The head starts as the base's training left it.
+    head=dict(init_cfg=dict(_base_.model.backbone.init_cfg, prefix='head.')),
 )
 channels_last = True
 custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]

@@ -4,17 +4,22 @@ bash tools/dist_train.sh configs/pretune/toast-last_convnext-b-in1k_8xb64-30e_in
 """
 
 _base_ = [
-    '../_base_/backbones/convnext-b_in1k.py',
-    '../_base_/methods/toast.py',
-    '../_base_/models/convnext_pretune_classifier.py',
+    '../_base_/models/toast-convnext-b-in1k.py',
     '../_base_/datasets/imagenet_224.py',
     '../_base_/schedules/pretune_30e.py',
     '../_base_/pretune_runtime.py',
 ]
 
-data_preprocessor = dict(**_base_.preprocessing, num_classes=_base_.num_classes)
 model = dict(
-    data_preprocessor=data_preprocessor,
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(in_channels=_base_.embed_dims, num_classes=_base_.num_classes),
+    type='toast_mm.PretuneClassifier',
+    variational_weight=0.03,  # paper sec. A.2
+    both_passes=False,
+    head=dict(
+        _delete_=True,
+        type='LinearClsHead',
+        num_classes=1000,
+        in_channels=1024,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
 )
+data_preprocessor = _base_.model.data_preprocessor  # mmengine.hub takes it from here

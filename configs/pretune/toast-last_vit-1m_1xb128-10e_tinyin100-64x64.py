@@ -3,22 +3,16 @@
 python tools/train.py configs/pretune/toast-last_vit-1m_1xb128-10e_tinyin100-64x64.py
 """
 
-_base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast.py',
-    '../_base_/models/vit_pretune_classifier.py',
-    '../_base_/datasets/tinyin100_64x64.py',
-    '../_base_/schedules/pretune_10e.py',
-    '../_base_/pretune_runtime.py',
-]
+_base_ = './linear_vit-1m_1xb128-10e_tinyin100-64x64.py'
 
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method),
-    head=dict(
-        in_channels=_base_.embed_dims,
-        num_classes=_base_.num_classes,
-        init_cfg=dict(_base_.backbone.init_cfg, prefix='head.'),  # as the base's training left it
-    ),
+    type='toast_mm.PretuneClassifier',
+    variational_weight=0.03,
+    both_passes=False,
+    backbone=dict(feedback_from='last'),
 )
-custom_hooks = [*_base_.custom_hooks, dict(type='toast_mm.MeanTokenInitHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='toast_mm.PretunedHook'),
+    dict(type='toast_mm.MeanTokenInitHook'),
+]

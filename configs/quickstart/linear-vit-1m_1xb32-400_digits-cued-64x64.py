@@ -1,4 +1,4 @@
-"""The head alone, for as long as the TOAST job beside it."""
+"""Linear probe, for as long as the TOAST job beside it."""
 
 _base_ = './toast-vit-1m_1xb32-400_digits-cued-64x64.py'
 

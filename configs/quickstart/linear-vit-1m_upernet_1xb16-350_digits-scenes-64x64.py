@@ -1,4 +1,4 @@
-"""The head alone, for as long as the TOAST job beside it."""
+"""The heads alone, for as long as the TOAST job beside it."""
 
 _base_ = './toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64.py'
 

@@ -1,23 +1,16 @@
 """TOAST classifier of the quickstart: of four digits, the one on the red card, on a CPU."""
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast.py',
-    '../_base_/models/vit_classifier.py',
+    '../_base_/models/toast-vit-1m-tinyin100.py',
     '../_base_/datasets/digits_cued.py',
     '../_base_/schedules/small_20e.py',
     '../_base_/classification_runtime.py',
 ]
 
-_pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, num_classes=_base_.num_classes),
-    backbone=dict(_base_.backbone, **_base_.method, pretuned=_pretuned),
-    head=dict(
-        in_channels=_base_.embed_dims,
-        num_classes=_base_.num_classes,
-        loss=dict(_delete_=True, type='CrossEntropyLoss'),
-    ),
+    data_preprocessor=dict(num_classes=_base_.num_classes),
+    backbone=dict(pretuned='toast_mm://vit-1m_tinyin100_toast-last.safetensors'),
+    head=dict(num_classes=_base_.num_classes, loss=dict(_delete_=True, type='CrossEntropyLoss')),
 )
 
 _max_iters = 400

@@ -1,9 +1,7 @@
 """TOAST segmentor of the quickstart: digits on textured ground, on a CPU."""
 
 _base_ = [
-    '../_base_/backbones/vit-1m_tinyin100.py',
-    '../_base_/methods/toast.py',
-    '../_base_/models/upernet.py',
+    '../_base_/models/upernet_toast-vit-1m-tinyin100.py',
     '../_base_/datasets/digits_scenes.py',
     '../_base_/schedules/segmentation_20k.py',
     '../_base_/segmentation_runtime.py',
@@ -15,27 +13,17 @@ _pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 # call everything ground.
 _loss = dict(class_weight=[0.1] + [1.0] * (_base_.num_classes - 1))
 model = dict(
-    data_preprocessor=dict(**_base_.preprocessing, size=_base_.crop_size),
-    backbone=dict(_base_.backbone, **_base_.method, **_base_.dense, pretuned=_pretuned),
+    data_preprocessor=dict(size=_base_.crop_size),
+    backbone=dict(feedback_from='last', pretuned=_pretuned),
     # Strokes are narrower than a patch: the head needs a finer map than the backbone gives.
     neck=dict(
         type='Feature2Pyramid',
-        embed_dim=_base_.embed_dims,
+        embed_dim=128,
         rescales=[2, 1, 0.5, 0.25],
         norm_cfg=_base_.norm_cfg,
     ),
-    decode_head=dict(
-        in_channels=_base_.dense_channels,
-        channels=_channels,
-        num_classes=_base_.num_classes,
-        loss_decode=_loss,
-    ),
-    auxiliary_head=dict(
-        in_channels=_base_.dense_channels[-1],
-        channels=_channels,
-        num_classes=_base_.num_classes,
-        loss_decode=_loss,
-    ),
+    decode_head=dict(channels=_channels, num_classes=_base_.num_classes, loss_decode=_loss),
+    auxiliary_head=dict(channels=_channels, num_classes=_base_.num_classes, loss_decode=_loss),
 )
 
 _max_iters = 350

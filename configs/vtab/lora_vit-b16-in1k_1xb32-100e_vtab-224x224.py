@@ -1,14 +1,7 @@
 """VTAB-1k on ViT-B/16 (ImageNet-1k): LoRA."""
 
-_base_ = [
-    '../_base_/transfer/vit-b16-in1k.py',
-    '../_base_/methods/lora.py',
-    '../_base_/datasets/vtab_224.py',
-]
+_base_ = './toast-last_vit-b16-in1k_1xb32-100e_vtab-224x224.py'
 
 model = dict(
-    data_preprocessor=dict(num_classes=_base_.num_classes),
-    backbone=_base_.method,
-    head=dict(num_classes=_base_.num_classes, **_base_.method_head),
+    backbone=dict(feedback_from=None, tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0))
 )
-optim_wrapper = dict(optimizer=_base_.recipe)

@@ -1,14 +1,14 @@
 """VTAB-1k on ViT-B/16 (ImageNet-1k): TOAST, feedback from the last layer."""
 
 _base_ = [
-    '../_base_/transfer/vit-b16-in1k.py',
-    '../_base_/methods/toast.py',
+    '../_base_/models/toast-vit-b16-in1k.py',
     '../_base_/datasets/vtab_224.py',
+    '../_base_/schedules/transfer_100e.py',
+    '../_base_/classification_runtime.py',
 ]
 
 model = dict(
     data_preprocessor=dict(num_classes=_base_.num_classes),
-    backbone=_base_.method,
-    head=dict(num_classes=_base_.num_classes, **_base_.method_head),
+    head=dict(num_classes=_base_.num_classes),
 )
-optim_wrapper = dict(optimizer=_base_.recipe)
+optim_wrapper = dict(optimizer=dict(lr=0.1, weight_decay=1e-4))  # without a search

@@ -1,14 +1,5 @@
 """VTAB-1k on ViT-B/16 (ImageNet-21k): TOAST-Lite."""
 
-_base_ = [
-    '../_base_/transfer/vit-b16-in21k.py',
-    '../_base_/methods/toast_lite.py',
-    '../_base_/datasets/vtab_224.py',
-]
+_base_ = './toast-last_vit-b16-in21k_1xb32-100e_vtab-224x224.py'
 
-model = dict(
-    data_preprocessor=dict(num_classes=_base_.num_classes),
-    backbone=_base_.method,
-    head=dict(num_classes=_base_.num_classes, **_base_.method_head),
-)
-optim_wrapper = dict(optimizer=_base_.recipe)
+model = dict(backbone=dict(lite=dict(rank=4, alpha=1.0)))

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -14,8 +15,8 @@ from mmpretrain.models import VisionTransformer
 import toast_mm  # noqa: F401  registers the parts
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-PIECES = sorted(CONFIGS.glob('_base_/**/*.py'))
-JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(PIECES))
+BASES = sorted(CONFIGS.glob('_base_/**/*.py'))
+JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(BASES))
 DIM = 16
 
 
@@ -101,10 +102,14 @@ def build(cfg: Config) -> torch.nn.Module:
     return model
 
 
-# What the methods of the jobs tune, by the ends of names.
+# What the methods of the jobs tune, by whole names; of Partial, the last block of a ViT-B.
 TUNED = {
-    'toast_mm.LoRA': ('.lora_up.weight', '.lora_down.weight'),
-    'toast_mm.VPT': ('.prompts',),
+    'toast_mm.LoRA': r'.*\.lora_(up|down)\.weight',
+    'toast_mm.VPT': r'.*\.prompts',
+    'toast_mm.BitFit': r'.*\.bias',
+    'toast_mm.SSF': r'.*\.ssf_(scale|shift)',
+    'toast_mm.AdaptFormer': r'.*\.adapter\..*',
+    'toast_mm.Partial': r'(layers\.11|ln1)\..*',
 }
 
 
@@ -122,4 +127,4 @@ def is_tuned(cfg: Config, parameter: str) -> bool:
     if inner.startswith(('topdown.', 'norm0.', 'norm1.', 'norm2.')):
         return True
     tuning = backbone.get('tuning')
-    return tuning is not None and inner.endswith(TUNED[tuning.type])
+    return tuning is not None and re.fullmatch(TUNED[tuning.type], inner) is not None

@@ -1,6 +1,8 @@
 """Every classification job builds with a tiny arch; those of one form train by one of them."""
 
+import os
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -76,8 +78,8 @@ def test_jobs_train_and_predict(path, folders, cub):
     size = 64 if '64x64' in path.stem else 224
     assert data['inputs'].shape == (4, 3, size, size)
     if not cfg.model.get('train_cfg'):  # with mixup
-        mean = torch.tensor(cfg.preprocessing.mean).view(3, 1, 1)
-        std = torch.tensor(cfg.preprocessing.std).view(3, 1, 1)
+        mean = torch.tensor(cfg.model.data_preprocessor.mean).view(3, 1, 1)
+        std = torch.tensor(cfg.model.data_preprocessor.std).view(3, 1, 1)
         expected = (batch['inputs'][0].flip(0).float() - mean) / std  # BGR to RGB
         torch.testing.assert_close(data['inputs'][0], expected)
 
@@ -124,7 +126,7 @@ def test_full_size_pretuning_follows_the_paper(job, blocks, source, dim, mean):
     assert 'train_cfg' not in cfg.model
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 512
     assert cfg.custom_hooks[-1].type == 'toast_mm.PretunedHook'
-    assert cfg.preprocessing.mean[0] == mean
+    assert cfg.model.data_preprocessor.mean[0] == mean
     assert cfg.train_dataloader.dataset.type == 'ImageNet'
     assert cfg.train_dataloader.dataset.pipeline[0].type == 'toast_mm.SeedAugmentation'
 
@@ -136,6 +138,14 @@ FINE_GRAINED = {
     'dogs': ('StanfordDogs', 120, 0.02, 1e-4),
     'cars': ('StanfordCars', 196, 0.02, 1e-4),
 }
+
+
+def fgvc(method: str, backbone: str, data: str) -> Config:
+    with mock.patch.dict(os.environ, DATASET=data):
+        return Config.fromfile(CONFIGS / f'fgvc/{method}_{backbone}_1xb32-100e_fgvc-224x224.py')
+
+
+OF_THE_PAPER = ('vit-b16-in1k', 'vit-l16-in21k', 'convnext-b-in1k')
 TRANSFER = [
     path
     for path in CLASSIFICATION
@@ -154,8 +164,7 @@ TRANSFER = [
     ],
 )
 def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean):
-    name = f'toast-last_{backbone}_1xb32-100e_{data}-224x224.py'
-    cfg = load(CONFIGS / 'fgvc' / name)
+    cfg = fgvc('toast-last', backbone, data)
     dataset, classes, rate, decay = FINE_GRAINED[data]
     assert (cfg.optim_wrapper.optimizer.lr, cfg.optim_wrapper.optimizer.weight_decay) == (
         rate,
@@ -175,12 +184,17 @@ def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean
 
 @pytest.mark.parametrize('data', FINE_GRAINED)
 @pytest.mark.parametrize(
-    ('method', 'rate'), [('linear', 0.01), ('finetune', 0.003), ('vpt', 0.01), ('lora', 0.01)]
+    ('method', 'backbone', 'rate'),
+    [
+        ('linear', 'vit-b16-in1k', 0.01),
+        ('vpt', 'vit-b16-in1k', 0.01),
+        *(('lora', backbone, 0.01) for backbone in OF_THE_PAPER),
+        *(('finetune', backbone, 0.003) for backbone in OF_THE_PAPER),
+    ],
 )
-def test_methods_of_comparison_have_the_rates_of_the_paper(data, method, rate):
+def test_methods_of_comparison_have_the_rates_of_the_paper(data, method, backbone, rate):
     """The paper's text: 0.01 for LoRA and VPT, 0.003 for full fine-tuning; data as for TOAST."""
-    cfg = load(CONFIGS / f'fgvc/{method}_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
-    toast = load(CONFIGS / f'fgvc/toast-last_vit-b16-in1k_1xb32-100e_{data}-224x224.py')
+    cfg, toast = (fgvc(name, backbone, data) for name in (method, 'toast-last'))
     assert cfg.optim_wrapper.optimizer.lr == rate
     assert cfg.optim_wrapper.optimizer.weight_decay == FINE_GRAINED[data][3]
     for part in ('train_dataloader', 'test_dataloader', 'param_scheduler', 'train_cfg'):

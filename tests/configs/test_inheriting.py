@@ -27,11 +27,11 @@ JOBS = [path for path in FILES if '_base_' not in path.parts]
 # One of each form; the others are other data, sizes and methods.
 SAMPLE = [
     'ade20k_toast_upernet.py',
-    'voc12aug_inca.py',
+    'voc12aug/inca-vit-b16_8xb2-20k_voc12aug-512x512.py',
     'camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py',
     'quickstart/toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64.py',
     'cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py',
-    'fgvc/inca_vit-b16-in1k_1xb32-100e_cub-224x224.py',
+    'fgvc/inca_vit-b16-in1k_1xb32-100e_fgvc-224x224.py',
     'pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py',
     'pretrain/vit-b16_8xb64-300e_in1k.py',
     'pretune/toast-last_vit-b16-in21k_8xb64-30e_in1k.py',
@@ -203,7 +203,7 @@ model = dict(decode_head=dict(loss_decode=dict(_delete_=True, type='DiceLoss')))
     [
         ('ade20k_toast_upernet.py', 127.5),
         ('camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py', 123.675),
-        ('fgvc/lora_vit-b16-in1k_1xb32-100e_cub-224x224.py', 123.675),
+        ('fgvc/lora_vit-b16-in1k_1xb32-100e_fgvc-224x224.py', 123.675),
         # mmpretrain's ImageNet brings a preprocessor, which the hub prefers to the model's own.
         ('pretune/toast-last_vit-b16-in21k_8xb64-30e_in1k.py', 127.5),
     ],
@@ -235,14 +235,10 @@ def small(cfg: Config) -> Config:
 
 def test_a_preprocessor_beside_the_model_is_the_models():
     """mmengine.hub takes the one beside it, mmpretrain the one in it."""
-    beside = 0
-    for path in JOBS:
-        if 'imagenet_224' in path.read_text():
-            cfg = Config.fromfile(path)
-            ours = {k: v for k, v in cfg.model.data_preprocessor.items() if k != 'type'}
-            assert cfg.data_preprocessor == ours, path
-            beside += 1
-    assert beside == 6  # of which each takes a second
+    beside = [cfg for cfg in map(Config.fromfile, JOBS) if 'data_preprocessor' in cfg]
+    assert len(beside) == 6  # the jobs on ImageNet, whose data set brings one
+    for cfg in beside:
+        assert cfg.data_preprocessor == cfg.model.data_preprocessor, cfg.filename
 
 
 def test_a_batch_is_made_under_mmengines_own_runner(tmp_path, folders):

@@ -1,4 +1,4 @@
-"""Every piece under configs/_base_/methods: trained, saved as a task file, reloaded elsewhere."""
+"""Every method of the jobs in configs/fgvc: trained, saved as a task file, reloaded elsewhere."""
 
 import copy
 import functools
@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 import torch
-from job_files import CONFIGS
+from job_files import CONFIGS, load
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
@@ -21,7 +21,9 @@ from mmpretrain.structures import DataSample
 from toast_mm.engine import Runner
 from toast_mm.models import TOASTConvNeXt, TOASTViT
 
-METHODS = sorted(path.stem for path in (CONFIGS / '_base_/methods').glob('*.py'))
+JOBS = {path.name.split('_')[0]: path for path in CONFIGS.glob('fgvc/*_vit-b16-in1k_*.py')}
+(JOBS['inca_convnext-b'],) = CONFIGS.glob('fgvc/inca_convnext-b-in1k_*.py')
+METHODS = sorted(JOBS)
 BACKBONES = {
     'vit': dict(
         type='toast_mm.TOASTViT',
@@ -34,7 +36,7 @@ BACKBONES = {
         arch=dict(depths=[1, 1, 1, 1], channels=[8, 8, 8, 16]),
     ),
 }
-UNFIT = {('convnext', name) for name in ('vpt', 'vpt_shallow', 'adaptformer', 'inca')}
+UNFIT = {('convnext', name) for name in ('vpt', 'vpt-shallow', 'adaptformer', 'inca')}
 UNFIT.add(('vit', 'inca_convnext-b'))
 CASES = [(kind, name) for kind in BACKBONES for name in METHODS if (kind, name) not in UNFIT]
 
@@ -46,18 +48,18 @@ TRAINS = {
     'inca': None,
     'inca_convnext-b': r'norm[012]\..*',  # of the outputs below the last stage
     'finetune': r'.*',
-    'toast': TOPDOWN,
-    'toast_early': TOPDOWN,
-    'toast_late': TOPDOWN,
-    'toast_lite': r'topdown\.(selection\..*|feedback\..*\.updates\..*)',
+    'toast-last': TOPDOWN,
+    'toast-early': TOPDOWN,
+    'toast-late': TOPDOWN,
+    'toast-lite': r'topdown\.(selection\..*|feedback\..*\.updates\..*)',
     'lora': r'.*\.lora_(up|down)\.weight',
-    'toast_lora': rf'({TOPDOWN}|.*\.lora_(up|down)\.weight)',
+    'toast-lora': rf'({TOPDOWN}|.*\.lora_(up|down)\.weight)',
     'vpt': r'layers\.\d\.prompts',
-    'vpt_shallow': r'layers\.0\.prompts',
+    'vpt-shallow': r'layers\.0\.prompts',
     'adaptformer': r'.*\.adapter\..*',
     'ssf': r'.*\.ssf_(scale|shift)',
     'bitfit': BIAS,
-    'toast_bitfit': rf'({TOPDOWN}|{BIAS})',
+    'toast-bitfit': rf'({TOPDOWN}|{BIAS})',
     'partial': r'(layers\.3\.|ln1\.|downsample_layers\.3\.|stages\.3\.|norm3\.).*',
 }
 
@@ -76,22 +78,33 @@ def bases(tmp_path_factory):
     return folder
 
 
+def arguments(method: str) -> tuple[dict, dict]:
+    """What the job says of its method: arguments of the backbone and, of InCA, of the head."""
+    model = load(JOBS[method]).to_dict()['model']
+    plain = {'type', 'arch', 'img_size', 'patch_size', 'init_cfg'}
+    backbone = {key: value for key, value in model['backbone'].items() if key not in plain}
+    of_inca = ('type', 'num_layers', 'predict', 'init_cfg') if method.startswith('inca') else ()
+    return backbone, {key: model['head'][key] for key in of_inca}
+
+
 def job(kind, method, bases, folders, folder) -> Path:
-    """A job of ten iterations, whose method is one line."""
+    """A job of ten iterations."""
+    of_backbone, of_head = arguments(method)
+    of_backbone = {**BACKBONES[kind], **of_backbone}
     init_cfg = dict(type='Pretrained', checkpoint=str(bases / f'{kind}.pth'))
-    classifier = 'vit' if kind == 'vit' else 'convnext'
     path = folder / f'{method}_{kind}.py'
-    channels = BACKBONES['convnext']['arch']['channels'] if '-b' in method else 16
+    of_stages = method == 'inca_convnext-b'
+    channels = BACKBONES['convnext']['arch']['channels'] if of_stages else 16
+    of_head = {**of_head, 'num_classes': 2, 'in_channels': channels}
     path.write_text(f"""
 _base_ = [
-    '{CONFIGS}/_base_/methods/{method}.py',
-    '{CONFIGS}/_base_/models/{classifier}_classifier.py',
+    '{CONFIGS}/_base_/models/toast-{kind}-1m-tinyin100.py',
     '{CONFIGS}/_base_/classification_runtime.py',
 ]
 model = dict(
     data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict({BACKBONES[kind]}, init_cfg={init_cfg}, **_base_.method),
-    head=dict(_base_.method_head, num_classes=2, in_channels={channels}),
+    backbone=dict({of_backbone}, _delete_=True, init_cfg={init_cfg}),
+    head=dict({of_head}),
 )
 pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), dict(type='PackInputs')]
 train_dataloader = dict(
@@ -186,7 +199,7 @@ def test_one_small_file_per_task(kind, method, trained, bases):
     assert (bases / f'{kind}.pth').read_bytes() == before
 
 
-RESUMED = [('vit', 'toast_lite'), ('vit', 'vpt'), ('convnext', 'ssf'), ('convnext', 'toast_lora')]
+RESUMED = [('vit', 'toast-lite'), ('vit', 'vpt'), ('convnext', 'ssf'), ('convnext', 'toast-lora')]
 
 
 @pytest.mark.parametrize(('kind', 'method'), RESUMED)
@@ -237,9 +250,8 @@ def test_what_does_not_fit_says_so(kind, method, bases, folders, tmp_path):
 def test_with_upernet(method, ade20k):
     """Four maps for UPerNet, and gradients for all that trains."""
     cfg = Config.fromfile(CONFIGS / 'ade20k_toast_upernet.py')
-    arguments = Config.fromfile(CONFIGS / f'_base_/methods/{method}.py').method
     dense = dict(out_type='featmap', out_indices=(0, 1, 2, 3))
-    cfg.model.backbone = dict(BACKBONES['vit'], **dense, **arguments)
+    cfg.model.backbone = dict(BACKBONES['vit'], **dense, **arguments(method)[0])
     cfg.model.data_preprocessor.size = (32, 32)
     cfg.model.decode_head.update(in_channels=[16] * 4, channels=8)
     cfg.model.auxiliary_head.update(in_channels=16, channels=8)

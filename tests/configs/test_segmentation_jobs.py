@@ -81,8 +81,8 @@ def test_jobs_train_and_predict(path, data_root):
     data = model.data_preprocessor(batch, training=True)
     crop = cfg.crop_size
     assert data['inputs'].shape[1:] == (3, *crop)
-    mean = torch.tensor(cfg.preprocessing.mean).view(3, 1, 1)
-    std = torch.tensor(cfg.preprocessing.std).view(3, 1, 1)
+    mean = torch.tensor(cfg.model.data_preprocessor.mean).view(3, 1, 1)
+    std = torch.tensor(cfg.model.data_preprocessor.std).view(3, 1, 1)
     top, left = (min(side, 40) for side in crop)
     expected = (batch['inputs'][0].flip(0).float() - mean) / std  # BGR to RGB
     torch.testing.assert_close(data['inputs'][0][:, :top, :left], expected[:, :top, :left])
@@ -110,10 +110,10 @@ def test_jobs_train_and_predict(path, data_root):
 @pytest.mark.parametrize(
     'path, source',
     [
-        ('ade20k_toast_upernet.py', 6),
-        ('ade20k_toast-last_upernet.py', 12),
-        ('voc12aug_toast_upernet.py', 6),
-        ('voc12aug_toast-last_upernet.py', 12),
+        ('ade20k/toast-vit-b16_upernet_8xb2-160k_ade20k-512x512.py', 6),
+        ('ade20k/toast-last-vit-b16_upernet_8xb2-160k_ade20k-512x512.py', 12),
+        ('voc12aug/toast-vit-b16_upernet_8xb2-20k_voc12aug-512x512.py', 6),
+        ('voc12aug/toast-last-vit-b16_upernet_8xb2-20k_voc12aug-512x512.py', 12),
     ],
 )
 def test_full_size_vit_jobs_follow_the_recipe(path, source):
@@ -139,10 +139,11 @@ def test_full_size_vit_jobs_follow_the_recipe(path, source):
     assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3
 
 
-@pytest.mark.parametrize('path', ['ade20k', 'voc12aug'])
-def test_full_size_convnext_jobs(path):
-    cfg = load(CONFIGS / f'{path}_toast-convnext_upernet.py')
-    vit = load(CONFIGS / f'{path}_toast-last_upernet.py')
+@pytest.mark.parametrize('data', ['ade20k', 'voc12aug'])
+def test_full_size_convnext_jobs(data):
+    (path,) = (CONFIGS / data).glob('toast-last-convnext-b_upernet_*.py')
+    cfg = load(path)
+    vit = load(path.with_name(path.name.replace('convnext-b', 'vit-b16')))
     for part in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader'):
         assert cfg[part] == vit[part]
     model = full_size(cfg)
@@ -154,52 +155,57 @@ def test_full_size_convnext_jobs(path):
     assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
 
 
-@pytest.mark.parametrize('backbone', sorted((CONFIGS / '_base_/backbones').iterdir()), ids=name)
-def test_size_changes_by_one_line(backbone, tmp_path, ade20k):
-    cfg = exchange(tmp_path, 'backbones/vit-b16_in21k.py', f'backbones/{backbone.name}')
-    model = build(shrink(cfg, ade20k))
-    blocks = {'vit-b16': 12, 'vit-l16': 24, 'vit-1m': 6, 'convnext-b': 4, 'convnext-1m': 4}
-    assert model.backbone.depth == blocks[backbone.stem.split('_')[0]]
-    assert cfg.model.data_preprocessor.mean == load(backbone).preprocessing.mean
-    out = model(torch.rand(2, 3, 64, 64))
+PARENT = CONFIGS / 'ade20k/toast-vit-b16_upernet_8xb2-160k_ade20k-512x512.py'
+
+
+def test_the_job_of_the_model_card():
+    assert load(CONFIGS / 'ade20k_toast_upernet.py').to_dict() == load(PARENT).to_dict()
+
+
+@pytest.mark.parametrize(
+    ('model', 'blocks'), [('vit-b16-in21k', 12), ('vit-1m-tinyin100', 6), ('convnext-b-in1k', 4)]
+)
+def test_the_model_changes_by_one_line(model, blocks, tmp_path, ade20k):
+    base = CONFIGS / f'_base_/models/upernet_toast-{model}.py'
+    text = PARENT.read_text()
+    assert text.count('upernet_toast-vit-b16-in21k.py') == 1
+    text = text.replace('upernet_toast-vit-b16-in21k.py', base.name)
+    (tmp_path / 'job.py').write_text(text.replace("'../_base_", f"'{CONFIGS}/_base_"))
+    cfg = Config.fromfile(tmp_path / 'job.py')
+    built = build(shrink(cfg, ade20k))
+    assert built.backbone.depth == blocks
+    assert cfg.model.data_preprocessor.mean == load(base).model.data_preprocessor.mean
+    out = built(torch.rand(2, 3, 64, 64))
     assert out.shape == (2, 150, *out.shape[2:])
 
 
 @pytest.mark.parametrize(
     'method, parts',
     [
-        ('toast', {'topdown': 12}),
-        ('toast_early', {'topdown': 6}),
-        ('toast_late', {'topdown': 6}),
-        ('toast_lite', {'topdown': 12}),
-        ('linear', {}),
-        ('finetune', {'layers': 12}),
+        ("feedback_from='last'", {'topdown': 12}),
+        ('', {'topdown': 6}),
+        ("feedback_from='last', feedback_to='middle'", {'topdown': 6}),
+        ("feedback_from='last', lite=dict(rank=4, alpha=1.0)", {'topdown': 12}),
+        ('feedback_from=None', {}),
+        ('feedback_from=None, frozen=False', {'layers': 12}),
     ],
 )
-def test_method_changes_by_one_line(method, parts, tmp_path, ade20k):
-    cfg = exchange(tmp_path, 'methods/toast_early.py', f'methods/{method}.py')
-    backbone = build(shrink(cfg, ade20k)).backbone
+def test_a_method_is_what_a_child_says(method, parts, tmp_path, ade20k):
+    text = f"_base_ = '{PARENT}'\nmodel = dict(backbone=dict({method}))\n"
+    (tmp_path / 'job.py').write_text(text)
+    backbone = build(shrink(Config.fromfile(tmp_path / 'job.py'), ade20k)).backbone
     tuned = [name for name, p in backbone.named_parameters() if p.requires_grad]
     assert {name.split('.')[0] for name in tuned} >= set(parts)
     if 'topdown' in parts:
         assert len({name.split('.')[3] for name in tuned if 'descend' in name}) == parts['topdown']
         assert all(
-            ('.updates.' in name) == (method == 'toast_lite') for name in tuned if 'descend' in name
+            ('.updates.' in name) == ('lite' in method) for name in tuned if 'descend' in name
         )
         assert all(name.startswith('topdown.') for name in tuned)
     elif not parts:
         assert tuned == []
     else:
         assert len(tuned) == len(list(backbone.parameters()))
-
-
-def exchange(folder: Path, old: str, new: str) -> Config:
-    """The ADE20K job with one of its `_base_` lines exchanged."""
-    text = (CONFIGS / 'ade20k_toast_upernet.py').read_text()
-    assert text.count(old) == 1
-    path = folder / 'job.py'
-    path.write_text(text.replace(old, new).replace("'./_base_", f"'{CONFIGS}/_base_"))
-    return Config.fromfile(path)
 
 
 def test_test_time_augmentation_is_defined_for_every_job():

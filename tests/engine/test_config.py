@@ -6,7 +6,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from toast_mm.engine.config import ConfigError, ConfigOptions, apply_options, read_config
+from toast_mm.engine.config import ConfigError, ConfigOptions, apply_options, job_name, read_config
 
 
 @pytest.fixture
@@ -60,6 +60,26 @@ def test_unreadable_configs(write, text, sentence):
     path = write(text)
     with pytest.raises(ConfigError, match=rf'^config file {path} cannot be read: .*{sentence}'):
         read_config(path)
+
+
+def test_the_data_set_of_a_job_for_several(write, monkeypatch):
+    """Its name is a part of the job's; another one is told with what there is."""
+    write('classes = 3', 'my_birds_64.py')
+    write('classes = 5', 'my_cars_64.py')
+    write("_base_ = './my_{{$DATASET:birds}}_64.py'", 'parent.py')
+    path = write("_base_ = './parent.py'")
+    cfg = read_config(path)
+    assert (cfg.classes, job_name(path, cfg)) == (3, 'job')
+    monkeypatch.setenv('DATASET', 'cars')
+    cfg = read_config(path)
+    assert (cfg.classes, job_name(path, cfg)) == (5, 'job_cars')
+    dumped = read_config(write(cfg.pretty_text, 'dumped.py'))
+    assert (dumped.classes, job_name('dumped.py', dumped)) == (5, 'dumped')
+    for value in ('dogs', 'a/b'):
+        monkeypatch.setenv('DATASET', value)
+        message = f'the environment variable DATASET={value} must be one of birds, cars$'
+        with pytest.raises(ConfigError, match=message):
+            read_config(path)
 
 
 def test_no_config(write, tmp_path):

@@ -14,8 +14,11 @@ NAMES = {
     'toast-last_vit-b16-in1k_1xb32-100e_cub-224x224': ('toast-last', 'vit-b16-in1k', 'cub'),
     'linear_vit-1m_1xb64-20e_novel20-64x64': ('linear', 'vit-1m', 'novel20'),
     'toast_vit-b16-in21k_1xb32-100e_vtab': ('toast', 'vit-b16-in21k', 'vtab'),
-    'ade20k_toast-last_upernet': ('toast-last', '', 'ade20k'),
-    'voc12aug_toast_upernet_slide': ('toast', '', 'voc12aug'),
+    'lora_vit-b16-in1k_1xb32-100e_fgvc-224x224_cars': ('lora', 'vit-b16-in1k', 'cars'),
+    'ade20k_toast_upernet': ('toast', 'vit-b16', 'ade20k'),
+    'toast-last-vit-b16_upernet_8xb2-160k_ade20k-512x512': ('toast-last', 'vit-b16', 'ade20k'),
+    'inca-vit-b16_8xb2-20k_voc12aug-512x512_slide': ('inca', 'vit-b16', 'voc12aug'),
+    'toast-vit-1m_1xb32-400_digits-cued-64x64': ('toast', 'vit-1m', 'digits-cued'),
     'mine': ('mine', '', ''),
 }
 

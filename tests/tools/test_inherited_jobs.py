@@ -52,13 +52,19 @@ SEGMENTATION = {
             'val_dataloader.dataset.pipeline.1.scale': '(64,48)',
         },
     ),
-    '_base_/../ade20k_toast_upernet_slide.py': ('ade20k', {**NARROW, **HEADS}),
-    '_base_/../voc12aug_lora_upernet.py': ('voc12aug', {**NARROW, **HEADS}),
-    '_base_/../voc12aug_inca.py': (
+    'ade20k/toast-vit-b16_upernet_8xb2-160k_ade20k-512x512_slide.py': (
+        'ade20k',
+        {**NARROW, **HEADS},
+    ),
+    'voc12aug/lora-vit-b16_upernet_8xb2-20k_voc12aug-512x512.py': (
+        'voc12aug',
+        {**NARROW, **HEADS},
+    ),
+    'voc12aug/inca-vit-b16_8xb2-20k_voc12aug-512x512.py': (
         'voc12aug',
         {**NARROW, 'model.decode_head.in_channels': [16] * 4, 'model.decode_head.channels': 8},
     ),
-    '_base_/../ade20k_toast-convnext_upernet.py': (
+    'ade20k/toast-last-convnext-b_upernet_8xb2-160k_ade20k-512x512.py': (
         'ade20k',
         {
             **NARROW_CONVNEXT,
@@ -72,14 +78,14 @@ SEGMENTATION = {
 }
 CLASSIFICATION = {
     'cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py': ('cub', {}),
-    'fgvc/toast-last_vit-b16-in21k_1xb32-100e_cub-224x224.py': ('cub', {**NARROW, **HEAD}),
-    'fgvc/vpt_vit-b16-in1k_1xb32-100e_cub-224x224.py': ('cub', {**NARROW, **HEAD}),
-    'fgvc/inca_vit-b16-in1k_1xb32-100e_cub-224x224.py': ('cub', {**NARROW, **HEAD}),
-    'fgvc/toast-last_convnext-b-in1k_1xb32-100e_cub-224x224.py': (
+    'fgvc/toast-last_vit-b16-in21k_1xb32-100e_fgvc-224x224.py': ('cub', {**NARROW, **HEAD}),
+    'fgvc/vpt_vit-b16-in1k_1xb32-100e_fgvc-224x224.py': ('cub', {**NARROW, **HEAD}),
+    'fgvc/inca_vit-b16-in1k_1xb32-100e_fgvc-224x224.py': ('cub', {**NARROW, **HEAD}),
+    'fgvc/toast-last_convnext-b-in1k_1xb32-100e_fgvc-224x224.py': (
         'cub',
         {**NARROW_CONVNEXT, **HEAD},
     ),
-    'imagenet_to_sketch/inca_vit-l16-in21k_1xb32-100e_sketches-224x224.py': (
+    'imagenet_to_sketch/inca_vit-l16-in21k_1xb32-100e_imagenet-to-sketch-224x224.py': (
         'folders',
         {**NARROW, **HEAD, **TWO_CLASSES, 'task_files': False},  # of no base
     ),
@@ -94,7 +100,7 @@ CLASSIFICATION = {
 JOBS = {**SEGMENTATION, **CLASSIFICATION}
 FAST = [
     ('_base_/../ade20k_toast_upernet.py', 'mmseg'),
-    ('fgvc/toast-last_vit-b16-in21k_1xb32-100e_cub-224x224.py', 'mmpretrain'),
+    ('fgvc/toast-last_vit-b16-in21k_1xb32-100e_fgvc-224x224.py', 'mmpretrain'),
 ]
 ALL = [
     pytest.param(job, package, marks=[] if (job, package) in FAST else pytest.mark.slow)

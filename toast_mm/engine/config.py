@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import os.path as osp
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from glob import escape, glob
 from typing import Any
 
 from mmengine.config import Config, DictAction
+
+DATASET = 'DATASET'  # environment variable: the data set of a config that is for several
 
 
 class ConfigError(ValueError):
@@ -42,7 +46,7 @@ def read_config(path: str) -> Config:
                 "'toast_mm::_base_/../NAME.py'"
             )
             raise ConfigError(f'config file {path} cannot be read: {why}') from error
-        why = ' '.join(traceback.format_exception_only(error)[-1].split())
+        why = _wrong_dataset(error) or ' '.join(traceback.format_exception_only(error)[-1].split())
         raise ConfigError(f'config file {path} cannot be read: {why}') from error
     if getattr(cfg, '_format_python_code', False):  # mmengine forgets it for text configs
         cfg = Config(
@@ -53,6 +57,30 @@ def read_config(path: str) -> Config:
             format_python_code=False,
         )
     return cfg
+
+
+def _wrong_dataset(error: Exception) -> str | None:
+    """What ``DATASET`` may be, if a base is missing whose name it is a part of."""
+    value = os.environ.get(DATASET)
+    missing = str(error.filename) if isinstance(error, FileNotFoundError) else ''
+    if not value or value not in missing:
+        return None
+    before, _, after = missing.rpartition(value)
+    files = glob(f'{escape(before)}*{escape(after)}')
+    values = sorted(file.removeprefix(before).removesuffix(after) for file in files)
+    if not values:
+        return None
+    return f'the environment variable {DATASET}={value} must be one of {", ".join(values)}'
+
+
+def job_name(path: str, cfg: Config) -> str:
+    """Name of a config file and, where ``DATASET`` names it, of the data set.
+
+    Folders of runs are called so: two data sets share none.
+    """
+    name = osp.splitext(osp.basename(path))[0]
+    data = cfg.env_variables.get(DATASET)
+    return f'{name}_{osp.basename(data)}' if data else name
 
 
 def named_files(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -75,7 +75,7 @@ for _columns, _backbone, _text in (
     ),
     (
         _SEGMENTATION,
-        'vit-b16-in21k',
+        'vit-b16',  # as segmentation jobs are named; of ImageNet-21k
         """
         Fine-tune: 82.05 47.89
         VPT: 76.80 41.42

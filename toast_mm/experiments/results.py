@@ -20,11 +20,17 @@ from toast_mm.trust import WAY_OUT, is_trusted
 
 from .sweep import read_records
 
-# Names as in configs/README.md: method_backbone_schedule_data-size, or those for segmentation.
+# Names as in mmpretrain and mmseg: method_backbone_schedule_data-size, then the data set if DATASET
+# names one; and for segmentation method-backbone_head_schedule_data-size.
 _CLASSIFICATION = re.compile(
     r'(?P<method>[^_]+)_(?P<backbone>[^_]+)_.*?(?P<data>[^_]+?)(-\d+x\d+)?'
 )
-_SEGMENTATION = re.compile(r'(?P<data>ade20k|voc12aug)_(?P<method>[^_]+).*')
+_SEGMENTATION = re.compile(
+    r'(?P<method>[^_]+)-(?P<backbone>(vit|convnext)-[^_-]+)(_upernet)?'
+    r'_\d+xb\d+-\d+[ek]?_(?P<data>[^_]+?)(-\d+x\d+)?(_slide)?'
+)
+# The model card names this one.
+_CARD = {'ade20k_toast_upernet': dict(method='toast', backbone='vit-b16', data='ade20k')}
 
 
 @dataclass(frozen=True)
@@ -134,5 +140,5 @@ def tuned_parameters(cfg: Config) -> int:
 def _names(job: str) -> dict[str, str]:
     """Method, backbone and data of a job, parsed from its name; '' for a missing part."""
     match = _SEGMENTATION.fullmatch(job) or _CLASSIFICATION.fullmatch(job)
-    found = match.groupdict() if match else {'method': job}
+    found = _CARD.get(job) or (match.groupdict() if match else {'method': job})
     return {name: found.get(name, '') for name in ('method', 'backbone', 'data')}

@@ -24,7 +24,7 @@ from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
 from toast_mm.checkpoint import WEIGHTS
-from toast_mm.engine.config import apply_options, read_config
+from toast_mm.engine.config import apply_options, job_name, read_config
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.runner import build_runner
 from toast_mm.files import naming_files
@@ -81,9 +81,10 @@ def run_all(
         (record['name'], record['config']): record['metrics'] for record in read_records(file)
     }
     metrics: dict[str, dict[str, float]] = {}
-    waiting, digests = [], {}
+    waiting, digests, jobs = [], {}, {}
     for run in runs:
-        digests[run.name] = _digest(run.load())
+        cfg = run.load()
+        digests[run.name], jobs[run.name] = _digest(cfg), job_name(run.config, cfg)
         known = finished.get((run.name, digests[run.name]))
         if known is None:
             waiting.append(run)
@@ -96,7 +97,7 @@ def run_all(
         metrics[run.name] = trained.metrics
         record = dict(
             name=run.name,
-            job=Path(run.config).stem,
+            job=jobs[run.name],
             config=digests[run.name],
             metrics=trained.metrics,
             tuned=trained.tuned,

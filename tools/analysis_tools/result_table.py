@@ -4,7 +4,7 @@ Folders are work directories of trainings, or of sweeps (tools/vtab.py). Methods
 are read from the names of the configs.
 
 Example:
-    python tools/analysis_tools/result_table.py work_dirs/*_cub-224x224 work_dirs/*_cars-224x224 \
+    python tools/analysis_tools/result_table.py work_dirs/*_fgvc-224x224_* \
         --published --curve curve.png
 """
 

@@ -1,7 +1,7 @@
-"""CUB-200-2011, 200 classes, and the pipelines of all five fine-grained data sets."""
+"""CUB-200-2011, 200 classes, and the pipelines of all fine-grained data sets."""
 
 num_classes = 200
-recipe = dict(lr=0.03, weight_decay=5e-4)  # as published, for batches of 32
+lr, weight_decay = 0.03, 5e-4  # as published, for batches of 32
 
 _load = [
     dict(type='toast_mm.LoadImageFromFile'),

@@ -3,7 +3,7 @@
 _base_ = './fgvc_cub_224.py'
 
 num_classes = 120
-recipe = dict(lr=0.02, weight_decay=1e-4)
+lr, weight_decay = 0.02, 1e-4
 _dataset = dict(type='toast_mm.StanfordDogs', data_root='data/Stanford_Dogs')
 train_dataloader = dict(dataset=_dataset)
 val_dataloader = dict(dataset=_dataset)

@@ -3,7 +3,7 @@
 _base_ = './fgvc_cub_224.py'
 
 num_classes = 102
-recipe = dict(lr=0.01, weight_decay=1e-4)
+lr, weight_decay = 0.01, 1e-4
 _dataset = dict(type='toast_mm.Flowers102', data_root='data/Flowers102')
 train_dataloader = dict(dataset=_dataset)
 val_dataloader = dict(dataset=_dataset)

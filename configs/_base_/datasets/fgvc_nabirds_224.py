@@ -3,7 +3,7 @@
 _base_ = './fgvc_cub_224.py'
 
 num_classes = 555
-recipe = dict(lr=0.01, weight_decay=1e-2)
+lr, weight_decay = 0.01, 1e-2
 _dataset = dict(type='toast_mm.NABirds', data_root='data/nabirds')
 train_dataloader = dict(dataset=_dataset)
 val_dataloader = dict(dataset=_dataset)

@@ -1,22 +1,33 @@
 """136 handwritten characters of Omniglot at 64 x 64, without augmentation: lists that
 tools/dataset_converters/split_folders.py draws."""
 
-_base_ = './vtab_224.py'
-
-task = 'omniglot'
 num_classes = 136
 search = dict(lr=[1e-3, 3e-3, 1e-2], weight_decay=[0.01], seeds=[1, 2])
-auto_scale_lr = dict(enable=False)
 
+_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 64), interpolation='area'),
+    dict(type='PackInputs'),
+]
 _dataset = dict(
-    data_root='work_dirs/lists',
-    task=task,
-    pipeline=[
-        dict(type='toast_mm.LoadImageFromFile'),
-        dict(type='Resize', scale=(64, 64), interpolation='area'),
-        dict(type='PackInputs'),
-    ],
+    type='toast_mm.VTAB', data_root='work_dirs/lists', task='omniglot', pipeline=_pipeline
 )
-train_dataloader = dict(num_workers=1, dataset=_dataset)
-val_dataloader = dict(num_workers=1, dataset=_dataset)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=True),
+    collate_fn=dict(type='toast_mm.default_collate'),
+    dataset=dict(**_dataset, split='trainval'),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+    collate_fn=dict(type='toast_mm.default_collate'),
+    dataset=dict(**_dataset, split='test'),
+)
 test_dataloader = val_dataloader
+
+val_evaluator = dict(type='Accuracy')
+test_evaluator = val_evaluator

@@ -1,4 +1,4 @@
-"""Small backbones from scratch, 50 epochs; fewer images are mixed than in 75."""
+"""Small backbones from scratch, 50 epochs."""
 
 _base_ = './small_75e.py'
 
@@ -15,5 +15,3 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=_epochs)
-
-batch_augments = dict(probs=[0.15, 0.25])

@@ -1,4 +1,4 @@
-"""Small backbones from scratch: AdamW, cosine by step, mixed images, bfloat16 if a CPU has it."""
+"""Small backbones from scratch: AdamW, cosine by step, bfloat16 if a CPU has it."""
 
 _epochs, _warmup = 75, 2
 
@@ -21,8 +21,3 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs=_epochs, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
-
-# The `train_cfg` of an ImageClassifier. One batch in five is left as it is.
-batch_augments = dict(
-    augments=[dict(type='Mixup', alpha=0.4), dict(type='CutMix', alpha=1.0)], probs=[0.3, 0.5]
-)

@@ -1,6 +1,6 @@
 """Published recipe of FGVC and VTAB-1k: SGD, 100 epochs, warm-up and cosine by epoch.
 
-A job adds learning rate and weight decay, which are those of its data.
+A config adds learning rate and weight decay, which are those of its data.
 """
 
 _epochs, _warmup = 100, 10

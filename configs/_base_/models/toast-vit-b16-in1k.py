@@ -1,0 +1,35 @@
+"""TOAST classifier on ViT-B/16 of ImageNet-1k, trained as DeiT does: mmpretrain's model zoo."""
+
+model = dict(
+    type='ImageClassifier',
+    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without the job's scope
+    # Preprocessing belongs to the weights: these were trained with ImageNet statistics.
+    data_preprocessor=dict(
+        type='ClsDataPreprocessor',
+        num_classes=1000,
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        to_rgb=True,
+    ),
+    backbone=dict(
+        type='toast_mm.TOASTViT',
+        arch='deit-base',
+        img_size=224,
+        patch_size=16,
+        feedback_from='last',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://mmassets.onedl.ai/mmclassification/v0/deit/'
+            'deit-base_pt-16xb64_in1k_20220216-db63c16c.pth',
+            prefix='backbone.',
+        ),
+    ),
+    head=dict(
+        type='VisionTransformerClsHead',
+        num_classes=1000,
+        in_channels=768,
+        loss=dict(type='CrossEntropyLoss'),
+        # The bias starts at -log(99): every class at a probability of 0.01.
+        init_cfg=dict(type='Kaiming', layer='Linear', mode='fan_out', bias=-4.59512),
+    ),
+)

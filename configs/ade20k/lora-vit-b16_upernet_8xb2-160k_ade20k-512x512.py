@@ -1,0 +1,7 @@
+"""ADE20K: UPerNet on ViT-B/16 tuned by LoRA (paper table 6)."""
+
+_base_ = './toast-vit-b16_upernet_8xb2-160k_ade20k-512x512.py'
+
+model = dict(
+    backbone=dict(feedback_from=None, tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0))
+)

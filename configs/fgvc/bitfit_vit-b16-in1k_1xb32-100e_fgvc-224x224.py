@@ -1,0 +1,5 @@
+"""FGVC on ViT-B/16 (ImageNet-1k): BitFit, the biases are tuned."""
+
+_base_ = './linear_vit-b16-in1k_1xb32-100e_fgvc-224x224.py'
+
+model = dict(backbone=dict(tuning=dict(type='toast_mm.BitFit')))

@@ -1,0 +1,5 @@
+"""FGVC on ViT-B/16 (ImageNet-1k): TOAST-Late, feedback from the last layer to the upper half."""
+
+_base_ = './toast-last_vit-b16-in1k_1xb32-100e_fgvc-224x224.py'
+
+model = dict(backbone=dict(feedback_to='middle'))

@@ -1,5 +1,0 @@
-"""voc12aug_toast_upernet.py with feedback from the last layer."""
-
-_base_ = './voc12aug_toast_upernet.py'
-
-model = dict(backbone=dict(feedback_from='last'))

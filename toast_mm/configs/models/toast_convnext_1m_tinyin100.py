@@ -1,0 +1,1 @@
+../../../configs/_base_/models/toast-convnext-1m-tinyin100.py

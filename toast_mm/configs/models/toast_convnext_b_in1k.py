@@ -1,0 +1,1 @@
+../../../configs/_base_/models/toast-convnext-b-in1k.py

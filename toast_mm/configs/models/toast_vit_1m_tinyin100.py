@@ -1,0 +1,1 @@
+../../../configs/_base_/models/toast-vit-1m-tinyin100.py

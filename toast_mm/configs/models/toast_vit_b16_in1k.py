@@ -1,0 +1,1 @@
+../../../configs/_base_/models/toast-vit-b16-in1k.py
