@@ -86,8 +86,8 @@ CLASSIFICATION = {
         {**NARROW_CONVNEXT, **HEAD},
     ),
     'imagenet_to_sketch/inca_vit-l16-in21k_1xb32-100e_imagenet-to-sketch-224x224.py': (
-        'folders',
-        {**NARROW, **HEAD, **TWO_CLASSES, 'task_files': False},  # of no base
+        'cub',
+        {**NARROW, **HEAD, 'task_files': False},  # of no base
     ),
     'novel20/linear_convnext-1m_1xb64-20e_novel20-64x64.py': ('folders', TWO_CLASSES),
     'pretrain/vit-1m_1xb128-75e_tinyin100-64x64.py': ('folders', TWO_CLASSES),

@@ -47,6 +47,20 @@ def test_held_out_images_choose_and_test_images_decide(tool, job, tmp_path, caps
     assert table in capsys.readouterr().out
 
 
+def test_the_data_set_of_the_environment_is_a_part_of_the_name(tool, job, tmp_path, monkeypatch):
+    with job.open('a') as file:
+        file.write("data_set = '{{$DATASET:first}}'\nsearch.update(lr=[0.1], seeds=[3])\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('DATASET', 'second')
+    tool('sweep', job)
+    runs = records(tmp_path / 'work_dirs/classifier_second')
+    assert {run['job'] for run in runs.values()} == {'classifier_second'}
+    assert 'classifier_second/3' in runs
+    assert (
+        '| classifier_second |' in (tmp_path / 'work_dirs/classifier_second/table.md').read_text()
+    )
+
+
 def test_a_table_of_others_stays(tool, job, tmp_path):
     (tmp_path / 'table.md').write_text('mine')
     with pytest.raises(SystemExit, match=r'table\.md exists already, but .* holds no sweep'):
