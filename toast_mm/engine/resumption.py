@@ -79,5 +79,10 @@ def check_tuned(runner: Runner, checkpoint: dict[str, Any]) -> None:
         )
 
 
+def loaded_file(runner: Runner) -> str | None:
+    """The checkpoint that a run loads at its start; None of those that a script loads later."""
+    return None if runner._has_loaded else runner._load_from
+
+
 def _name(runner: Runner) -> str:
-    return runner._load_from or 'the checkpoint'
+    return loaded_file(runner) or 'the checkpoint'

@@ -1,5 +1,6 @@
 import math
 
+import mmengine.runner
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -79,14 +80,21 @@ def test_the_data_are_named(toy_config, tmp_path):
         hook.after_train_iter(runner, 0, batch, dict(loss=torch.tensor(math.nan)))
 
 
-@pytest.mark.parametrize('use', ['test', 'resume', 'start'])
-def test_spoiled_checkpoints_are_refused(toy_config, toy_weights, tmp_path, use):
+@pytest.mark.parametrize(
+    ('runner_type', 'use'),
+    [
+        *((Runner, use) for use in ('test', 'resume', 'start')),
+        *((mmengine.runner.Runner, use) for use in ('test', 'start')),
+    ],
+)
+def test_spoiled_checkpoints_are_refused(toy_config, toy_weights, tmp_path, runner_type, use):
     toy_weights['head.weight'][0, :2] = math.nan
     file = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=toy_weights), file)
     cfg = toy_config(tmp_path, load_from=str(file), resume=use == 'resume')
-    with pytest.raises(CheckpointError, match=rf'{file}: 2 of 8 values of head\.weight are not'):
-        runner = Runner.from_cfg(cfg)
+    cfg.custom_hooks.append(dict(type='toast_mm.FiniteCheckHook'))
+    with pytest.raises(CheckpointError, match=rf'^{file}: 2 of 8 values of head\.weight are not'):
+        runner = runner_type.from_cfg(cfg)
         runner.test() if use == 'test' else runner.train()
 
 

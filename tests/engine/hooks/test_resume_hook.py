@@ -193,7 +193,7 @@ class TestSettings:
     def test_another_optimizer(self):
         cfg = self.config()
         cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1)
-        with pytest.raises(CheckpointError, match=r'iter_5\.pth: .*optimizer AdamW, .*to SGD'):
+        with pytest.raises(CheckpointError, match=r'iter_5\.pth is of .*optimizer AdamW, .*to SGD'):
             resume_from(self.folder, self.file, cfg)
 
     def test_accumulation(self, capsys):
@@ -249,6 +249,14 @@ class TestUnderMmengine:
         torch.save(toy_weights, file)
         with pytest.raises(CheckpointError, match=rf'^{file} holds weights without the state of a'):
             self.train(config('a', resume=True, load_from=str(file)))
+
+    def test_another_optimizer(self, config, tmp_path):
+        self.train(config('a'))
+        file = tmp_path / 'a' / 'iter_5.pth'
+        cfg = config('b', resume=True, load_from=str(file))
+        cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1)
+        with pytest.raises(CheckpointError, match=rf'^{file} is of a .* optimizer AdamW, .*SGD'):
+            self.train(cfg)
 
     def test_other_tuned_parameters(self, config, tmp_path):
         self.train(config('a'))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from toast_mm.checkpoint.finite import check_finite, is_float, not_finite
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
+from toast_mm.engine.resumption import loaded_file
 from toast_mm.registry import HOOKS
 
 
@@ -98,7 +99,8 @@ class FiniteCheckHook(SingleHook):
         """Refuse weights that are not finite: what they predict means nothing."""
         weights = checkpoint.get('state_dict', checkpoint)
         parameters = dict(unwrap(runner.model).named_parameters())
-        check_finite({name: weights[name] for name in weights if name in parameters})
+        loaded = {name: weights[name] for name in weights if name in parameters}
+        check_finite(loaded, loaded_file(runner))
 
 
 def _learned(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -12,7 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
-from toast_mm.engine.resumption import check_state, check_tuned, find_start
+from toast_mm.engine.resumption import check_state, check_tuned, find_start, loaded_file
 from toast_mm.engine.settings import differences, read_settings
 from toast_mm.registry import HOOKS
 
@@ -106,8 +106,8 @@ class ResumeHook(SingleHook):
         for name, old, new in changed:
             if name == 'optim_wrapper.optimizer.type':
                 raise CheckpointError(
-                    f'it is of a training with the optimizer {old}, whose state says nothing to '
-                    f'{new}, which the config asks for; resume it with {old}, or start from its '
+                    f'{loaded_file(runner) or "the checkpoint"} is of a training with the optimizer '
+                    f'{old}, whose state says nothing to {new}, which the config asks for; resume it with {old}, or start from its '
                     'weights: --cfg-options load_from=CHECKPOINT, and another --work-dir'
                 )
         kept = [change for change in changed if change[0].startswith(_KEPT)]
