@@ -106,9 +106,10 @@ class ResumeHook(SingleHook):
         for name, old, new in changed:
             if name == 'optim_wrapper.optimizer.type':
                 raise CheckpointError(
-                    f'{loaded_file(runner) or "the checkpoint"} is of a training with the optimizer '
-                    f'{old}, whose state says nothing to {new}, which the config asks for; resume it with {old}, or start from its '
-                    'weights: --cfg-options load_from=CHECKPOINT, and another --work-dir'
+                    f'{loaded_file(runner) or "the checkpoint"} is of a training with the '
+                    f'optimizer {old}, whose state says nothing to {new}, which the config asks '
+                    f'for; resume it with {old}, or start from its weights: --cfg-options '
+                    'load_from=CHECKPOINT, and another --work-dir'
                 )
         kept = [change for change in changed if change[0].startswith(_KEPT)]
         applied = [change for change in changed if change not in kept]
