@@ -5,17 +5,21 @@ image and step beside the plain backbone in the same process, bytes saved for th
 peak memory. Everything random; nothing is read or written.
 
     python benchmarks/cost.py --arch base --img-size 224
+    python benchmarks/cost.py --device cuda --dtype bfloat16 --batch 64 --repeats 20
+    python benchmarks/cost.py --device cuda --dense --img-size 512 --batch 4 --repeats 20
     python benchmarks/cost.py --check
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from statistics import median
@@ -23,16 +27,19 @@ from typing import Any
 
 import torch
 from mmpretrain.models import VisionTransformer
+from mmseg.models.decode_heads import FCNHead, UPerHead
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from toast_mm.models import TOASTViT
+from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.toast_vit import SteeredAttention
 from toast_mm.models.heads import CrossAttentionAdapter
 
 CLASSES, PROMPTS, RANK = 200, 100, 4
 INCA = 'InCA, last 4 layers'
+GIVEN = 'first pass given'
 ROUTES = {
     'last': dict(feedback_from='last', feedback_to='first'),
     'early': dict(feedback_from='middle', feedback_to='first'),
@@ -76,6 +83,7 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
     }
     for name, other in ROUTES.items():
         rows[f'TOAST, {name}'] = lambda other=other, **kw: TOASTViT(**other, **kw)
+    rows[f'TOAST, {route}, {GIVEN}'] = lambda **kw: TOASTViT(**way, **kw)
     rows[f'TOAST-Lite, {route}'] = lambda **kw: TOASTViT(lite=lite, **way, **kw)
     rows[f'TOAST folded, {route}'] = lambda **kw: TOASTViT(**way, **kw).eval().fold()
     return rows
@@ -91,9 +99,37 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleList(adapters if row == INCA else [nn.Linear(dim, CLASSES)])
         self.tunable = not backbone.folded
         self.heads.requires_grad_(self.tunable)
+        self.dtype = torch.float32
+        self.takes_first_pass = row.endswith(GIVEN)
+        self.first: FirstPass | None = None
+
+    def prepare(self, images: Tensor) -> None:
+        """Compute what a cache would hold of these images."""
+        if self.takes_first_pass:
+            with torch.no_grad():
+                self.first = self.backbone.run_first_pass(images)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        return [head(out) for head, out in zip(self.heads, self.backbone(image), strict=True)]
+        with self.backbone.using(self.first) if self.first else nullcontext():
+            return self.predict(self.backbone(image), image.shape[-2:])
+
+    def predict(self, outputs: tuple[Tensor, ...], size: torch.Size) -> list[Tensor]:
+        return [head(out) for head, out in zip(self.heads, outputs, strict=True)]
+
+
+class Segmentor(Classifier):
+    """A backbone with maps of four blocks, UPerNet, and the auxiliary head."""
+
+    def __init__(self, row: str, backbone: nn.Module, dim: int) -> None:
+        super().__init__(row, backbone, dim)
+        common = dict(num_classes=CLASSES, norm_cfg=dict(type='BN'), align_corners=False)
+        upernet = UPerHead(in_channels=[dim] * 4, in_index=[0, 1, 2, 3], channels=512, **common)
+        auxiliary = FCNHead(in_channels=dim, in_index=3, channels=256, num_convs=1, **common)
+        self.heads = nn.ModuleList([upernet, auxiliary]).requires_grad_(self.tunable)
+
+    def predict(self, outputs: tuple[Tensor, ...], size: torch.Size) -> list[Tensor]:
+        heads = self.heads if self.training else self.heads[:1]
+        return [nn.functional.interpolate(head(outputs), size, mode='bilinear') for head in heads]
 
 
 @dataclass
@@ -112,27 +148,41 @@ class Cost:
 
 
 def build(row: str, args: argparse.Namespace) -> Classifier:
-    backbone = methods(args.route)[row](arch=args.arch, img_size=args.img_size)
-    dim = VisionTransformer.arch_zoo[args.arch]['embed_dims']
-    return Classifier(row, backbone, dim)
+    dim, depth = (VisionTransformer.arch_zoo[args.arch][k] for k in ('embed_dims', 'num_layers'))
+    maps = [depth * part // 4 - 1 for part in (1, 2, 3, 4)]
+    dense = dict(out_type='featmap', out_indices=maps) if args.dense else {}
+    backbone = methods(args.route)[row](arch=args.arch, img_size=args.img_size, **dense)
+    return (Segmentor if args.dense else Classifier)(row, backbone, dim)
 
 
-def forward(model: nn.Module, images: Tensor) -> None:
-    with torch.no_grad():
+def forward(model: Classifier, images: Tensor) -> None:
+    with torch.no_grad(), autocast(model, images):
         model.eval()(images)
 
 
 def step(model: Classifier, images: Tensor) -> None:
-    model.train()
-    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
-    sum(nn.functional.cross_entropy(logits, labels) for logits in model(images)).backward()
+    with autocast(model, images):
+        outputs = model.train()(images)
+        labels = torch.zeros_like(outputs[0][:, 0], dtype=torch.long)
+        loss = sum(nn.functional.cross_entropy(logits, labels) for logits in outputs)
+    loss.backward()
     model.zero_grad()
 
 
-def flops(run: Callable, model: nn.Module, size: int) -> float:
+def autocast(model: Classifier, images: Tensor) -> Any:
+    """Entered anew for every pass, as in a training: it keeps the weights that it has cast."""
+    if model.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(images.device.type, model.dtype)
+
+
+def flops(run: Callable, model: Classifier, size: int) -> float:
+    """Of one image, as one of two: batch norm on a pooled map needs more than one."""
+    images = torch.rand(2, 3, size, size, device='meta')
+    model.prepare(images)
     with FlopCounterMode(display=False) as counter:
-        run(model, torch.rand(1, 3, size, size, device='meta'))
-    return counter.get_total_flops()
+        run(model, images)
+    return counter.get_total_flops() / 2
 
 
 def counts(row: str, args: argparse.Namespace) -> Cost:
@@ -162,41 +212,67 @@ def saved_for_backward(model: Classifier, images: Tensor) -> float:
     return sum(sizes.values()) / 2**20
 
 
-def paired(one: Callable[[], None], other: Callable[[], None], repeats: int) -> tuple[float, float]:
+def wait(device: str) -> None:
+    """Until a GPU has computed what it was told to."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+
+
+def paired(
+    one: Callable[[], None], other: Callable[[], None], args: argparse.Namespace
+) -> tuple[float, float]:
     """Median ratio of the times of two runs that take turns, and median seconds of the second."""
-    one(), other()
+    for _ in range(1 if args.device == 'cpu' else 3):
+        one(), other()
     pairs = []
-    for _ in range(repeats):
+    for _ in range(args.repeats):
         times = []
         for run in (one, other):
+            wait(args.device)
             start = time.perf_counter()
             run()
+            wait(args.device)
             times.append(time.perf_counter() - start)
         pairs.append(times)
     return median(b / a for a, b in pairs), median(b for _, b in pairs)
 
 
+def peak(device: str) -> float:
+    """MiB: the largest resident memory of this process, or what was allocated on the GPU."""
+    if device == 'cuda':
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def measure(row: str, args: argparse.Namespace) -> Cost:
-    """A row, in a process of its own: its peak memory is that of this row."""
+    """A row; on a CPU in a process of its own, so that its peak memory is that of this row."""
+    gc.collect()  # models of former rows are full of cycles
     cost = counts(row, args)
     torch.manual_seed(0)
-    model = build(row, args)
-    images = torch.rand(args.batch, 3, args.img_size, args.img_size)
+    with torch.device(args.device):
+        model = build(row, args)
+        images = torch.rand(args.batch, 3, args.img_size, args.img_size)
+    model.prepare(images)
+    model.dtype = getattr(torch, args.dtype)
+    if args.device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
     if model.tunable and row != 'plain':
         cost.saved_mib = saved_for_backward(model, images)
     else:
         forward(model, images)
-    cost.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cost.peak_mib = peak(args.device)
     if row != 'plain':
-        plain = build('plain', args)
+        with torch.device(args.device):
+            plain = build('plain', args)
+        plain.dtype = model.dtype
         per_image = 1000 / args.batch
         cost.forward_ratio, seconds = paired(
-            lambda: forward(plain, images), lambda: forward(model, images), args.repeats
+            lambda: forward(plain, images), lambda: forward(model, images), args
         )
         cost.forward_ms = per_image * seconds
         if model.tunable:
             cost.step_ratio, seconds = paired(
-                lambda: forward(plain, images), lambda: step(model, images), args.repeats
+                lambda: forward(plain, images), lambda: step(model, images), args
             )
             cost.step_ms = per_image * seconds
     return cost
@@ -238,11 +314,11 @@ def check() -> list[str]:
             complaints.append(f'broken: {what}')
 
     for route, bound in (('last', 2.09), ('early', 1.56), ('late', 1.56)):
-        args = argparse.Namespace(arch='base', img_size=224, route=route)
+        args = argparse.Namespace(arch='base', img_size=224, route=route, dense=False)
         plain, folded = (counts(row, args) for row in ('plain', f'TOAST folded, {route}'))
         ratio = folded.forward_flops / plain.forward_flops
         demand(f'forward of {route}, folded, to the plain backbone', ratio, bound)
-    args = argparse.Namespace(arch='base', img_size=224, route='last')
+    args = argparse.Namespace(arch='base', img_size=224, route='last', dense=False)
     full, toast = (counts(row, args).step_flops for row in ('full fine-tuning', 'TOAST, last'))
     demand('step of last to full fine-tuning', toast / full, 1.23)
     return complaints
@@ -256,6 +332,14 @@ def main() -> None:
         '--route', default='last', choices=ROUTES, help='of the rows that have one route'
     )
     parser.add_argument('--batch', type=int, default=8, help='images of a step; default: 8')
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'), help='default: cpu')
+    parser.add_argument(
+        '--dtype',
+        default='float32',
+        choices=('float32', 'bfloat16', 'float16'),
+        help='of autocast; default: float32, which is without',
+    )
+    parser.add_argument('--dense', action='store_true', help='UPerNet in place of a classifier')
     parser.add_argument('--repeats', type=int, default=5, help='of every measurement; default: 5')
     parser.add_argument('--check', action='store_true', help='only whether the FLOPs keep bounds')
     args = parser.parse_args()
@@ -264,12 +348,19 @@ def main() -> None:
         for complaint in complaints:
             print(complaint)
         sys.exit(bool(complaints))
+    rows = [row for row in methods(args.route) if not (args.dense and row == INCA)]
     costs = {}
-    for row in track(methods(args.route), description='measuring', transient=True):
+    for row in track(rows, description='measuring', transient=True):
+        if args.device == 'cuda':
+            costs[row] = measure(row, args)
+            continue
         with ProcessPoolExecutor(1, get_context('spawn')) as process:
             costs[row] = process.submit(measure, row, args).result()
-    print(f'ViT {args.arch}, {args.img_size} x {args.img_size}, batches of {args.batch}, float32, ')
-    print(f'{torch.get_num_threads()} threads, torch {torch.__version__}\n')
+    where = f'{torch.get_num_threads()} threads'
+    if args.device == 'cuda':
+        where = torch.cuda.get_device_name()
+    size = f'{args.img_size} x {args.img_size}, batches of {args.batch}'
+    print(f'ViT {args.arch}, {size}, {args.dtype}, {where}, torch {torch.__version__}\n')
     print(table(costs))
 
 

@@ -225,7 +225,7 @@ def test_what_does_not_fit_says_so(tasks, tmp_path):
     [
         (
             dict(norm_cfg=dict(type='LN', eps=0.3)),
-            r'ln1 is a norm with eps=0\.3, and there .*1e-06',
+            r'ln1 is a norm with eps=0\.3, but a norm with eps=1e-06',
         ),
         (dict(arch__num_layers=3), 'is a TOASTViT of 3 blocks, but a TOASTViT of 4 blocks'),
         (

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -194,11 +198,24 @@ class TestComputesBFloat16:
         (line,) = said
         assert line.startswith('training uses float32: this processor has no bfloat16 units')
 
+    @pytest.mark.parametrize('has_units', [True, False])
+    def test_the_gpu_decides(self, processor, said, monkeypatch, has_units):
+        processor(not has_units)
+
+        def supported(including_emulation: bool = True) -> bool:
+            return has_units or including_emulation
+
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', supported)
+        assert computes_bfloat16('cuda:1', 'training') is has_units
+        assert [line.split(' and ')[0] for line in said] == (
+            [] if has_units else ['training uses float32: this GPU has no bfloat16 units']
+        )
+
     def test_other_devices_do_not(self, processor, said):
         processor(True)
-        assert not computes_bfloat16('cuda:1', 'the test')
+        assert not computes_bfloat16('xpu:1', 'the test')
         (line,) = said
-        assert line.startswith('the test uses float32') and line.endswith('the model is on cuda:1')
+        assert line.startswith('the test uses float32') and line.endswith('the model is on xpu:1')
 
     @pytest.mark.parametrize('answer', [True, False])
     def test_onednn_is_asked(self, monkeypatch, answer):
@@ -249,6 +266,27 @@ class TestBFloat16OptimWrapper:
             weights.append(model.head[1].weight.detach())
         assert torch.equal(*weights)
         assert len(said) == 1
+
+    def test_on_a_gpu(self, monkeypatch):
+        """bfloat16 by the autocast of the GPU, and attention by the kernel that PyTorch chooses."""
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: True)
+        entered = []
+
+        def autocast(device_type: str, dtype: torch.dtype):
+            entered.append((device_type, dtype))
+            return nullcontext()
+
+        monkeypatch.setattr(optim.torch, 'autocast', autocast)
+        parameter = SimpleNamespace(device=torch.device('cuda:0'))
+        optimizer = mock.Mock(spec=torch.optim.SGD, param_groups=[dict(params=[parameter])])
+        wrapper = optim.BFloat16OptimWrapper(optimizer)
+        with wrapper.optim_context(nn.Linear(1, 1)):
+            assert entered == [('cuda', torch.bfloat16)]
+            assert torch.backends.cuda.flash_sdp_enabled()
+        loss = mock.Mock()
+        loss.backward.side_effect = lambda: entered.append(torch.backends.cuda.flash_sdp_enabled())
+        wrapper.backward(loss)
+        assert entered[1:] == [True]
 
     @pytest.mark.parametrize('saved_with', [True, False])
     def test_state_goes_to_a_machine_of_the_other_kind(self, processor, saved_with):

@@ -73,9 +73,10 @@ class MultiTask(Mapping[str, Any]):
             ValueError: The name is taken, the backbone is not of toast_mm, or its base differs.
         """
         self._check_possible(name, model)
+        model = model.to(self.device)
         for other, present in self._models.items():
             _share_base(name, model.backbone, other, present.backbone)
-        self._models[name] = model.to(self.device).eval()
+        self._models[name] = model.eval()
 
     @torch.no_grad()
     def __call__(
@@ -224,7 +225,7 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
     own = dict(present.named_parameters())
     buffers = dict(present.named_buffers())
     for full_name, buffer in backbone.named_buffers():
-        if backbone.is_base(full_name) and not torch.equal(buffer, buffers[full_name].cpu()):
+        if backbone.is_base(full_name) and not torch.equal(buffer, buffers[full_name]):
             raise ValueError(
                 f'task {name!r} was tuned on another backbone than task {other!r}: '
                 f'{full_name} differs'
@@ -234,7 +235,7 @@ def _share_base(name: str, backbone: SteeredBackbone, other: str, present: Steer
         if full_name not in both:
             continue
         parameter = backbone.get_parameter(full_name)
-        if twin.shape != parameter.shape or not torch.equal(twin.cpu(), parameter):
+        if twin.shape != parameter.shape or not torch.equal(twin, parameter):
             if full_name in backbone.resized_parameters:
                 continue
             raise ValueError(

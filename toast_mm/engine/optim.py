@@ -1,4 +1,4 @@
-"""Optimizer wrappers for tuning few parameters, and for CPUs."""
+"""Optimizer wrappers for tuning few parameters, and for bfloat16."""
 
 from __future__ import annotations
 
@@ -56,19 +56,22 @@ def _is_tuned(module: nn.Module) -> bool:
 
 
 def computes_bfloat16(device: str | torch.device, what: str) -> bool:
-    """Whether a CPU computes in bfloat16; if not, the log says so.
+    """Whether a CPU or a GPU computes in bfloat16; if not, the log says so.
 
-    Without units for it every number is converted on its way: three times slower than float32.
+    Without units for it every number is converted on its way: a CPU is three times slower than with
+    float32.
 
     Args:
         device: Where the model is.
         what: What would be computed, for the log: 'training'.
     """
     device = torch.device(device)
-    if device.type != 'cpu':
-        reason = f'bfloat16 is meant for a CPU, and the model is on {device}'
-    elif not _processor_has_bfloat16():
+    if device.type not in ('cpu', 'cuda'):
+        reason = f'bfloat16 is meant for a CPU or a GPU, and the model is on {device}'
+    elif device.type == 'cpu' and not _processor_has_bfloat16():
         reason = 'this processor has no bfloat16 units and would be slower with it'
+    elif device.type == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
+        reason = 'this GPU has no bfloat16 units and would be slower with it'
     else:
         return True
     print_log(f'{what} uses float32: {reason}', 'current', logging.WARNING)
@@ -82,31 +85,34 @@ def _processor_has_bfloat16() -> bool:
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """bfloat16 autocast on the CPU, where mmengine's ``AmpOptimWrapper`` asks for a GPU.
+    """bfloat16 autocast on a CPU or a GPU; mmengine's ``AmpOptimWrapper`` asks for a GPU.
 
-    bfloat16 has the range of float32, so the loss needs no scaling. Attention is computed by plain
-    matrix products: PyTorch's fused kernel for CPUs is several times slower in bfloat16.
+    bfloat16 has the range of float32, so the loss needs no scaling. On a CPU attention is computed
+    by plain matrix products: PyTorch's fused kernel there is several times slower in bfloat16.
 
-    On a CPU without bfloat16 units, and on any other device, it is mmengine's ``OptimWrapper``: it
-    computes in float32, and the log says so. What it saves is the same in both cases, so a training
-    may be resumed on another machine.
+    Without bfloat16 units it is mmengine's ``OptimWrapper``: it computes in float32, and the log
+    says so. What it saves is the same in all cases, so a training may be resumed on another
+    machine.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         device = self.optimizer.param_groups[0]['params'][0].device
+        self.device_type = device.type
         self.bfloat16 = computes_bfloat16(device, 'training')
+        self.plain_attention = self.bfloat16 and device.type == 'cpu'
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Forward pass of a training step under autocast."""
         with super().optim_context(model), ExitStack() as stack:
             if self.bfloat16:
-                stack.enter_context(torch.autocast('cpu', dtype=torch.bfloat16))
+                stack.enter_context(torch.autocast(self.device_type, dtype=torch.bfloat16))
+            if self.plain_attention:
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Backward pass, in which activation checkpointing computes attention once more."""
-        with sdpa_kernel(SDPBackend.MATH) if self.bfloat16 else nullcontext():
+        with sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext():
             super().backward(loss, **kwargs)

@@ -1,4 +1,4 @@
-"""Pre-tuning of small backbones: 10 epochs, warm-up and cosine by step, bfloat16 on a CPU."""
+"""Pre-tuning of small backbones: 10 epochs, warm-up and cosine by step, bfloat16 where possible."""
 
 _base_ = './pretune_30e.py'
 

@@ -1,4 +1,4 @@
-"""AdamW for small tasks: 20 epochs, warm-up and cosine by step, bfloat16 if a CPU has it."""
+"""AdamW for small tasks: 20 epochs, warm-up and cosine by step, bfloat16 where possible."""
 
 _epochs, _warmup = 20, 2
 

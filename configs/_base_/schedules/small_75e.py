@@ -1,4 +1,4 @@
-"""Small backbones from scratch: AdamW, cosine by step, bfloat16 if a CPU has it."""
+"""Small backbones from scratch: AdamW, cosine by step, bfloat16 where possible."""
 
 _epochs, _warmup = 75, 2
 

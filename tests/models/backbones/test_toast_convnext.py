@@ -513,6 +513,12 @@ def test_signal_ratio():
         assert backbone.signal_ratio(stage_number, entering, signal) == pytest.approx(expected)
 
 
+def test_signal_ratio_of_norms_beyond_float16():
+    stream = torch.full((1, 4, 64, 64), 1000.0, dtype=torch.float16)
+    assert stream.norm().isinf()
+    assert make().signal_ratio(0, stream, stream / 2) == 0.5
+
+
 def test_channels_last_changes_nothing():
     backbone = make(**DENSE)
     expected = backbone(image())

@@ -224,7 +224,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
 
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """Norm of the signal over the norm of the map that it is added to."""
-        return (signal.norm() / stream.norm()).item()
+        return (signal.float().norm() / stream.float().norm()).item()
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """The transform in the deepest deconvolution, the last 1 x 1 convolution in its own."""
