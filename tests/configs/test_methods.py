@@ -242,7 +242,7 @@ def test_what_trains(kind, method, bases, folders, tmp_path):
 @pytest.mark.parametrize(('kind', 'method'), sorted(UNFIT))
 def test_what_does_not_fit_says_so(kind, method, bases, folders, tmp_path):
     cfg = Config.fromfile(job(kind, method, bases, folders, tmp_path))
-    with pytest.raises(ValueError, match=r'VPT adds|AdaptFormer stands beside|is for a (ViT|Conv)'):
+    with pytest.raises(ValueError, match=r'VPT adds|AdaptFormer extends|is for a (ViT|Conv)'):
         MODELS.build(cfg.model.backbone)
 
 

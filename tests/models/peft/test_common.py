@@ -299,7 +299,7 @@ def test_the_class_of_a_method_names_it_as_well():
 def test_gradients_survive_activation_checkpointing(method, feedback_from, image):
     """Of the reentrant kind, which mmengine's switch asks for."""
     if feedback_from and method.startswith('vpt'):
-        pytest.skip('VPT and feedback do not go together')
+        pytest.skip('VPT and feedback cannot be combined')
     gradients = []
     for wrapped in (False, True):
         backbone = tuned('vit', METHODS[method], feedback_from=feedback_from).train()
@@ -317,8 +317,8 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
     ('kind', 'tuning', 'arguments', 'message'),
     [
         ('convnext', METHODS['vpt'], {}, 'TOASTConvNeXt has no tokens'),
-        ('convnext', METHODS['adaptformer'], {}, 'AdaptFormer stands beside the feed-forward'),
-        ('vit', METHODS['vpt'], dict(feedback_from='last'), 'VPT and feedback do not go together'),
+        ('convnext', METHODS['adaptformer'], {}, 'AdaptFormer extends the feed-forward'),
+        ('vit', METHODS['vpt'], dict(feedback_from='last'), 'VPT and feedback cannot be combined'),
         ('vit', LORA, dict(frozen=False), 'frozen=False tunes everything, and tuning='),
         ('vit', dict(type='toast_mm.Partial', blocks=4), {}, r'blocks=4 of Partial must be 1\.\.3'),
         ('vit', dict(type='toast_mm.Partial', blocks=0), {}, r'blocks=0 of Partial must be 1\.\.3'),
@@ -327,7 +327,7 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
             'vit',
             dict(type='toast_mm.VPT', num_prompts=161),
             {},
-            'num_prompts=161 do not fit beside the 16 patches of an image: at most 160',
+            'num_prompts=161 is too many for an image of 16 patches: at most 160',
         ),
         ('vit', dict(rank=4), {}, r"names no method by type, such as type='toast_mm\.LoRA'"),
         (
@@ -364,7 +364,7 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
             r'there are: stages\.\*\.\*\.pointwise_conv1, stages\.\*\.\*\.pointwise_conv2$',
         ),
         ('vit', dict(type='toast_mm.Lora'), {}, 'toast_mm.Lora is not in'),
-        ('vit', dict(type='toast_mm.LoRA', targets='*.qkv'), {}, 'is no regular expression'),
+        ('vit', dict(type='toast_mm.LoRA', targets='*.qkv'), {}, 'is not a regular expression'),
         ('vit', dict(type='toast_mm.LoRA', targets=()), {}, 'tunes nothing that out_indices='),
         ('vit', METHODS['partial'], dict(out_indices=[0, 1]), r'out_indices=\[0, 1\] depend on'),
     ],

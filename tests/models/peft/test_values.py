@@ -167,6 +167,6 @@ def test_ssf_starts_near_the_identity():
 def test_ssf_without_a_bias_cannot_be_merged(image):
     backbone = tuned('vit', dict(type='toast_mm.SSF'), qkv_bias=False)
     expected = backbone(image)[0]
-    with pytest.raises(ValueError, match='has no bias that could hold the shift'):
+    with pytest.raises(ValueError, match='cannot be merged: it has no bias'):
         backbone.merge()
     assert torch.equal(backbone(image)[0], expected)  # nothing half merged

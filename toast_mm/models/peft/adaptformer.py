@@ -31,7 +31,7 @@ class AdaptedFFN(TunedLayer, FFN):
 
     @classmethod
     def from_ffn(cls, ffn: FFN, bottleneck: int, scale: float, drop_rate: float) -> Self:
-        """The network with a bottleneck beside it; they share their parameters."""
+        """Make a network with a bottleneck that shares the parameters of the given one."""
         adapted = cls.from_layer(ffn)
         weight = next(ffn.parameters())
         like: Any = dict(device=weight.device, dtype=weight.dtype)
@@ -41,17 +41,17 @@ class AdaptedFFN(TunedLayer, FFN):
             TuningDropout(drop_rate),
             nn.Linear(bottleneck, ffn.embed_dims, **like),
         )
-        # With the weights in the checkpoint, since another scale is another branch.
+        # A buffer, so that checkpoints hold it: with another scale the branch is another one.
         adapted.register_buffer('adapter_scale', torch.tensor(scale, **like))
         adapted.reset_tuning()
         return adapted
 
     def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
-        """Normed tokens ``(B, N, C)`` and the stream to the stream."""
+        """Normed tokens ``(B, N, C)`` and the residual stream to the new stream."""
         return super().forward(x, identity) + self.adapter_scale * self.adapter(x)
 
     def reset_tuning(self) -> None:
-        """The bottleneck adds nothing at the start."""
+        """Initialise the bottleneck; it adds nothing at the start."""
         down, up = cast(nn.Linear, self.adapter[0]), cast(nn.Linear, self.adapter[-1])
         nn.init.kaiming_uniform_(down.weight, a=sqrt(5))
         for zero in (down.bias, up.weight, up.bias):
@@ -60,9 +60,9 @@ class AdaptedFFN(TunedLayer, FFN):
 
 @MODELS.register_module()
 class AdaptFormer(Tuner):
-    """``x + FFN(LN(x)) + scale * Up(ReLU(Down(LN(x))))`` in every block (sec. 3.2 there).
+    """``x + FFN(LN(x)) + scale * Up(ReLU(Down(LN(x))))`` in every block (their sec. 3.2).
 
-    As in the paper; its published code has an option for x without the norm.
+    This follows the paper. The published code can also feed x without the norm.
 
     Args:
         bottleneck: Inner width. Defaults to 64.
@@ -84,13 +84,13 @@ class AdaptFormer(Tuner):
         """Give every feed-forward network its bottleneck.
 
         Raises:
-            ValueError: There is no feed-forward network, or it is of a class of its own.
+            ValueError: There is no feed-forward network, or one is not exactly mmcv's ``FFN``.
         """
         networks = [found for found in backbone.base_modules() if isinstance(found[1], FFN)]
         if not networks:
             raise ValueError(
-                f'AdaptFormer stands beside the feed-forward networks (FFN) of a transformer, and '
-                f'this {type(backbone).__name__} has none; it fits toast_mm.TOASTViT'
+                'AdaptFormer extends the feed-forward networks (FFN) of a transformer, but this '
+                f'{type(backbone).__name__} has none; it fits toast_mm.TOASTViT'
             )
         adapted: dict[nn.Module, nn.Module] = {}
         for name, ffn in networks:

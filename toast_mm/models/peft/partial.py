@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @MODELS.register_module()
 class Partial(Tuner):
-    """The last blocks of a ViT (stages of a ConvNeXt), and the norm behind them.
+    """Tune the last blocks of a ViT (stages of a ConvNeXt), and the norm after them.
 
     Args:
         blocks: Number of blocks. Defaults to 1.
@@ -24,7 +24,7 @@ class Partial(Tuner):
         self.blocks = blocks
 
     def inject(self, backbone: TransferBackbone) -> None:
-        """Wake the blocks.
+        """Unfreeze the blocks.
 
         Raises:
             ValueError: The backbone has fewer.
@@ -41,13 +41,13 @@ class Partial(Tuner):
 
 @MODELS.register_module()
 class BitFit(Tuner):
-    """All biases, those of the norms included.
+    """Tune all biases, including those of the norms.
 
     Ben Zaken et al., `BitFit <https://arxiv.org/abs/2106.10199>`_.
     """
 
     def inject(self, backbone: TransferBackbone) -> None:
-        """Wake the biases."""
+        """Unfreeze the biases."""
         for _, module in backbone.base_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if name == 'bias':

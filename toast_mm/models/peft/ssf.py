@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ScaledLayer(MergeableLayer):
-    """Before a layer: its output is scaled and shifted channel by channel."""
+    """Mixin of a layer that scales and shifts its output channel by channel."""
 
     added = ('ssf_scale', 'ssf_shift')
 
@@ -32,7 +32,7 @@ class ScaledLayer(MergeableLayer):
 
     @classmethod
     def from_layer(cls, layer: nn.Module) -> Self:
-        """The layer with a scale and a shift behind it; they share their parameters."""
+        """Make a layer with scale and shift that shares the parameters of the given one."""
         scaled = super().from_layer(layer)
         weight = layer.get_parameter('weight')
         scaled.ssf_scale = nn.Parameter(weight.new_empty(len(weight)))
@@ -45,25 +45,25 @@ class ScaledLayer(MergeableLayer):
         return super().forward(x, *args, **kwargs) * self.ssf_scale + self.ssf_shift
 
     def reset_tuning(self) -> None:
-        """Near the identity, as published."""
+        """Initialise scale and shift near the identity, as published."""
         nn.init.normal_(self.ssf_scale, mean=1.0, std=0.02)
         nn.init.normal_(self.ssf_shift, std=0.02)
 
     def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias with scale and shift in them."""
+        """Weight and bias that include scale and shift."""
         scale, shift = self.ssf_scale[rows], self.ssf_shift[rows]
         weight = self.weight[rows] * scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         return weight, shift if self.bias is None else self.bias[rows] * scale + shift
 
     def check_mergeable(self) -> None:
-        """The shift needs a bias.
+        """Check that the layer has a bias, which takes the shift.
 
         Raises:
-            ValueError: The layer has none, or its forward was replaced.
+            ValueError: It has none, or its forward was replaced.
         """
         super().check_mergeable()
         if self.bias is None:
-            raise ValueError(f'{self} has no bias that could hold the shift: it cannot be merged')
+            raise ValueError(f'{self} cannot be merged: it has no bias, which would take the shift')
 
 
 class ScaledLinear(ScaledLayer, nn.Linear):  # type: ignore[misc]
@@ -84,10 +84,10 @@ class ScaledConv2d(ScaledLayer, nn.Conv2d):
 
 
 class ScaledLayerNorm2d(ScaledLayer, LayerNorm2d):
-    """mmpretrain's layer norm of maps, scaled and shifted: as one with other weight and bias."""
+    """mmpretrain's layer norm of maps, scaled and shifted."""
 
     def forward(self, x: Tensor, data_format: str = 'channel_first') -> Tensor:
-        """Map, channels first or last."""
+        """Scaled and shifted norm of a map, channels first or last."""
         scale: Tensor = self.ssf_scale
         shift: Tensor = self.ssf_shift
         if data_format == 'channel_first':
@@ -100,7 +100,7 @@ SCALED: dict[type[Any], type[ScaledLayer]] = {
     nn.LayerNorm: ScaledLayerNorm,
     nn.Linear: ScaledLinear,
     nn.Conv2d: ScaledConv2d,
-    # mmcv's are PyTorch's, but for empty inputs of old versions.
+    # mmcv's classes are PyTorch's, except for empty inputs in old versions.
     Linear: ScaledLinear,
     Conv2d: ScaledConv2d,
 }
@@ -108,13 +108,13 @@ SCALED: dict[type[Any], type[ScaledLayer]] = {
 
 @MODELS.register_module()
 class SSF(Tuner):
-    """Scale and shift behind every linear layer, convolution and layer norm of the backbone."""
+    """Scale and shift after every linear layer, convolution and layer norm of the backbone."""
 
     def inject(self, backbone: TransferBackbone) -> None:
         """Give every operation its scale and shift.
 
         Raises:
-            ValueError: An operation is of a class of its own.
+            ValueError: An operation is not exactly of a known class.
         """
         scaled: dict[nn.Module, nn.Module] = {}
         for name, layer in backbone.base_modules():

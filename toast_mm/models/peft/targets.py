@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 def find_layers(
     backbone: TransferBackbone, targets: str | Sequence[str], kind: type[nn.Module]
 ) -> dict[str, Any]:
-    """Layers of a kind by name, chosen as in ``peft``.
+    """Layers of one class by name, chosen as in ``peft``.
 
     Args:
         backbone: Where to look.
-        targets: A regular expression that matches whole names, or a sequence of their last parts:
-            ``('attn.qkv',)``.
+        targets: A regular expression that matches whole names, or a sequence of last parts of
+            names, such as ``('attn.qkv',)``.
         kind: Class of the layers.
 
     Raises:
-        ValueError: A target matches no layer; lists what would match.
+        ValueError: A target matches no layer, or is not a regular expression.
     """
     layers = {name: module for name, module in backbone.base_modules() if isinstance(module, kind)}
     patterns = [targets] if isinstance(targets, str) else list(targets)
@@ -35,8 +35,8 @@ def find_layers(
                 names = [name for name in layers if re.fullmatch(pattern, name)]
             except re.error as error:
                 raise ValueError(
-                    f'targets={targets!r} is no regular expression ({error}); last parts of names '
-                    'are given as a tuple'
+                    f'targets={targets!r} is not a regular expression ({error}); give last parts '
+                    'of names as a tuple'
                 ) from error
         else:
             names = [name for name in layers if f'.{name}'.endswith(f'.{pattern}')]

@@ -1,4 +1,4 @@
-"""VPT: learned tokens beside those of the image.
+"""VPT: learned tokens in addition to those of the image.
 
 Jia et al., `Visual Prompt Tuning <https://arxiv.org/abs/2203.12119>`_.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def insert_prompts(
     block: nn.Module, arguments: tuple[Any, ...], extra: int, replaced: int
 ) -> tuple[Any, ...]:
-    """Hook before a block: put its prompts behind the extra tokens, in place of former ones.
+    """Hook before a block: insert its prompts after the extra tokens, and drop older prompts.
 
     Args:
-        block: The block, which holds the prompts ``(p, C)``.
-        arguments: Its arguments, the first of which are tokens ``(B, N, C)``.
+        block: The block, whose ``prompts`` are ``(p, C)``.
+        arguments: Arguments of the block; the first are tokens ``(B, N, C)``.
         extra: Number of extra tokens, such as the class token.
-        replaced: Number of prompts that come with the tokens.
+        replaced: Number of prompts of earlier blocks among the tokens.
     """
     x, *others = arguments
     prompts = block.get_parameter('prompts').to(x.dtype).expand(len(x), -1, -1)
@@ -39,19 +39,19 @@ def insert_prompts(
 class VPT(Tuner):
     """Prompts: learned tokens that every block attends to and no output contains.
 
-    They carry no position embedding and start from U(+-sqrt(6 / (3 P^2 + C))) for patches of P x P.
+    They have no position embedding and start from U(+-sqrt(6 / (3 P^2 + C))) for patches of P x P.
 
     Args:
         num_prompts: Number p of prompts. Defaults to 100.
-        deep: Whether every block gets prompts of its own in place of what became of those before
-            (VPT-deep); otherwise those of the first block go through all (VPT-shallow). Defaults
-            to True.
+        deep: Whether every block has its own prompts, which replace those of the block before
+            (VPT-deep). Otherwise the prompts of the first block pass through all blocks
+            (VPT-shallow). Defaults to True.
 
     Raises:
-        ValueError: There is no prompt.
+        ValueError: ``num_prompts`` is below 1.
     """
 
-    most = 10  # prompts for every patch; the paper tries up to 200 beside 196 in all
+    most = 10  # prompts per patch; the paper tries up to 200 prompts for 196 patches
 
     def __init__(self, num_prompts: int = 100, deep: bool = True) -> None:
         if num_prompts < 1:
@@ -63,24 +63,24 @@ class VPT(Tuner):
         """Give the blocks their prompts.
 
         Raises:
-            ValueError: The backbone has no tokens, or a top-down module, whose signals are for the
-                tokens of the image, or there are more than ten prompts for every patch.
+            ValueError: The backbone has no tokens, or has a top-down module, or there are more than
+                ten prompts per patch.
         """
         tokens = backbone.tokens
         if tokens is None:
             raise ValueError(
-                f'VPT adds tokens, and {type(backbone).__name__} has no tokens; it fits '
+                f'VPT adds tokens, but {type(backbone).__name__} has no tokens; it fits '
                 'toast_mm.TOASTViT'
             )
         if backbone.topdown is not None:
             raise ValueError(
-                'VPT and feedback do not go together, since the signals are for the tokens of the '
-                'image; choose feedback_from=None, or LoRA or BitFit beside feedback'
+                'VPT and feedback cannot be combined, since signals are for the tokens of the '
+                'image; set feedback_from=None, or combine feedback with LoRA or BitFit'
             )
         if self.num_prompts > self.most * tokens.patches:
             raise ValueError(
-                f'num_prompts={self.num_prompts} do not fit beside the {tokens.patches} patches of '
-                f'an image: at most {self.most * tokens.patches}'
+                f'num_prompts={self.num_prompts} is too many for an image of {tokens.patches} patches: '
+                f'at most {self.most * tokens.patches} are allowed'
             )
         bound = (6 / (3 * tokens.patch_pixels + tokens.channels)) ** 0.5
         for number in range(backbone.depth if self.deep else 1):
