@@ -1,8 +1,8 @@
-"""What tuning and running a ViT costs with TOAST and with what it is compared with.
+"""Cost of tuning and running a ViT with TOAST and with other methods.
 
-One table in Markdown: tuned parameters, FLOPs of a forward pass and of a training step, time per
-image and step beside the plain backbone in the same process, bytes saved for the backward pass, and
-peak memory. Everything random; nothing is read or written.
+Prints a table in Markdown: tuned parameters, FLOPs of a forward pass and of a training step, times
+of both relative to the plain backbone in the same process, memory saved for the backward pass, and
+peak memory. Weights and images are random; no file is read or written.
 
     python benchmarks/cost.py --arch base --img-size 224
     python benchmarks/cost.py --device cuda --dtype bfloat16 --batch 64 --repeats 20
@@ -48,7 +48,7 @@ ROUTES = {
 
 
 class PublishedAttention(SteeredAttention):
-    """The published formulation: queries and keys of the signal are computed and thrown away."""
+    """Attention as published: it computes queries and keys of the signal, and discards them."""
 
     def project_value(self, signal: Tensor) -> Tensor:
         return self.qkv(signal).chunk(3, dim=-1)[2]
@@ -62,13 +62,13 @@ def published(**kwargs: Any) -> nn.Module:
 
 
 def tuning(method: str, **arguments: Any) -> Callable[..., nn.Module]:
-    """A frozen backbone that a method tunes."""
+    """Builder of a frozen backbone that a method tunes."""
     cfg = dict(type=f'toast_mm.{method}', **arguments)
     return lambda **kw: TOASTViT(feedback_from=None, tuning=cfg, **kw)
 
 
 def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
-    """Backbones by name, plain first."""
+    """Builders of backbones by name, the plain one first."""
     way, lite = ROUTES[route], dict(rank=RANK)
     rows: dict[str, Callable[..., nn.Module]] = {
         'plain': lambda **kw: TOASTViT(feedback_from=None, **kw),
@@ -90,7 +90,7 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
 
 
 class Classifier(nn.Module):
-    """A backbone and a linear head; of InCA, an adapter on every output."""
+    """A backbone with a linear head, or with an InCA adapter on every output."""
 
     def __init__(self, row: str, backbone: nn.Module, dim: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Segmentor(Classifier):
 
 @dataclass
 class Cost:
-    """A row of the table; what does not apply is None."""
+    """A row of the table; None where a column does not apply."""
 
     tuned: int
     forward_flops: float
@@ -186,7 +186,7 @@ def flops(run: Callable, model: Classifier, size: int) -> float:
 
 
 def counts(row: str, args: argparse.Namespace) -> Cost:
-    """What can be counted without running anything."""
+    """Count parameters and FLOPs, without running anything."""
     with torch.device('meta'):
         model = build(row, args)
     tuned = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -197,7 +197,7 @@ def counts(row: str, args: argparse.Namespace) -> Cost:
 
 
 def saved_for_backward(model: Classifier, images: Tensor) -> float:
-    """MiB of activations that a step keeps; parameters are there anyhow."""
+    """MiB that a step saves for the backward pass, without parameters."""
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     sizes: dict[int, int] = {}
 
@@ -213,7 +213,7 @@ def saved_for_backward(model: Classifier, images: Tensor) -> float:
 
 
 def wait(device: str) -> None:
-    """Until a GPU has computed what it was told to."""
+    """Wait until a GPU has finished."""
     if device == 'cuda':
         torch.cuda.synchronize()
 
@@ -221,7 +221,7 @@ def wait(device: str) -> None:
 def paired(
     one: Callable[[], None], other: Callable[[], None], args: argparse.Namespace
 ) -> tuple[float, float]:
-    """Median ratio of the times of two runs that take turns, and median seconds of the second."""
+    """Run two functions in turns: median ratio of their times, and median time of the second."""
     for _ in range(1 if args.device == 'cpu' else 3):
         one(), other()
     pairs = []
@@ -245,8 +245,8 @@ def peak(device: str) -> float:
 
 
 def measure(row: str, args: argparse.Namespace) -> Cost:
-    """A row; on a CPU in a process of its own, so that its peak memory is that of this row."""
-    gc.collect()  # models of former rows are full of cycles
+    """Measure a row; on a CPU in its own process, so that the peak memory is this row's."""
+    gc.collect()  # frees the models of earlier rows, which have reference cycles
     cost = counts(row, args)
     torch.manual_seed(0)
     with torch.device(args.device):
@@ -305,7 +305,7 @@ def show(value: float | None, digits: int = 2) -> str:
 
 
 def check() -> list[str]:
-    """Bounds of ViT-B/16 at 224 that are broken."""
+    """Check the bounds for ViT-B/16 at 224 and return those that are broken."""
     complaints = []
 
     def demand(what: str, ratio: float, bound: float) -> None:
@@ -329,7 +329,7 @@ def main() -> None:
     parser.add_argument('--arch', default='base', choices=VisionTransformer.arch_zoo)
     parser.add_argument('--img-size', type=int, default=224, help='default: 224')
     parser.add_argument(
-        '--route', default='last', choices=ROUTES, help='of the rows that have one route'
+        '--route', default='last', choices=ROUTES, help='route of the rows that have only one'
     )
     parser.add_argument('--batch', type=int, default=8, help='images of a step; default: 8')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'), help='default: cpu')

@@ -1,6 +1,6 @@
 """Time of T tasks on one ViT-B/16 at 224: one after the other, and with a common first pass.
 
-Prints a table in Markdown. Weights are random; what is measured are forward passes without
+Prints a table in Markdown. Weights are random. Only forward passes are measured, without
 preprocessing.
 
     python benchmarks/multi_task.py
@@ -20,7 +20,7 @@ from toast_mm.apis import MultiTask
 
 
 def tasks(number: int) -> MultiTask:
-    """Models with feedback from the last layer, which share their base."""
+    """Build models with feedback from the last layer that share their base."""
     together = MultiTask()
     model = dict(
         type='ImageClassifier',
@@ -54,7 +54,9 @@ def seconds(run, repeats: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--batch', type=int, default=4, help='images; default: 4')
-    parser.add_argument('--repeats', type=int, default=5, help='of every measurement; default: 5')
+    parser.add_argument(
+        '--repeats', type=int, default=5, help='repeats of every measurement; default: 5'
+    )
     args = parser.parse_args()
     batch = dict(inputs=list(torch.zeros(args.batch, 3, 224, 224, dtype=torch.uint8)))
     rows = []

@@ -1,7 +1,7 @@
-"""Where the time of a training goes: waiting for data, operators, and the rest, which is Python.
+"""Shares of the time of a training: waiting for data, operators, and the rest, which is Python.
 
-Runs some iterations of a config's training, and as many again under PyTorch's profiler, which
-slows down what is not an operator. Prints a line in Markdown.
+Runs some iterations of a config's training for their time, and as many again under PyTorch's
+profiler for the share of operators. The profiler slows down the rest. Prints a line in Markdown.
 
     python benchmarks/profile_training.py configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py
 """
@@ -31,7 +31,7 @@ class Profile(Hook):
     """Measure some iterations of a training and end it.
 
     Args:
-        first: Iterations before, in which memory and workers get ready.
+        first: Iterations before the measurement, to warm up memory and workers.
         number: Iterations to measure, and then to profile.
     """
 
@@ -71,7 +71,7 @@ class Profile(Hook):
 
 def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0])
-    parser.add_argument('--first', type=int, default=5, help='iterations before; default: 5')
+    parser.add_argument('--first', type=int, default=5, help='iterations to warm up; default: 5')
     parser.add_argument('--number', type=int, default=20, help='iterations; default: 20')
     args: argparse.Namespace = parser.parse_args()
     measured = Profile(args.first, args.number)

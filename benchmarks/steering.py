@@ -1,8 +1,8 @@
-"""What pre-tuning, initialisation and mask do for TOAST on small tasks.
+"""Effect of pre-tuning, initialisation and mask on TOAST in small tasks.
 
 Every condition gets the same search: the learning rate is chosen on data held out from training,
-then three other seeds are trained and tested. Prints tables in Markdown. Finished runs
-stand in the output folder and are not repeated.
+then three other seeds are trained and tested. Prints tables in Markdown. Finished runs are read
+from the output folder and not repeated.
 
     python benchmarks/steering.py cub25 cued --workers 2
 """
@@ -26,7 +26,7 @@ TASKS = {
     'cub25': 'configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py',
     'cued': 'configs/quickstart/toast-vit-1m_1xb32-400_digits-cued-64x64.py',
 }
-# The job of the quickstart is shorter and clips gradients; the table was measured without.
+# The quickstart trains for fewer iterations and clips gradients; this benchmark does not.
 SETTINGS: dict[str, dict[str, Any]] = {
     'cub25': {},
     'cued': {
@@ -52,7 +52,7 @@ def toast(mean_token: bool = False, pretuned: bool = False, **arguments: Any) ->
 
 
 CONDITIONS = {
-    'head alone': toast(feedback_from=None),
+    'linear probe': toast(feedback_from=None),
     'published std 0.02': toast(feedback_gain=PUBLISHED_STD * DIM**0.5),
     'published gain': toast(),
     'published gain, xi = mean token': toast(mean_token=True),

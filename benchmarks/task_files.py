@@ -1,7 +1,7 @@
-"""Size of a task on ViT-B/16 with 200 classes, by every method of configs/fgvc.
+"""Size of the task files of all methods in configs/fgvc, for ViT-B/16 and 200 classes.
 
-Prints a table in Markdown: tuned parameters, and the file that publish_model.py makes of a task
-file, in float32 and with --half.
+Prints a table in Markdown: tuned parameters, and the size of the file that publish_model.py writes
+for a task file, in float32 and with --half.
 
     python benchmarks/task_files.py
 """
@@ -29,11 +29,11 @@ JOBS = {
 
 
 def build(method: str, base: str) -> torch.nn.Module:
-    """A classifier that tunes by a method."""
+    """Build a classifier that a method tunes."""
     model = Config.fromfile(JOBS[method]).model
     model.backbone.init_cfg = dict(type='Pretrained', checkpoint=base)
     if 'lite' in model.backbone:
-        # Not loaded here; but named, the frozen path of TOAST-Lite counts as the base.
+        # Not loaded here. With this name, the frozen path of TOAST-Lite counts as the base.
         model.backbone.pretuned = 'topdown.safetensors'
     model.head.num_classes = CLASSES
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -41,7 +41,7 @@ def build(method: str, base: str) -> torch.nn.Module:
 
 
 def size(weights: dict[str, Tensor], folder: str, half: bool) -> float:
-    """MiB of a file with these weights."""
+    """Size in MiB of a file with these weights."""
     if half:
         weights = in_half(weights)
     path = f'{folder}/task.safetensors'
@@ -68,7 +68,9 @@ def main() -> None:
             rows.append((tuned, method, *sizes))
             progress.update()
     total = sum(p.numel() for p in TOASTViT(arch='deit-base', feedback_from=None).parameters())
-    print('\n\n| method | tuned, head included | of the backbone | float32 MiB | float16 MiB |')
+    print(
+        '\n\n| method | tuned, head included | share of the backbone | float32 MiB | float16 MiB |'
+    )
     print('|---|---|---|---|---|')
     for tuned, method, single, half in sorted(rows):
         share = f'{tuned / total:.1%}'

@@ -25,7 +25,7 @@ def files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('outputs', 'inputs', 'sentence'),
     [
-        (['read'], ['read'], 'read would replace read, which is read: name another path'),
+        (['read'], ['read'], 'read would replace read, which is read: choose another path'),
         (['hard'], ['there', 'read'], 'hard would replace read, which is read'),
         (['soft'], ['read'], 'soft would replace read, which is read'),
         (['read'], ['soft'], 'read would replace soft, which is read'),
@@ -36,7 +36,7 @@ def files(tmp_path, monkeypatch):
             ['toast_mm://vit-1m_tinyin100.safetensors'],
             r'would replace toast_mm://vit-1m_tinyin100\.safetensors, which is read',
         ),
-        (['new', 'folder/../new'], [], r'folder/\.\./new is to be written twice: name another'),
+        (['new', 'folder/../new'], [], r'folder/\.\./new would be written twice: choose another'),
     ],
 )
 def test_never(outputs, inputs, sentence, overwrite):
@@ -46,7 +46,7 @@ def test_never(outputs, inputs, sentence, overwrite):
 
 @pytest.mark.parametrize('output', ['there', 'folder', 'soft', 'dead', 'way/../there'])
 def test_only_if_asked(output):
-    sentence = f'^{output} is there already: name another path, or say --overwrite to replace it$'
+    sentence = f'^{output} exists already: choose another path, or add --overwrite to replace it$'
     with pytest.raises(WriteError, match=sentence):
         check_free(['new', output], ['other'])
     check_free(['new', output], ['other'], overwrite=True)

@@ -26,7 +26,7 @@ from toast_mm.models import TOASTViT
 from toast_mm.trust import UntrustedFileError
 
 WAY_OUT = (
-    r'if you trust whoever wrote it, read it inside `with toast_mm\.checkpoint\.trusted\(\):`, or '
+    r'if you trust its author, read it inside `with toast_mm\.checkpoint\.trusted\(\):`, or '
     'set TOAST_MM_TRUST_FILES=1$'
 )
 

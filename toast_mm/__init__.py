@@ -1,7 +1,8 @@
-"""TOAST, transfer learning by attention steering, for the OpenMMLab world.
+"""TOAST, transfer learning by attention steering, for the packages of OpenMMLab.
 
-Importing the package makes mmengine read files safely, tells it of the scope ``toast_mm``, whose
-parts it imports when a config names one, and lets configs inherit by package name.
+Importing the package changes three things in mmengine. It reads files safely. It knows the scope
+``toast_mm``, whose parts are imported when a config names one. And configs can inherit from the
+configs of this package by its name.
 """
 
 from importlib.util import find_spec
@@ -14,9 +15,9 @@ from .version import __version__
 
 __all__ = ['__version__', 'checkpoint', 'data_files', 'registry']
 
-# Where `_base_ = ['toast_mm::...']` looks. mmengine wants a distribution, or else a module: that
-# one is found by its file, in editable installations as well. Of mmseg it knows the distribution
-# of upstream only; under another build (onedl-mmsegmentation) the module's own name finds it.
+# Where `_base_ = ['toast_mm::...']` looks. mmengine takes the name of a distribution or a module.
+# A module is found by its file, also in editable installations. For mmseg, mmengine only knows the
+# upstream distribution; with another build (onedl-mmsegmentation) the module's name finds it.
 MODULE2PACKAGE.setdefault('toast_mm', 'toast_mm.version')
 for _module in ('mmseg', 'mmpretrain'):
     if not is_installed(MODULE2PACKAGE[_module]) and find_spec(_module):

@@ -1,4 +1,4 @@
-"""Arguments of another type than a class asks for: named when it is built, and not later."""
+"""Checking the types of arguments when an object is built."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Class = TypeVar('Class')
 
 
 def check_arguments(cls: Class) -> Class:
-    """Have a class refuse arguments of another type than its ``__init__`` is annotated with.
+    """Make a class check its arguments against the annotations of its ``__init__``.
 
-    Settings come from configs and command lines, where ``lite=4`` or ``frozen=maybe`` is quickly
-    written. Without a check the one fails somewhere in the class and the other counts as True.
+    Settings come from configs and command lines, where ``lite=4`` or ``frozen=maybe`` is written
+    easily. Without a check, the first fails somewhere in the class and the second counts as True.
 
     Args:
-        cls: Class with an ``__init__`` of its own; everything else stays as it is.
+        cls: Class that defines ``__init__`` itself; anything else is returned unchanged.
 
     Returns:
         The class itself.

@@ -1,4 +1,4 @@
-"""What the command lines of ``tools/`` have in common. It raises; exits are up to the tools."""
+"""Shared code of the command lines in ``tools/``. It raises errors; the tools exit."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         default='none',
         help='job launcher',
     )
-    # torch.distributed.launch hands over the local rank as an argument, torchrun does not.
+    # torch.distributed.launch passes the local rank as an argument, torchrun does not.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Config file with ``--cfg-options``, ``--launcher`` and ``--work-dir`` applied.
+    """Read the config and apply ``--cfg-options``, ``--launcher`` and ``--work-dir``.
 
     Raises:
         ConfigError: There is no such config, or a setting does not fit it.
@@ -56,5 +56,5 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def is_file(path: str) -> bool:
-    """Whether a checkpoint can be looked for: a local file that exists, or a remote one."""
+    """Whether a path is a local file that exists, or a remote one."""
     return '://' in path or osp.isfile(path)

@@ -1,7 +1,7 @@
-"""Configs that came with a file: read as settings, never run.
+"""Configs that come with a file: read as settings, never run.
 
-A config is Python. One that a person names is code and may run; one that a checkpoint or a work
-directory brings along is somebody else's.
+A config is Python code. A config that the user names may run. A config inside a checkpoint or a
+work directory may be somebody else's and must not.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from toast_mm.trust import WAY_OUT
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """Settings of a config as mmengine dumps it, without running it.
+    """Read the settings of a config that mmengine dumped, without running it.
 
     Args:
         text: Assignments of numbers, strings, lists, ``dict(...)`` and the like.
 
     Returns:
-        Values by name. What is no plain value is left out, and so is everything if the text is no
+        Plain values by name. Other values are left out. The result is empty if the text is not
         Python.
     """
     settings = {}
@@ -36,10 +36,10 @@ def read_settings(text: str) -> dict[str, Any]:
 
 
 def _value(node: ast.expr) -> Any:
-    """Value of an expression that is plain; ``ast.literal_eval`` knows no ``dict(a=1)``.
+    """Value of a plain expression; ``ast.literal_eval`` does not support ``dict(a=1)``.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The expression is not plain.
     """
     if isinstance(node, ast.List):
         return [_value(item) for item in node.elts]
@@ -59,10 +59,10 @@ def _value(node: ast.expr) -> Any:
 
 
 def plain_config(checkpoint: dict[str, Any]) -> None:
-    """Leave nothing to run in ``meta['config']``, in place.
+    """Turn ``meta['config']`` into comments, except ``gpu_ids``; in place.
 
-    mmengine's ``Runner.resume`` runs it, if there is one, and wants ``gpu_ids``. mmengine itself
-    writes its config elsewhere; this key is of mmcv 1.
+    mmengine's ``Runner.resume`` runs this config if there is one, to get ``gpu_ids``. The key is
+    from mmcv 1; mmengine itself writes its config elsewhere.
     """
     meta = checkpoint.get('meta')
     if isinstance(meta, dict) and 'config' in meta:
@@ -73,19 +73,19 @@ def plain_config(checkpoint: dict[str, Any]) -> None:
 
 
 def refused_config(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
-    """A checkpoint whose config says, when it is run, that it is refused.
+    """Copy a checkpoint with a config that raises an error when it is run.
 
-    mmengine's inferencers run the config of a checkpoint if none is named, and build what it names.
+    mmengine's inferencers run the config in a checkpoint if the caller names none.
 
     Args:
         checkpoint: Content of a file.
         name: The file.
     """
     message = (
-        f'the config in checkpoint {name} is refused, since a config is code: name a config file, '
-        f'or, {WAY_OUT}'
+        f'the config in checkpoint {name} is refused, since a config is code: name a config file; '
+        f'or {WAY_OUT}'
     )
     refusal = f'raise __import__("toast_mm").trust.UntrustedFileError({message!r})'
     checkpoint = dict(checkpoint, meta=dict(checkpoint.get('meta') or {}, cfg=refusal))
-    checkpoint.pop('message_hub', None)  # the other place where they look
+    checkpoint.pop('message_hub', None)  # inferencers look here as well
     return checkpoint

@@ -1,7 +1,7 @@
-"""Annotations and other data in pickle and YAML files, read without running code in them.
+"""Reading annotations and other data from pickle and YAML files without running code in them.
 
-Importing this module replaces mmengine's handlers of ``.pkl``, ``.pickle``, ``.yaml`` and ``.yml``,
-by which ``BaseDataset``, ``mmengine.load`` and ``Config.fromfile`` read such files.
+Importing this module replaces mmengine's handlers of ``.pkl``, ``.pickle``, ``.yaml`` and ``.yml``.
+``BaseDataset``, ``mmengine.load`` and ``Config.fromfile`` use them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
 _numeric = (np._core if hasattr(np, '_core') else np.core).numeric
 
 
-# Functions of our own in place of PyTorch's and numpy's: a pickle may set attributes of what it
-# names.
+# Our own functions in place of PyTorch's and numpy's, since a pickle may set attributes of the
+# functions that it names.
 def _frombuffer(*args: Any) -> np.ndarray:
     return _numeric._frombuffer(*args)
 
@@ -43,11 +43,11 @@ def _rebuild_tensor(*args: Any) -> torch.Tensor:
 
 
 def _load_storage(content: bytes) -> Any:
-    """PyTorch's own function would unpickle anything."""
+    """Load a storage safely; PyTorch's own function would unpickle anything."""
     return torch.load(io.BytesIO(content), weights_only=True)
 
 
-# What data consist of, by the names under which pickles look for it.
+# Types and functions that plain data need, by the names that pickles use.
 _PLAIN: dict[tuple[str, str], Any] = {
     **{
         (module, kind.__name__): kind
@@ -86,19 +86,19 @@ _PLAIN: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Takes containers, numbers, arrays and tensors; refuses everything else."""
+    """Unpickler of containers, numbers, arrays and tensors; anything else is an error."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PLAIN:
             raise UntrustedFileError(
                 f'{_file_being_read()} is refused: reading it would run the code of '
-                f'{module}.{name}. Save it again as lists, dicts, numbers and arrays, or, {WAY_OUT}'
+                f'{module}.{name}. Save it as lists, dicts, numbers and arrays; or {WAY_OUT}'
             )
         return _PLAIN[module, name]
 
 
 class _Loader(SafeLoader):
-    """YAML's safe loader, and the tuples that mmengine writes."""
+    """YAML's safe loader, extended by the tuples that mmengine writes."""
 
     def construct_python_tuple(self, node: yaml.Node) -> tuple:
         return tuple(self.construct_sequence(node))
@@ -143,12 +143,12 @@ class SafeYamlHandler(YamlHandler):
             tag = str(error.problem).split('tag:yaml.org,2002:')[1].split("'")[0]
             raise UntrustedFileError(
                 f'{_file_being_read()} is refused: reading it would run the code of !!{tag}. '
-                f'Write plain YAML (lists, mappings, numbers, strings), or, {WAY_OUT}'
+                f'Write plain YAML (lists, mappings, numbers, strings); or {WAY_OUT}'
             ) from None
 
 
 def _file_being_read() -> str:
-    """The file whose content mmengine hands over without its name; of a config it reads a copy."""
+    """Name of the file that mmengine is reading, which it does not pass to handlers."""
     names = {mmengine.load.__code__: 'file', Config._file2dict.__code__: 'filename'}
     found: Any = 'the file'
     frame = inspect.currentframe()

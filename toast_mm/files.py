@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files that are not to be replaced."""
+"""Atomic writes: a file is complete or does not exist; and errors that name the file."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class WriteError(OSError):
 
 @contextmanager
 def atomic_write(path: str) -> Iterator[str]:
-    """Give a temporary name beside ``path``, of the same suffix, and rename it at the end.
+    """Yield a temporary name next to ``path`` with the same suffix, and rename the file at the end.
 
-    Whatever interrupts the writing, a former file stays as it was. The content is on the disk
-    before it gets its name. Of several writers at once, each writes a whole file, and the last one
-    stays. What a killed writer left behind is removed by the next one in the folder.
+    If the writing is interrupted, an older file does not change. The content is on the disk before
+    the file is renamed. Of several simultaneous writers each writes a complete file; the last one
+    wins. Temporary files of killed writers are removed by the next writer in the folder.
 
-    A device, such as ``/dev/null``, is written to as it is.
+    A device, such as ``/dev/null``, is written to directly.
 
     Raises:
-        WriteError: No space, no permission, no such folder.
+        WriteError: There is no space, no permission or no such folder.
 
     Example:
         >>> with atomic_write('weights.pth') as partial:
@@ -68,7 +68,7 @@ def atomic_write(path: str) -> Iterator[str]:
 
 
 _HOST = f'{zlib.crc32(socket.gethostname().encode()):08x}'
-_PROCESS = secrets.token_hex(4)  # tells this process from a former one of the same number
+_PROCESS = secrets.token_hex(4)  # tells this process from an older one with the same id
 _PARTIAL = re.compile(r'\.partial-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})[0-9a-f]{8}(\.[^.]*)?')
 _DAY = 24 * 60 * 60
 
@@ -80,8 +80,8 @@ def _partial_name(path: str) -> str:
 
 
 def _remove_leftovers(folder: str) -> None:
-    """Remove the temporary files of writers that are no more."""
-    with suppress(OSError):  # no folder, or not ours: whoever writes finds out
+    """Remove the temporary files of writers that have ended."""
+    with suppress(OSError):  # no folder or no permission: writing raises the error
         for name in os.listdir(folder):
             match = _PARTIAL.search(name)
             if match and match.end() == len(name):
@@ -97,7 +97,7 @@ def _is_writing(path: str, host: str, process: int, token: str) -> bool:
     if process == os.getpid():
         return token == _PROCESS
     try:
-        os.kill(process, 0)  # asks, and does nothing
+        os.kill(process, 0)  # signal 0 only tests whether the process exists
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -115,7 +115,7 @@ def _sync(path: str) -> None:
 
 
 def _is_of_writing(error: RuntimeError) -> bool:
-    """Whether it is what PyTorch raises in place of an OSError, for a full disk for one."""
+    """Whether PyTorch raised the error in place of an OSError, such as for a full disk."""
     return (
         re.search('StreamWriter|inline_container|iostream|directory .* does not exist', str(error))
         is not None
@@ -127,13 +127,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, quota, or size of
 
 @contextmanager
 def naming_files() -> Iterator[None]:
-    """Tell which file a full disk has cut, where others write; a decorator as well.
+    """Name the file that other code was writing when the disk was full; also a decorator.
 
-    Python names a file that cannot be opened, but none that cannot take any more. What was
-    written is removed, unless it was added to a file that was there.
+    Python's error names a file that cannot be opened, but not one that cannot grow. The cut file is
+    removed, unless the code was appending to it.
 
     Raises:
-        WriteError: In place of an ``OSError`` without a name.
+        WriteError: Replaces an ``OSError`` without a file name.
     """
     try:
         yield
@@ -148,7 +148,7 @@ def naming_files() -> Iterator[None]:
 
 
 def _being_written(step: TracebackType | None) -> tuple[str, str] | None:
-    """Name and mode of the file that the innermost function with an open one was writing."""
+    """Name and mode of the file that was being written, from the innermost frame that has one."""
     for frame, _ in reversed([*traceback.walk_tb(step)]):
         for value in frame.f_locals.values():
             if isinstance(value, logging.FileHandler):
@@ -161,12 +161,12 @@ def _being_written(step: TracebackType | None) -> tuple[str, str] | None:
 
 
 def save_safetensors(tensors: Mapping[str, Tensor], path: str, metadata: Mapping[str, Any]) -> None:
-    """Write tensors and metadata as a ``.safetensors`` file; what is no string, as JSON.
+    """Write tensors and metadata as a ``.safetensors`` file; values other than strings as JSON.
 
     Raises:
         WriteError: The file cannot be written.
     """
-    # Written here: safetensors' own writer makes files that nobody but their owner can read.
+    # safetensors' own writer makes files that only their owner can read.
     write_atomically(safetensors_content(tensors, metadata), path)
 
 
@@ -177,7 +177,7 @@ def safetensors_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, An
 
 
 def write_atomically(content: bytes, path: str) -> None:
-    """Write a file that is whole or not there.
+    """Write a file that is complete or does not exist.
 
     Raises:
         WriteError: The file cannot be written.

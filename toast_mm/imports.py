@@ -1,4 +1,4 @@
-"""Quiet imports: what mmcv, mmpretrain and mmseg say of parts that toast_mm does not use."""
+"""Imports without the messages of mmcv, mmpretrain and mmseg about parts that are not used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OPS = 'Fail to import ``MultiScaleDeformableAttention``'
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Leave out two messages; whatever else is printed meanwhile goes to standard error.
+    """Drop two messages; all other output during the import goes to standard error.
 
     OneDL is an optional package. ``MultiScaleDeformableAttention`` needs the compiled operators of
-    mmcv, which are not needed here. Filters for warnings that the imports set up stay.
+    mmcv, which toast_mm does not use. Warning filters that the imports add are kept.
     """
     warnings.filterwarnings('ignore', _OPS, UserWarning)
     filters = cast('list', warnings.filters)

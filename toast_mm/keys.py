@@ -1,4 +1,4 @@
-"""Keys of configs that are ours: which hook each stands for, and that somebody reads them."""
+"""Top-level config keys of toast_mm: the hooks they stand for, and whether a Runner reads them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _READ = 'toast_mm_keys_are_read'
 
 
 def asked_hooks(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Configs of the hooks that the keys of a config stand for, by key.
+    """Make the configs of the hooks that the keys of a config stand for.
 
     Raises:
-        ValueError: A value is none that the hook takes.
+        ValueError: The hook does not take this value.
     """
     asked = {}
     for key, (hook, argument) in SWITCHES.items():
@@ -65,26 +65,26 @@ def _is_off(value: Any) -> bool:
 
 
 def check_names(keys: Iterable[str]) -> None:
-    """Refuse top-level keys that are nearly the name of one of ours; nobody would read them.
+    """Check that no top-level key is a misspelt key of ours, which would be ignored.
 
-    All others are left alone: configs of mm have private keys.
+    All other keys are allowed, since configs of mm have private keys.
 
     Raises:
-        ValueError: Names the key and the one that is meant.
+        ValueError: A key is misspelt; the message gives the right name.
     """
     for key in keys:
         near = get_close_matches(key, OURS, n=1, cutoff=0.85)
         if near and key not in OURS:
             raise ValueError(
                 f'nobody reads the key {key!r} of the config: it must be named {near[0]!r}; a '
-                'private key needs a name that differs more from it'
+                'private key needs a name that differs more'
             )
 
 
 def note_reader(hub: MessageHub) -> None:
-    """Note that the Runner of this hub reads our keys.
+    """Mark on a hub that its Runner reads our keys.
 
-    On the hub itself: of its ``runtime_info`` mmengine would warn when a training is resumed.
+    The mark is an attribute: mmengine would warn about an entry of ``runtime_info`` on resuming.
     """
     setattr(hub, _READ, True)
 
@@ -95,10 +95,10 @@ def has_reader(hub: MessageHub) -> bool:
 
 
 def check_reader_of(runner: Any) -> None:
-    """Refuse our keys in the config of a Runner that does not read them; hooks of ours ask.
+    """Check that the config of a Runner has no keys of ours that it ignores; called by our hooks.
 
     Raises:
-        ValueError: Names the key and what to write in its place.
+        ValueError: A key is ignored; the message says what to write instead.
     """
     hub = runner.message_hub
     if not has_reader(hub):
@@ -106,14 +106,13 @@ def check_reader_of(runner: Any) -> None:
 
 
 def check_reader() -> None:
-    """Refuse our keys in the config of a run whose Runner does not read them.
+    """Check that the config of the current run has no keys of ours that its Runner ignores.
 
-    A backbone asks for this when a Runner has its weights initialised. mmengine's
-    ``RuntimeInfoHook`` has then put the text of the config into the current ``MessageHub``, which
-    is what a model can know of its run.
+    A backbone calls this when a Runner initialises its weights. mmengine's ``RuntimeInfoHook`` has
+    then put the text of the config into the current ``MessageHub``, where a model can read it.
 
     Raises:
-        ValueError: Names the key and what to write in its place.
+        ValueError: A key is ignored; the message says what to write instead.
     """
     hub = MessageHub.get_current_instance()
     if not has_reader(hub) and 'cfg' in hub.runtime_info:
@@ -121,7 +120,7 @@ def check_reader() -> None:
 
 
 def _check_read(hub: MessageHub, keys: list[str]) -> None:
-    """Refuse keys that are ours, or nearly so."""
+    """Raise an error for keys of ours and misspelt ones."""
     try:
         check_names(keys)
         for key in OURS:
@@ -130,16 +129,16 @@ def _check_read(hub: MessageHub, keys: list[str]) -> None:
                 arguments = f', {argument}=...' if argument else ''
                 raise ValueError(
                     f'nobody reads the key {key!r} of the config: toast_mm.Runner does '
-                    f"(runner_type='toast_mm.Runner'); under another Runner say "
+                    f"(runner_type='toast_mm.Runner'); under another Runner write "
                     f"custom_hooks=[dict(type='toast_mm.{hook}'{arguments})]"
                 )
     except ValueError:
-        hub.runtime_info.pop('cfg', None)  # models built after this run failed are not of it
+        hub.runtime_info.pop('cfg', None)  # later models are not part of this failed run
         raise
 
 
 def _asked_keys(text: str) -> list[str]:
-    """Top-level keys of a config in Python that are not None or False; nothing is executed."""
+    """Top-level keys of a Python config that are not None or False; the config is not run."""
     try:
         body = ast.parse(text).body
     except SyntaxError:

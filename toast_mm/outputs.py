@@ -1,4 +1,4 @@
-"""One rule for all command lines: no file is replaced unasked, and none that is read."""
+"""Output files of command lines: none replaces a file unless asked to, and never an input."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from toast_mm.files import WriteError
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """The argument by which files may be replaced."""
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace files that are there already'
-    )
+    """Add the argument ``--overwrite``."""
+    parser.add_argument('--overwrite', action='store_true', help='replace files that exist')
 
 
 def check_free(
     outputs: Iterable[str | Path], inputs: Iterable[str | Path], overwrite: bool = False
 ) -> None:
-    """Refuse, before anything is computed, to write what would be a loss.
+    """Check, before anything is computed, that no output would replace a file by accident.
 
-    Devices, such as ``/dev/null``, are always free.
+    Devices, such as ``/dev/null``, may always be written.
 
     Args:
-        outputs: Files that are to be written.
-        inputs: Files that are read, by whatever name or link. Those that are elsewhere, as URLs,
-            do no harm.
-        overwrite: Whether outputs may be there already.
+        outputs: Files to write.
+        inputs: Files to read. Links to a file count as the file; URLs are ignored.
+        overwrite: Whether outputs may exist.
 
     Raises:
-        WriteError: An output is an input or another output, or it is there and not to be replaced.
+        WriteError: An output is an input or another output, or it exists without ``overwrite``.
     """
     read = {_identity(str(f).replace('toast_mm://', f'{WEIGHTS}{os.sep}')): f for f in inputs}
     written = set()
@@ -43,19 +40,21 @@ def check_free(
         identity = _identity(str(output))
         if identity in read:
             raise WriteError(
-                f'{output} would replace {read[identity]}, which is read: name another path'
+                f'{output} would replace {read[identity]}, which is read: choose another path'
             )
         if osp.realpath(output) in written:
-            raise WriteError(f'{output} is to be written twice: name another path for one of them')
+            raise WriteError(
+                f'{output} would be written twice: choose another path for one of them'
+            )
         if osp.lexists(output) and not overwrite:
             raise WriteError(
-                f'{output} is there already: name another path, or say --overwrite to replace it'
+                f'{output} exists already: choose another path, or add --overwrite to replace it'
             )
         written.add(osp.realpath(output))
 
 
 def _identity(path: str) -> tuple[int, int] | str:
-    """What a file has in common with its links, or the path of one that is not there."""
+    """Identity that a file shares with its links; the path if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:

@@ -17,16 +17,16 @@ class TransparentRegistry(Registry):
     """mmengine's ``Registry`` for a scope that adds names and hides none.
 
     mmengine writes ``_scope_='toast_mm'`` into every part of a config that is inherited as
-    ``toast_mm::...``, and then looks for names in that scope alone. A job of ours consists mostly
-    of parts of mmseg or mmpretrain, which its ``default_scope`` finds. So while ``toast_mm`` is
-    the current scope, a name without a prefix is looked for here, and then in the scope around
-    it, as it is where nobody wrote ``_scope_``. With a prefix nothing is special.
+    ``toast_mm::...``, and then looks names up in that scope only. Our configs mostly consist of
+    parts of mmseg or mmpretrain, which are found through ``default_scope``. So while ``toast_mm``
+    is the current scope, this registry looks up a name without a prefix here first, then in the
+    scope that was current before. A name with a prefix is looked up as usual.
 
-    Its classes refuse arguments of another type than they are annotated with.
+    Registered classes check the types of their arguments; see :func:`check_arguments`.
     """
 
     def get(self, key: str) -> type | None:
-        """The class or function of a name, or None."""
+        """Find the class or function of a name, or None."""
         around = _scope_around()
         if around is not None and isinstance(key, str) and '.' not in key:
             self.import_from_location()
@@ -43,7 +43,7 @@ class TransparentRegistry(Registry):
 
 def _scope_around() -> str | None:
     """The scope that was current before ``toast_mm``; None if another one is current now."""
-    # Of the scopes that are entered mmengine shows only the innermost one.
+    # mmengine's public functions only give the innermost scope.
     scopes = [instance.scope_name for instance in DefaultScope._instance_dict.values()]
     if not scopes or scopes[-1] != SCOPE:
         return None
@@ -51,7 +51,7 @@ def _scope_around() -> str | None:
 
 
 def type_name(part: Mapping[str, Any]) -> str:
-    """Name of the class of a part of a config: without scope or module, '' if it has none.
+    """Name of the class in a part of a config, without scope or module; '' if it has none.
 
     A text config writes ``'toast_mm.StepSeedHook'``, a pure-Python one the class itself.
     """
@@ -65,7 +65,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
     return TransparentRegistry(parent.name, parent=parent, scope=SCOPE, locations=modules)
 
 
-# One for every registry of mmengine: where a scope has none, mmengine looks in its own alone.
+# One for every registry of mmengine: without a child, mmengine searches only its own.
 MODELS = _child(root.MODELS, 'models')
 MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'models')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'models')

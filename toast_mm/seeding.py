@@ -1,4 +1,4 @@
-"""Random states as a function of counters."""
+"""Seeding all random generators from counters."""
 
 import random
 
@@ -11,7 +11,7 @@ def seed_everything(*counters: int) -> None:
 
     Different counters give independent streams; equal ones the same stream.
     """
-    # The length first: SeedSequence takes (1, 2) and (1, 2, 0) for the same.
+    # The length first, since SeedSequence treats (1, 2) and (1, 2, 0) alike.
     sequence = np.random.SeedSequence((len(counters), *counters))
     python, numpy, pytorch = sequence.generate_state(3)
     random.seed(int(python))

@@ -1,6 +1,6 @@
-"""Whose files may run code: nobody's, unless the caller says so.
+"""Trust in files: no file may run code while it is read, unless the caller allows it.
 
-Every reader of this package takes a file as data. A file whose reading would run code is refused.
+All readers of this package treat a file as data. They refuse a file that would run code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 VARIABLE = 'TOAST_MM_TRUST_FILES'
 WAY_OUT = (
-    'if you trust whoever wrote it, read it inside `with toast_mm.checkpoint.trusted():`, or set '
+    'if you trust its author, read it inside `with toast_mm.checkpoint.trusted():`, or set '
     f'{VARIABLE}=1'
 )
 
@@ -20,14 +20,14 @@ _trusted = ContextVar('trusted', default=False)
 
 
 class UntrustedFileError(RuntimeError):
-    """Reading a file would run code; the message says which file and what would be right."""
+    """Reading a file would run code; the message names the file and a remedy."""
 
 
 @contextmanager
 def trusted() -> Iterator[None]:
-    """Let files run code while they are read, as mmengine does without this package.
+    """Allow files to run code while they are read, as mmengine does without this package.
 
-    For files of one's own: pickled checkpoints and annotations, and configs that are kept in
+    Use this for your own files: pickled checkpoints and annotations, and configs that are stored in
     checkpoints. The environment variable ``TOAST_MM_TRUST_FILES=1`` does the same for a whole
     process.
 

@@ -1,7 +1,7 @@
 """Predict several tasks for the same images; the first pass of the backbone is computed once.
 
-Prints a table of classes and scores. Of segmentors, label maps are written, and the table has the
-classes of the largest areas.
+Prints a table of classes and scores. For segmentors, it writes label maps and shows the classes of
+the largest areas.
 
 Example:
     python tools/multi_task.py pictures/*.jpg \
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         action='append',
         required=True,
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='a task; once for every one',
+        help='a task; repeat for every task',
     )
     parser.add_argument('--device', default='cpu', help='device; default: cpu')
     parser.add_argument(
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     names = [name for name, _, _ in args.task]
     if repeated := {name for name in names if names.count(name) > 1}:
-        parser.error(f'--task {repeated.pop()} is there twice: every task needs a name of its own')
+        parser.error(f'--task {repeated.pop()} is given twice: every task needs its own name')
     for _, config, checkpoint in args.task:
         if not osp.isfile(config):
             parser.error(f'config file {config} does not exist')
@@ -65,10 +65,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def common_pipeline(configs: dict[str, Config]) -> Compose:
-    """The transforms of the tests, without annotations.
+    """Build the common test transforms of all tasks, without annotations.
 
     Raises:
-        ValueError: The tasks do not agree.
+        ValueError: The transforms differ.
     """
     steps = {}
     for name, cfg in configs.items():
@@ -78,7 +78,7 @@ def common_pipeline(configs: dict[str, Config]) -> Compose:
     for other in others:
         if steps[other] != steps[first]:
             raise ValueError(
-                f'tasks {first!r} and {other!r} prepare images by other transforms: '
+                f'tasks {first!r} and {other!r} prepare images by different transforms: '
                 f'{steps[first]} and {steps[other]}; tasks that share a first pass must see the '
                 'same images'
             )
@@ -87,7 +87,7 @@ def common_pipeline(configs: dict[str, Config]) -> Compose:
 
 
 def describe(result: BaseDataElement, classes: list[str], label_map: Path) -> str:
-    """A prediction in a few words."""
+    """Describe a prediction in a few words; write the label map of a segmentor."""
     if 'pred_sem_seg' not in result:
         label = int(result.pred_label)
         return f'{class_name(classes, label)} ({result.pred_score.max():.2f})'
@@ -131,7 +131,7 @@ def main() -> None:
         try:
             sample = pipeline(dict(img_path=image))
         except (AssertionError, ValueError, OSError, cv2.error) as error:
-            sys.exit(f'{image} is no image that the tasks can read: {error}')
+            sys.exit(f'{image} is not an image that the tasks can read: {error}')
         results = tasks(pseudo_collate([sample]))
         row = [image]
         for name in tasks:

@@ -1,7 +1,7 @@
-"""TOAST beside the head alone on two tasks with handwritten digits.
+"""Compare TOAST with a linear probe on two tasks with handwritten digits.
 
-Makes the data, tunes and tests four models, prints a table and draws two pictures. Interrupted, it
-goes on when it is called again; what is done is not done again.
+Makes the data, tunes and tests four models, prints a table and draws two pictures. After an
+interruption, call it again: it continues, and finished steps are not repeated.
 
 Example:
     python tools/quickstart.py
@@ -32,8 +32,8 @@ CUED = 'vit-1m_1xb32-400_digits-cued-64x64'
 TITLES = {
     f'toast-{CUED}': 'TOAST on cued digits',
     f'toast-{SCENES}': 'TOAST on scenes',
-    f'linear-{SCENES}': 'the head alone on scenes',
-    f'linear-{CUED}': 'the head alone on cued digits',
+    f'linear-{SCENES}': 'linear probe on scenes',
+    f'linear-{CUED}': 'linear probe on cued digits',
 }
 METRICS = {
     SCENES: ('scenes of digits: mIoU', 'mIoU'),
@@ -66,20 +66,20 @@ def make_data() -> None:
 
 
 def run_job(job: str, threads: int) -> None:
-    """Tune and test one job in its folder of work_dirs, and draw where its model looks."""
+    """Tune and test a config in its folder of work_dirs, and draw attention maps of TOAST."""
     import torch
 
     torch.set_num_threads(threads)
     config, out = ROOT / f'configs/quickstart/{job}.py', folder(job)
     partial = out / 'partial.json'
-    # Nothing is drawn at random, so the first pass of every image is computed once.
+    # No random augmentation: the first pass of every image is computed once.
     tool(
         *('train', config, '--work-dir', out, '--resume', '--no-validate'),
         *('--cfg-options', 'first_pass_cache=True'),
     )
     tool(
         *('test', config, checkpoint(job), '--work-dir', out),
-        *('--out', partial, '--out-item', 'metrics', '--overwrite'),  # of a run that was killed
+        *('--out', partial, '--out-item', 'metrics', '--overwrite'),  # left by a killed run
     )
     if job.startswith('toast-'):
         picture = out / 'attention.png'
@@ -88,7 +88,7 @@ def run_job(job: str, threads: int) -> None:
 
 
 def start(function, *arguments: str, log: Path | None = None) -> BaseProcess:
-    """Call a function in a process of its own, whose output goes to a log."""
+    """Call a function in a new process, with its output in a log."""
 
     def main() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -96,12 +96,12 @@ def start(function, *arguments: str, log: Path | None = None) -> BaseProcess:
             with log.open('w') as stream:
                 os.dup2(stream.fileno(), 1)
                 os.dup2(stream.fileno(), 2)
-            # Or else what was printed before an error would come after it.
+            # So that output before an error precedes the error in the log.
             sys.stdout.reconfigure(line_buffering=True)
         function(*arguments)
 
     process = get_context('fork').Process(target=main)
-    # Ctrl-C waits: while Python forks it would be swallowed by what others do at a fork.
+    # Block Ctrl-C while Python forks: handlers that libraries run at a fork would swallow it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -111,7 +111,7 @@ def start(function, *arguments: str, log: Path | None = None) -> BaseProcess:
 
 
 def origin() -> str:
-    """What a run follows from: one of other configs, weights, code or data is not taken."""
+    """Digest of configs, weights, code and data; a run with another digest is repeated."""
     digest = hashlib.sha256((DATA / 'digits.json').read_bytes())
     for name in ('configs', 'toast_mm', 'tools', 'requirements'):
         for path in sorted((ROOT / name).rglob('*')):
@@ -121,12 +121,12 @@ def origin() -> str:
 
 
 def is_done(job: str, origin: str) -> bool:
-    """Whether a job has been run; if not, its folder is made ready for it."""
+    """Whether a config has been run; if not, prepare its folder."""
     out = folder(job)
     note = out / 'quickstart.origin'
     if out.exists() and not note.exists():
         out.rename(out.with_name(f'{out.name}.{time.strftime("%Y%m%d_%H%M%S")}'))
-        say(f'{out} was not made by this script; it is kept under its name and the date')
+        say(f'{out} was not made by this script; it is kept with the date added to its name')
     elif out.exists() and note.read_text() != origin:
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def is_done(job: str, origin: str) -> bool:
 
 
 def run_all(jobs: Sequence[str], cores: int) -> None:
-    """Run jobs side by side, each with its share of the cores."""
+    """Run several configs in parallel, each with its share of the cores."""
     if not jobs:
         return
     workers = min(len(jobs), cores)
@@ -158,12 +158,12 @@ def run_all(jobs: Sequence[str], cores: int) -> None:
                 say(f'{TITLES[job]}: {time.time() - begin:.0f} s')
     finally:
         for process, _ in running.values():
-            process.terminate()  # it goes on from its newest checkpoint
+            process.terminate()  # the next call resumes from its newest checkpoint
             process.join()
 
 
 def show_counters(jobs: Sequence[str]) -> None:
-    """Show how far the jobs have counted, on a terminal."""
+    """Show the progress of the running configs, if the output is a terminal."""
     if not sys.stdout.isatty():
         return
     shown = []
@@ -182,7 +182,7 @@ def fail(job: str) -> None:
 
 
 def table() -> str:
-    lines = [f'{"on images that nobody has tuned on":<36}{"head alone":>12}{"TOAST":>12}']
+    lines = [f'{"on test images":<36}{"linear probe":>12}{"TOAST":>12}']
     for jobs, (title, metric) in METRICS.items():
         values = [
             json.loads((folder(f'{method}-{jobs}') / 'metrics.json').read_text())[metric]
@@ -197,7 +197,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     try:
         data = start(make_data)
-        # Meanwhile, and once: the processes of the jobs are copies of this one.
+        # Import in the meantime, once for all: the processes of the jobs are forks of this one.
         import toast_mm.datasets
         import toast_mm.engine
         import toast_mm.visualization  # noqa: F401
@@ -208,7 +208,7 @@ def main() -> None:
         here = origin()
         run_all([job for job in TITLES if not is_done(job, here)], cores or 1)
     except KeyboardInterrupt:
-        print('\nquickstart: interrupted; called again, it goes on from here', file=sys.stderr)
+        print('\nquickstart: interrupted; call it again to continue', file=sys.stderr)
         sys.exit(130)
     print(f'\n{table()}\n\nWhere the model looks, before and after steering:')
     for jobs in METRICS:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# TOAST beside the head alone on two tasks with handwritten digits: installs, and runs
-# tools/quickstart.py. Interrupted, it goes on when it is called again.
+# Compares TOAST with a linear probe on two tasks with handwritten digits: installs, then runs
+# tools/quickstart.py. After an interruption, call it again to continue.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup_env.sh

@@ -1,15 +1,15 @@
-"""Choose the settings of a job on held-out images, then tune several seeds and test: a table.
+"""Choose the settings of a config on held-out images, then tune and test several seeds.
 
-Settings are chosen by the last validation on `val_dataloader`, results are those of
-`test_dataloader`. The config says what is tried and, where both show the same images, what holds
-images out of the training data meanwhile:
+The last validation on `val_dataloader` chooses the settings; `test_dataloader` gives the results.
+The config says which settings are tried. If validation and test use the same images, `held_out`
+has settings that hold images out of the training data during the search:
 
     search = dict(
         lr=[1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3], held_out={<setting>: <value>},
         metric='accuracy/top1',  # the default; mIoU of a segmentor
     )
 
-Runs that have finished are not repeated, whatever interrupts this.
+Prints a table. Finished runs are not repeated after an interruption.
 
 Example:
     python tools/sweep.py configs/cub25/toast-last_vit-1m_1xb32-20e_cub25-64x64.py

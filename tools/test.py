@@ -77,7 +77,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def add_test_time_augmentation(cfg: Config) -> None:
-    """The config's own; for a classifier without one, flips, as mmpretrain does."""
+    """Use the config's test-time augmentation; a classifier without one gets flips."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if 'tta_pipeline' not in cfg and cfg.get('default_scope') == 'mmpretrain':
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint, or from the newest one in the work dir if none is named',
+        help='continue from a checkpoint, or from the newest one in the work dir if none is named',
     )
     parser.add_argument(
         '--amp',
@@ -88,7 +88,7 @@ def main() -> None:
             runner.train()
     except KeyboardInterrupt:
         runner.logger.warning(
-            f'interrupted after {runner.iter} iterations; the same command with --resume goes on '
+            f'interrupted after {runner.iter} iterations; the same command with --resume continues '
             f'from the newest checkpoint in {runner.work_dir}'
         )
         sys.exit(130)

@@ -1,7 +1,7 @@
-"""The protocol of VTAB-1k: search on 800 and 200 images, five seeds on all 1000, a table.
+"""Run the protocol of VTAB-1k: search on 800 and 200 images, then five seeds on all 1000.
 
-Runs that have finished are not repeated, whatever interrupts this. Data of one's own takes part by
-a folder of the same layout: <data root>/<name>/{train,val,trainval,test}.txt.
+Prints a table. Finished runs are not repeated after an interruption. To add your own data, make a
+folder of the same layout: <data root>/<name>/{train,val,trainval,test}.txt.
 
 Example:
     python tools/vtab.py configs/vtab/toast-last_vit-b16-in21k_1xb32-100e_vtab-224x224.py \
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_data(data_root: str, tasks: list[str]) -> None:
-    """Read every list before the first run: mistakes are named now, and not after hours."""
+    """Read every list before the first run, so that mistakes show at once."""
     for task in tasks:
         try:
             for split in LISTS:
@@ -56,12 +56,12 @@ def check_data(data_root: str, tasks: list[str]) -> None:
 
 
 def make_task(name: str, args: argparse.Namespace, search: Mapping[str, Any]) -> Task:
-    """One task, with the settings that its data needs."""
+    """Make a task with the settings that its data need."""
     classes = number_of_classes(args.data_root, name)
     data = {'data_root': args.data_root, 'task': name}
     options = {
         **{f'{loader}_dataloader.dataset.{key}': data[key] for loader in PARTS for key in data},
-        # Named, so that runs on former lists count no longer.
+        # With their content in the digest, runs on older lists are repeated.
         'lists': [list_file(args.data_root, name, split) for split in LISTS],
         'task': name,
         'num_classes': classes,

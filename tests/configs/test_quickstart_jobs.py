@@ -1,4 +1,4 @@
-"""The jobs of the quickstart: on the data that they are for, and the head alone fairly compared."""
+"""Configs of the quickstart: the data they use, and a fair comparison with the linear probe."""
 
 import re
 from pathlib import Path

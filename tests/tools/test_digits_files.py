@@ -123,7 +123,7 @@ def test_what_a_killed_run_left_is_replaced(root, tmp_path):
 def test_folders_of_others_are_left_alone(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'notes.txt').write_text('mine')
-    sentence = f'/{name} is there and was not made by this command; remove it'
+    sentence = f'/{name} exists and was not made by this command; remove it'
     with pytest.raises(FolderError, match=sentence):
         make_digits(tmp_path / 'digits', SIZES)
     assert [*tmp_path.rglob('*')] == [tmp_path / name, tmp_path / name / 'notes.txt']

@@ -28,7 +28,7 @@ def test_folded_checkpoint_is_tested_by_the_same_config(
         assert one['img_path'] == other['img_path']
         assert one['pred_score'].tolist() == pytest.approx(other['pred_score'].tolist(), abs=1e-6)
 
-    with pytest.raises(SystemExit, match=f'{target}: it is folded already'):
+    with pytest.raises(SystemExit, match=f'{target} is folded already'):
         tool('model_converters/fold', classifier_job, target, 'twice.pth')
     assert not Path('twice.pth').exists()
     with pytest.raises(RuntimeError, match='folded for inference and cannot be trained'):
@@ -86,7 +86,7 @@ def test_published_checkpoint_is_tested_folded_and_tested(
     number = len(published(kind)['model_state_dict'])
     scales = sum('lora_A' in name for name in KINDS[kind])  # alpha, which is not in the file
     assert f'{kind}: {number + scales} mapped, 0 of them resized, 0 unused, 0 missing' in report
-    assert ('updates were not in the weights' in report) == lite
+    assert ('updates were not merged' in report) == lite
     assert 'mean=[123.675, 116.28, 103.53]' in report
     row = next(line for line in report.splitlines() if 'top_down_transform' in line)
     assert 'backbone.topdown.selection.channel_transform' in row
@@ -104,7 +104,7 @@ def test_published_checkpoint_is_tested_folded_and_tested(
 @pytest.mark.parametrize(
     ('change', 'complaint'),
     [
-        ({'enc.prompt': None}, r'no published TOAST checkpoint'),
+        ({'enc.prompt': None}, r'not a published checkpoint of TOAST'),
         ({'enc.blocks.1.norm2.bias': None}, r'lacks weights: backbone\.layers\.1\.ln2\.bias'),
         ({'enc.prompt': torch.rand(3)}, r'prompt is \(3,\), but'),
     ],
@@ -124,14 +124,14 @@ def test_whether_updates_are_in_the_weights_must_be_told(tool, tmp_path, monkeyp
     torch.save(published('TOAST-Lite on ViT'), 'lite.pth')
     start = {name: t for name, t in KINDS['TOAST-Lite on ViT'].items() if '.lora_' not in name}
     torch.save({'model': start}, 'pretuned.pth')
-    with pytest.raises(SystemExit, match=r'say --merged or --unmerged, .*nothing is written'):
+    with pytest.raises(SystemExit, match=r'add --merged or --unmerged, .*nothing is written'):
         tool('model_converters/toast2mm', 'lite.pth', 'out.pth')
-    for told, answer in (('--merged', 'were in'), ('--unmerged', 'were not in')):
+    for told, answer in (('--merged', 'were merged'), ('--unmerged', 'were not merged')):
         tool('model_converters/toast2mm', 'lite.pth', 'out.pth', told, '--overwrite')
-        assert f'The low-rank updates {answer} the weights' in capsys.readouterr().out
+        assert f'The low-rank updates {answer}' in capsys.readouterr().out
     told = ('--pretuned', 'pretuned.pth', '--overwrite')
     tool('model_converters/toast2mm', 'lite.pth', 'out.pth', *told)
-    assert 'The low-rank updates were not in the weights' in capsys.readouterr().out
+    assert 'The low-rank updates were not merged' in capsys.readouterr().out
 
 
 def test_bad_files(tool, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_bad_files(tool, tmp_path, monkeypatch):
     for source, complaint in (
         ('absent.pth', 'absent.pth does not exist'),
         ('absent.npz', 'absent.npz does not exist'),
-        ('broken.npz', 'broken.npz is damaged or no npz file'),
+        ('broken.npz', 'broken.npz is damaged or not an npz file'),
         ('empty.pth', 'empty.pth holds no weights, only epoch'),
         ('pickled.pth', 'pickled.pth is refused'),
     ):
@@ -171,12 +171,12 @@ def test_other_converters(tool, tmp_path, monkeypatch, capsys):
     compared = timm.create_model('test_vit')
     torch.save(compared.state_dict(), 'compared.pth')
     tool('model_converters/vit2mm', 'compared.pth', 'compared.mm.pth', '--timm', 'test_vit')
-    assert "'num_heads': 2" in capsys.readouterr().out  # which weights do not tell
-    with pytest.raises(SystemExit, match=r'the weights are not of vit_tiny_patch16_224'):
+    assert "'num_heads': 2" in capsys.readouterr().out  # unknown from the weights
+    with pytest.raises(SystemExit, match=r'the weights do not belong to vit_tiny_patch16_224'):
         tool('model_converters/vit2mm', 'vit.pth', 'out.pth', '--timm', 'vit_tiny_patch16_224')
-    with pytest.raises(SystemExit, match='no ViT of timm, DeiT, JAX or Hugging Face'):
+    with pytest.raises(SystemExit, match='not a ViT of timm, DeiT, JAX or Hugging Face'):
         tool('model_converters/vit2mm', 'convnext.pth', 'out.pth')
-    with pytest.raises(SystemExit, match='no ConvNeXt'):
+    with pytest.raises(SystemExit, match='not a ConvNeXt'):
         tool('model_converters/convnext2mm', 'vit.pth', 'out.pth')
 
 

@@ -59,7 +59,7 @@ def test_label_maps(tool, parts, tmp_path, capsys):
     assert '3 100%' in capsys.readouterr().out
     assert (np.array(Image.open(label_map)) == 3).all()
     label_map.write_text('mine')
-    with pytest.raises(SystemExit, match=r'0000_0_1\.png is there already: .* --overwrite'):
+    with pytest.raises(SystemExit, match=r'0000_0_1\.png exists already: .* --overwrite'):
         tool('multi_task', *parts)
     assert label_map.read_text() == 'mine'
     tool('multi_task', *parts, '--overwrite')
@@ -81,7 +81,7 @@ def test_mistakes(tool, trained, classifier_job, folders, tmp_path, capsys):
     image = next((folders / 'val' / 'class_0').iterdir())
     task = ['--task', 'birds', classifier_job, trained[0]]
     for arguments, message in (
-        ([image, *task, *task], '--task birds is there twice'),
+        ([image, *task, *task], '--task birds is given twice'),
         (['nowhere.png', *task], 'image nowhere.png does not exist'),
         ([image, '--task', 'birds', 'nowhere.py', trained[0]], 'config file nowhere.py does not'),
         ([image, '--task', 'birds', classifier_job, 'no.pth'], 'checkpoint no.pth does not exist'),
@@ -90,7 +90,7 @@ def test_mistakes(tool, trained, classifier_job, folders, tmp_path, capsys):
             tool('multi_task', *arguments)
         assert message in capsys.readouterr().err
     (tmp_path / 'no.png').write_text('no image')
-    with pytest.raises(SystemExit, match=r'no\.png is no image that the tasks can read'):
+    with pytest.raises(SystemExit, match=r'no\.png is not an image that the tasks can read'):
         tool('multi_task', tmp_path / 'no.png', *task)
     torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
     with pytest.raises(SystemExit, match=r"task 'hours', .*empty\.pth: .*covers 0 of"):

@@ -49,7 +49,7 @@ def files(tmp_path, monkeypatch):
 def test_what_is_there_stays(tool, tmp_path, output, read, command):
     (tmp_path / output).write_text('mine')
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
-    with pytest.raises(SystemExit, match=rf'{output} is there already: name another path, or say'):
+    with pytest.raises(SystemExit, match=rf'{output} exists already: choose another path, or add'):
         tool(*command.split())
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
 

@@ -94,7 +94,7 @@ def test_mistakes(tool, trained, tmp_path, capsys):
         tool('misc/publish_model', 'gone.pth', tmp_path / 'out.safetensors')
     with pytest.raises(SystemExit, match=r'nowhere/out-\w+\.safetensors cannot be written'):
         tool('misc/publish_model', trained, tmp_path / 'nowhere' / 'out.safetensors')
-    with pytest.raises(SystemExit, match=r'epoch_3\.pth is no task file'):
+    with pytest.raises(SystemExit, match=r'epoch_3\.pth is not a task file'):
         tool('misc/publish_model', trained, tmp_path / 'out.safetensors', '--base', 'base.pth')
     released = tmp_path / 'released.safetensors'
     tool('misc/publish_model', trained, released, '--no-hash')

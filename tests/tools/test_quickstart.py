@@ -127,13 +127,13 @@ def test_everything_once_and_again_after_a_change(folder):
     assert (first.returncode, first.stderr) == (0, '')
     assert folder.calls == calls_of(*JOBS)
     rows = [re.findall(r'\d+\.\d+', line) for line in first.stdout.splitlines()]
-    # By name: the head alone on cued digits, on scenes, TOAST on cued digits, on scenes.
+    # By name: linear probe on cued digits, on scenes, TOAST on cued digits, on scenes.
     assert [row for row in rows if row] == [['20.2', '40.2'], ['10.0', '30.0']]
     pictures = re.findall(r'/.*\.png', first.stdout)
     assert len(pictures) == 2 and all(Path(picture).is_file() for picture in pictures)
 
     # A run that is not of the quickstart is kept.
-    assert 'it is kept under its name and the date' in first.stdout
+    assert 'it is kept with the date added to its name' in first.stdout
     (kept,) = (folder.root / 'work_dirs').glob(f'{JOBS[0]}.*/iter_9.pth')
     assert kept.read_text() == 'mine'
 
@@ -153,7 +153,7 @@ def test_a_failure_shows_the_end_of_the_log_and_is_repaired_by_the_next_call(fol
     assert failed.returncode == 1
     heading, *log = failed.stderr.splitlines()
     path = folder.root / 'work_dirs' / JOBS[1] / 'quickstart.log'
-    assert heading == f'quickstart: the head alone on scenes failed; the end of {path}:'
+    assert heading == f'quickstart: linear probe on scenes failed; the end of {path}:'
     assert len(log) == 15 and log[-1] == 'ValueError: what is wrong'
 
     assert folder.run().returncode == 0
@@ -170,7 +170,7 @@ def test_an_interrupted_run_goes_on(folder):
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert 'interrupted; called again, it goes on from here' in errors
+    assert 'interrupted; call it again to continue' in errors
     assert 'failed' not in output + errors
 
     assert folder.run().returncode == 0
@@ -207,4 +207,4 @@ def test_a_terminal_shows_the_counters(script, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == ''
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
     script['show_counters']([JOBS[1]])
-    assert 'the head alone on scenes 20/250, 0:00:30 left' in capsys.readouterr().out
+    assert 'linear probe on scenes 20/250, 0:00:30 left' in capsys.readouterr().out

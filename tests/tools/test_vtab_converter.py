@@ -59,7 +59,7 @@ def test_mistakes_are_named(tool, tmp_path, capsys):
         tool('dataset_converters/vtab', tmp_path)
     fill(task, 'val200', **{'0': ['a.png']})
     fill(task, 'test', **{'9': ['a.png']})
-    with pytest.raises(SystemExit, match='classes are numbers, as 0, and names, as cat'):
+    with pytest.raises(SystemExit, match='names of classes mix numbers and words: 0, cat'):
         tool('dataset_converters/vtab', tmp_path)
     (task / 'train800' / 'cat').rename(task / 'train800' / '1')
     with pytest.raises(SystemExit, match=r'test\.txt, line 1: label 9 is outside the 4 classes'):

@@ -1,4 +1,4 @@
-"""Where a steered ViT looks: in the first pass, and in the second one, under the signal."""
+"""Attention maps of a steered ViT: in the first pass, and in the second one with the signal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class AttentionMaps:
     """Maps over the patches of a batch of images, each ``(B, h, w)``.
 
     Attributes:
-        mask: What the selection makes of a patch: 1 passes, 0 is left out.
+        mask: Selection mask of a patch: 1 keeps it, 0 drops it.
         first: Attention of the class token to a patch in the first pass, mean
-            over the heads. A row of the attention matrix adds up to 1 with the
-            class token itself, which has no place here.
+            over the heads. The sum is below 1, since the attention of the class
+            token to itself is left out.
         second: The same in the second pass.
     """
 
@@ -31,14 +31,14 @@ class AttentionMaps:
 
 @torch.no_grad()
 def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
-    """Maps of the last block that runs in both passes.
+    """Compute the maps of the last block that runs in both passes.
 
     Args:
         backbone: A :class:`TOASTViT` with top-down module and class token.
         images: Preprocessed images ``(B, 3, H, W)``.
 
     Raises:
-        ValueError: The backbone has no such maps; says why.
+        ValueError: The backbone has no such maps; the message says why.
 
     Example:
         >>> backbone = TOASTViT(arch='deit-tiny').eval()
@@ -51,7 +51,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
             f'(feedback_from set); this {type(backbone).__name__} has none'
         )
     if backbone.cls_token is None:
-        raise ValueError('the maps are those of the class token: with_cls_token must be True')
+        raise ValueError('maps need the class token: with_cls_token must be True')
 
     last = min(backbone.route.feedback_from - 1, backbone.out_indices[-1])
     attention = backbone.layers[last].attn
@@ -77,7 +77,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
 
 
 def class_attention(attention: MultiheadAttention, tokens: Tensor) -> Tensor:
-    """What the class token attends to, mean over the heads: tokens ``(B, N, C)`` to ``(B, N)``."""
+    """Attention of the class token, mean over the heads: tokens ``(B, N, C)`` to ``(B, N)``."""
     query, key, _ = attention.qkv(tokens).chunk(3, dim=-1)
     query, key = (
         part.unflatten(-1, (attention.num_heads, attention.head_dims)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Samples as rows of one picture: image, truth, prediction, and where the model looked."""
+"""A picture with samples as rows: image, truth, prediction, mask and attention maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toast_mm.files import atomic_write
 
 Palette = Sequence[Sequence[int]]
-SIDE = 1.6  # of one panel, in inches
+SIDE = 1.6  # side of a panel, in inches
 
 
 @dataclass
@@ -86,14 +86,14 @@ def draw_picture(
 
 
 def _in_colours(labels: NDArray, palette: Palette) -> NDArray:
-    """Labels in the colours of their classes; those without a class are white."""
+    """Paint labels in the colours of their classes; labels without a class are white."""
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(palette)] = palette
     return colours[labels]
 
 
 def _overlay(axes: Axes, image: NDArray, weights: NDArray, brightest: float) -> None:
-    """A map in colours above the image in gray."""
+    """Draw a coloured map over the gray image."""
     height, width = image.shape[:2]
     axes.imshow(image.mean(axis=-1), cmap='gray', vmin=0, vmax=255)
     axes.imshow(

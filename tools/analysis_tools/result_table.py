@@ -1,7 +1,7 @@
-"""A table of what runs came to: methods by data sets, mean and deviation over seeds.
+"""Make a table of results: methods by data sets, with mean and deviation over seeds.
 
-Folders are work directories of trainings, or of sweeps (tools/vtab.py). Methods, backbones and data
-are read from the names of the configs.
+Folders are work directories of trainings or of sweeps (tools/vtab.py). Methods, backbones and data
+sets are read from the names of the configs.
 
 Example:
     python tools/analysis_tools/result_table.py work_dirs/*_fgvc-224x224_* \

@@ -18,7 +18,9 @@ from rich.progress import track
 def number_of_images(text: str) -> int:
     number = int(text)
     if number < 10:
-        raise argparse.ArgumentTypeError(f'{number}: every digit needs an image, so 10 or more')
+        raise argparse.ArgumentTypeError(
+            f'{number} must be at least 10: every digit needs an image'
+        )
     return number
 
 
@@ -41,7 +43,7 @@ def main() -> None:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    print(f'{args.out} is made' if made else f'{args.out} is there already')
+    print(f'{args.out} was made' if made else f'{args.out} exists already')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-"""Pictures of real handwritten digits, drawn from those that come with scikit-learn.
+"""Drawing images of real handwritten digits, which come with scikit-learn.
 
-A scene shows digits on textured ground and has a mask. A cued image shows four digits on coloured
-cards, and its class is the digit on the card of the cue's colour. Nothing else tells which digit
-counts: a model must find that card before it reads.
+A scene shows digits on a textured background and has a mask. A cued image shows four digits on
+coloured cards; its class is the digit on the card of the cue's colour. Only the colour shows which
+digit counts, so a model must find that card before it can read the digit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.random import Generator
 from sklearn.datasets import load_digits
 
 SIDE = 64
-SHARES = dict(train=0.6, val=0.2, test=0.2)  # of the drawings of every digit
+SHARES = dict(train=0.6, val=0.2, test=0.2)  # split of the drawings of every digit
 
 CLASSES = ('background', *map(str, range(10)))
 PALETTE = (
@@ -32,12 +32,12 @@ Drawings = Sequence[np.ndarray]  # of the digits 0 to 9: (N, 8, 8), ink from 0 t
 
 
 def load_drawings(seed: int = 0) -> dict[str, Drawings]:
-    """The drawings of every split; no drawing is in two of them."""
+    """Load the drawings of every split; no drawing is in two splits."""
     digits = load_digits()
     rng = np.random.default_rng(seed)
     splits: dict[str, list[np.ndarray]] = {split: [] for split in SHARES}
     for digit in range(10):
-        # float32: OpenCV 5 cuts the border off what it warps in float64.
+        # float32: OpenCV 5 cuts off the border of images that it warps in float64.
         drawings = rng.permutation(digits.images[digits.target == digit]).astype(np.float32) / 16
         ends = np.cumsum([round(share * len(drawings)) for share in SHARES.values()])[:-1]
         for split, part in zip(SHARES, np.split(drawings, ends), strict=True):
@@ -48,10 +48,10 @@ def load_drawings(seed: int = 0) -> dict[str, Drawings]:
 def draw_scene(
     rng: Generator, drawings: Drawings, digits: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw some digits, four at most, on textured ground.
+    """Draw at most four digits on a textured background.
 
     Returns:
-        RGB image ``(64, 64, 3)`` and mask ``(64, 64)``: 0 is the ground, d + 1 the digit d, and
+        RGB image ``(64, 64, 3)`` and mask ``(64, 64)``: 0 is the background, d + 1 the digit d, and
         255 the soft border of its ink.
     """
     image = _texture(rng)
@@ -66,7 +66,7 @@ def draw_scene(
 
 
 def draw_cued(rng: Generator, drawings: Drawings, digit: int) -> np.ndarray:
-    """Draw four cards with a digit each, this one on the card of the cue's colour.
+    """Draw four cards with a digit each; the card of the cue's colour gets the given digit.
 
     The colours of the other cards, their digits and all places are random.
 
@@ -86,7 +86,7 @@ def draw_cued(rng: Generator, drawings: Drawings, digit: int) -> np.ndarray:
 
 
 def _texture(rng: Generator) -> np.ndarray:
-    """Two colours mixed by smooth noise of some coarseness, and grain: ``(64, 64, 3)``."""
+    """Texture ``(64, 64, 3)``: two colours mixed by smooth noise of random scale, and grain."""
     noise = rng.random((rng.integers(3, 17),) * 2)
     mixture = cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)[..., None]
     first, second = rng.uniform(40, 215, (2, 3))
@@ -94,7 +94,7 @@ def _texture(rng: Generator) -> np.ndarray:
 
 
 def _places(rng: Generator, jitter: float) -> np.ndarray:
-    """Centres (x, y) near those of the four quarters, in random order."""
+    """Four points (x, y) near the centres of the quarters, in random order."""
     quarters = SIDE / 4 * np.array([(1, 1), (3, 1), (1, 3), (3, 3)])
     return rng.permutation(quarters) + rng.uniform(-jitter, jitter, (4, 2))
 
@@ -108,7 +108,7 @@ def _stamp(pattern: np.ndarray, centre: np.ndarray, height: float, angle: float)
 
 
 def _sharpen(coverage: np.ndarray) -> np.ndarray:
-    """Strokes with edges of about a pixel; scaled up, those of 8 x 8 pixels are a blur."""
+    """Give strokes edges of about a pixel; scaling 8 x 8 pixels up blurs them."""
     return (4 * coverage - 1.4).clip(0, 1)
 
 
@@ -117,7 +117,7 @@ def _paint(image: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> np.nd
 
 
 def _contrasting_colour(rng: Generator, ground: np.ndarray, distance: float = 180) -> np.ndarray:
-    """A random colour at some distance from that of the ground."""
+    """A random colour that differs enough from the background."""
     while np.linalg.norm((colour := rng.uniform(0, 255, 3)) - ground) < distance:
         pass
     return colour

@@ -1,4 +1,4 @@
-"""The two data sets of handwritten digits as files."""
+"""Writing the two data sets of handwritten digits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.random import Generator
 from PIL import Image
 
 SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=4000, val=500, test=1000))
-RECORD = 'digits.json'  # what a finished folder was made of
+RECORD = 'digits.json'  # records what a finished folder was made from
 
 
 class FolderError(OSError):
@@ -32,21 +32,21 @@ def make_digits(
     seed: int = 0,
     track: Callable[..., Iterable[Path]] = lambda paths, total: paths,
 ) -> bool:
-    """Make ``root/scenes`` and ``root/cued``, whole or not at all.
+    """Make ``root/scenes`` and ``root/cued``, completely or not at all.
 
-    ``scenes`` is for segmentation, in PASCAL VOC's layout, and ``cued`` for classification, with a
-    folder per split and digit. All digits are equally frequent.
+    ``scenes`` is for segmentation and has the layout of PASCAL VOC. ``cued`` is for classification
+    and has a folder per split and digit. All digits are equally frequent.
 
     Args:
-        root: Folder to make. One that was made of other sizes, another seed or
-            by other code is replaced.
+        root: Folder to make. An older one is replaced if its sizes, its seed or
+            its code differ.
         sizes: Number of images by data set and split. Defaults to ``SIZES``.
-        seed: Decides everything. Defaults to 0.
-        track: Takes the written files as an iterator, and their ``total``, and
-            yields them on; to show the progress.
+        seed: Seed of all random choices. Defaults to 0.
+        track: Shows the progress: it gets an iterator over the written files and
+            their ``total``, and yields the files.
 
     Returns:
-        True if the folder was made, False if it was there.
+        True if the folder was made, False if it existed.
 
     Raises:
         FolderError: The folder holds something else or cannot be written.
@@ -71,7 +71,7 @@ def make_digits(
 
 
 def _code() -> str:
-    """Digest of the code that the files follow from."""
+    """Digest of the code that makes the files."""
     modules = (Path(__file__), Path(digits_drawing.__file__))
     return hashlib.sha256(b''.join(path.read_bytes() for path in modules)).hexdigest()
 
@@ -87,13 +87,13 @@ def _is_made(root: Path, record: dict[str, Any]) -> bool:
 
 def _of_others(folder: Path) -> FolderError:
     return FolderError(
-        f'{folder} is there and was not made by this command; remove it or name another folder'
+        f'{folder} exists and was not made by this command; remove it or choose another folder'
     )
 
 
 @contextmanager
 def _whole_folder(root: Path) -> Iterator[Path]:
-    """A folder beside ``root`` that takes its place at the end."""
+    """Yield a folder next to ``root`` that replaces it at the end."""
     partial, former = (root.with_name(f'{root.name}.{suffix}') for suffix in ('partial', 'former'))
 
     def clean() -> None:
@@ -149,6 +149,6 @@ def _write_cued(folder: Path, number: int, drawings: Drawings, rng: Generator) -
 
 
 def _shuffled_digits(rng: Generator) -> Iterator[int]:
-    """Digits without end, every ten of them different."""
+    """Endless digits; every ten of them are a permutation of 0 to 9."""
     while True:
         yield from rng.permutation(10).tolist()

@@ -1,8 +1,8 @@
-"""Lists of training, held-out and test images, drawn at random from a folder per class.
+"""Draw lists of training, held-out and test images at random from a folder per class.
 
-Folders may lie below others: each that holds images is a class, and labels follow their order by
-name. The target gets train.txt, val.txt, trainval.txt and test.txt, lines "relative/path label",
-as tools/vtab.py takes them; the images stay where they are.
+Every folder that holds images is a class, also below other folders; labels follow the order of the
+folders by name. The target gets train.txt, val.txt, trainval.txt and test.txt with lines
+"relative/path label", as tools/vtab.py reads them. The images stay where they are.
 
     python tools/dataset_converters/split_folders.py data/omniglot_small1 work_dirs/lists/omniglot \
         --train 800 --val 200
@@ -24,14 +24,14 @@ from toast_mm.outputs import add_overwrite, check_free
 
 
 def labelled_images(source: Path) -> list[tuple[Path, int]]:
-    """Images below a folder, and the number of the folder that they are in."""
+    """Images below a folder, each with the number of its own folder as label."""
     images = sorted(path for path in source.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
     label_of = {folder: n for n, folder in enumerate(sorted({path.parent for path in images}))}
     return [(path, label_of[path.parent]) for path in images]
 
 
 def number_of_images(text: str) -> int:
-    """A number that images can have; of a negative one Python would count from the end."""
+    """Parse a positive number; Python would count a negative one from the end."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'{text} must be at least 1')
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument(
         '--val', type=number_of_images, required=True, help='number of held-out images'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the draw')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draw')
     add_overwrite(parser)
     args = parser.parse_args()
     samples = labelled_images(args.source)
@@ -59,11 +59,11 @@ def main() -> None:
     )
     if others:
         found = ', '.join(f'{number} {suffix}' for suffix, number in sorted(others.items()))
-        print(f'{args.source}: passed over {found}; taken are {", ".join(sorted(IMAGE_SUFFIXES))}')
+        print(f'{args.source}: skipped {found}; read are {", ".join(sorted(IMAGE_SUFFIXES))}')
     if len(samples) <= args.train + args.val:
         sys.exit(
             f'{args.source} has {len(samples)} images in folders: {args.train} for training and '
-            f'{args.val} held out leave none to test on'
+            f'{args.val} held out leave none for testing'
         )
     random.Random(args.seed).shuffle(samples)
     trainval = args.train + args.val

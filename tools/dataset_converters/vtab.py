@@ -1,11 +1,12 @@
-"""Lists of VTAB-1k tasks, from folders of images by split and class.
+"""Make lists of VTAB-1k tasks from folders of images by split and class.
 
     <source>/<task>/<split>/<class>/<image>      splits train800, val200, test (or train, val, test)
 
-is what TensorFlow Datasets and the common copies of VTAB-1k export. Beside the images, which stay
-where they are, appear train800.txt, val200.txt, train800val200.txt and test.txt (or train.txt,
-...): lines "relative/path label". Classes that are all numbers are labels, others are counted in
-alphabetical order. Lists that a task has already are checked.
+TensorFlow Datasets and the common copies of VTAB-1k have this layout. The images stay where they
+are. Each task gets train800.txt, val200.txt, train800val200.txt and test.txt (or train.txt, ...)
+with lines "relative/path label". If all names of classes are numbers, they are the labels;
+otherwise the classes are numbered in alphabetical order. If a task has lists already, they are only
+checked.
 
     python tools/dataset_converters/vtab.py data/vtab-1k
 """
@@ -21,7 +22,7 @@ from toast_mm.files import WriteError, write_atomically
 
 
 def list_task(task: Path) -> dict[str, list[str]]:
-    """Lines of the lists of a task, by name of the list.
+    """Make the lines of the lists of a task, by name of the list.
 
     Raises:
         FileNotFoundError: A split is missing.
@@ -60,14 +61,14 @@ def number_classes(task: Path, names: set[str]) -> dict[str, int]:
     numbers = [name for name in names if name.isdigit()]
     if numbers and len(numbers) < len(names):
         other = min(names - set(numbers))
-        raise ValueError(f'{task}: classes are numbers, as {min(numbers)}, and names, as {other}')
+        raise ValueError(f'{task}: names of classes mix numbers and words: {min(numbers)}, {other}')
     if numbers:
         return {name: int(name) for name in names}
     return {name: label for label, name in enumerate(sorted(names))}
 
 
 def convert(task: Path) -> None:
-    """Write the lists of a task unless it has them, and check all."""
+    """Write the lists of a task unless it has some, and check them."""
     if any((task / file).exists() for files in LISTS.values() for file in files):
         written = 'had'
     else:
@@ -90,7 +91,7 @@ def main() -> None:
         try:
             convert(args.source / task)
         except (FileNotFoundError, ValueError, WriteError) as error:
-            sys.exit(f'{error}; lists that are there stay, delete them to have all made anew')
+            sys.exit(f'{error}; existing lists are kept: delete them to make all of them again')
 
 
 if __name__ == '__main__':

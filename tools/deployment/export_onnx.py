@@ -1,4 +1,4 @@
-"""Write a tuned classifier or segmentor as ONNX, its top-down module folded.
+"""Export a tuned classifier or segmentor to ONNX, with its top-down module folded.
 
 python tools/deployment/export_onnx.py configs/ade20k_toast_upernet.py CKPT out.onnx --size 512 512
 """
@@ -52,7 +52,7 @@ def main() -> None:
     if model.window:
         print(
             f'The config tests in sliding windows of {model.window[0]} x {model.window[1]}; the '
-            'file knows nothing of these: whoever runs it cuts windows and averages their scores'
+            'file does not slide: cut the windows and average their scores when you run it'
         )
 
 

@@ -1,7 +1,7 @@
-"""The release form of a checkpoint: weights as safetensors, without the state of the training.
+"""Write a checkpoint for release: weights as safetensors, without the state of the training.
 
-A task file stays one: it holds what was tuned and names its base. The name ends in the beginning of
-the file's SHA-256, as mm projects publish models.
+A task file remains a task file: it holds what was tuned and names its base. The name of the new
+file ends in the first digits of its SHA-256, as for other models of mm projects.
 
 python tools/misc/publish_model.py work_dirs/JOB/epoch_20.pth JOB.safetensors
 """
@@ -34,12 +34,12 @@ def publish(
 ) -> None:
     """Write the weights of ``source`` to ``target``, floating point ones in float16 if ``half``.
 
-    Names of classes, and what the metadata of a safetensors file say, are kept. A task file is
-    told where its base and its pre-tuned module are from now on.
+    Names of classes and the metadata of a safetensors file are kept. ``base`` and ``pretuned`` are
+    the new places of the base and the pre-tuned module of a task file.
 
     Raises:
         CheckpointError: A weight is infinite or NaN.
-        ValueError: There is no base to name elsewhere.
+        ValueError: ``base`` or ``pretuned`` is given, but the source is not a task file.
         WriteError: The release would replace a file.
     """
     checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
@@ -53,10 +53,10 @@ def publish(
     record = record_name(weights)
     if base or pretuned:
         if record is None:
-            raise ValueError(f'{source} is no task file, and needs neither --base nor --pretuned')
+            raise ValueError(f'{source} is not a task file: leave out --base and --pretuned')
         weights = {**weights, record: relocate(weights[record], base, pretuned)}
     meta = checkpoint.get('meta', {})
-    if not source.endswith('.safetensors'):  # of a training: settings, seed and environment
+    if not source.endswith('.safetensors'):  # drop settings, seed and environment of the training
         meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
     content = safetensors_content(weights, meta)
     if with_hash:
@@ -69,7 +69,7 @@ def publish(
         paths = read_record(weights[record])
         files = [source['checkpoint'] for source in paths['init_cfg']]
         files += [paths['pretuned']] if paths['pretuned'] else []
-        print(f'It needs its base: {" and ".join(files)}, or what a config names in its place')
+        print(f'It needs its base: {" and ".join(files)}, or the files that a config names instead')
 
 
 def main() -> None:
@@ -77,11 +77,9 @@ def main() -> None:
     parser.add_argument('source', help='checkpoint file')
     parser.add_argument('target', help='file to write, ending in .safetensors')
     parser.add_argument('--half', action='store_true', help='store floating point as float16')
-    parser.add_argument(
-        '--no-hash', action='store_true', help='keep the name without the beginning of the hash'
-    )
-    parser.add_argument('--base', help='where the base of a task file will be found: path or URL')
-    parser.add_argument('--pretuned', help='and its pre-tuned module, if it leaves out one')
+    parser.add_argument('--no-hash', action='store_true', help='do not add the hash to the name')
+    parser.add_argument('--base', help='new path or URL of the base of a task file')
+    parser.add_argument('--pretuned', help='new path or URL of its pre-tuned module, if it has one')
     add_overwrite(parser)
     args = parser.parse_args()
     if not args.target.endswith('.safetensors'):

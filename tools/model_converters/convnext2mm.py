@@ -1,4 +1,4 @@
-"""ConvNeXt (v1 or v2) of its authors or of timm as a checkpoint of mmpretrain's ConvNeXt.
+"""Convert a ConvNeXt (v1 or v2) of its authors or of timm to mmpretrain's ConvNeXt.
 
 python tools/model_converters/convnext2mm.py convnext_base_1k_224.pth checkpoints/convnext-b.pth
 """
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         '--timm',
         metavar='NAME',
-        help="what timm calls the model: its features and the converted model's are compared",
+        help="name of the model in timm: its features and the converted model's are compared",
     )
     args = parser.parse_args()
     try:

@@ -45,15 +45,15 @@ def folded_weights(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     if backbone is None:
         raise ValueError(f'{args.config}: there is no top-down module to fold')
     if backbone.folded:
-        raise CheckpointError(f'{args.checkpoint}: it is folded already')
+        raise CheckpointError(f'{args.checkpoint} is folded already')
     backbone.fold()
     return model.state_dict()
 
 
 def write(weights: dict[str, torch.Tensor], meta: dict, path: str, pickled: bool) -> None:
-    """Write weights, and what is known of the data set; a pickle keeps all the metadata."""
+    """Write weights with the metadata of the data set; a pickle keeps all metadata."""
     if path.endswith('.safetensors'):
-        if pickled:  # of a training: settings, seed and environment
+        if pickled:  # drop settings, seed and environment of the training
             meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
         save_safetensors(weights, path, meta)
     else:

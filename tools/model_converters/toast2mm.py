@@ -1,4 +1,4 @@
-"""Checkpoint of the published TOAST code as one of this project: TOAST, TOAST-Lite, LoRA or VPT.
+"""Convert a checkpoint of the published TOAST code: TOAST, TOAST-Lite, LoRA or VPT.
 
 python tools/model_converters/toast2mm.py toast_base.pth checkpoints/toast_vit-b16.pth
 python tools/model_converters/toast2mm.py lite.pth checkpoints/lite.pth --pretuned toast_base.pth
@@ -22,19 +22,19 @@ def main() -> None:
         '--merged',
         action='store_const',
         const=True,
-        help='the low-rank updates are in the weights as well (saved in evaluation mode)',
+        help='the low-rank updates are merged into the weights (saved in evaluation mode)',
     )
     told.add_argument(
         '--unmerged',
         dest='merged',
         action='store_const',
         const=False,
-        help='they are not (saved in training mode)',
+        help='the updates are not merged (saved in training mode)',
     )
     told.add_argument(
         '--pretuned',
         metavar='FILE',
-        help='file that the tuning started from, which tells whether they are',
+        help='file that the tuning started from, which shows whether they are merged',
     )
     args = parser.parse_args()
     try:

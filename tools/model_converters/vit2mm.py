@@ -1,4 +1,4 @@
-"""ViT of timm, DeiT, JAX (.npz) or Hugging Face as a checkpoint of mmpretrain's ViT.
+"""Convert a ViT of timm, DeiT, JAX (.npz) or Hugging Face to mmpretrain's ViT.
 
 python tools/model_converters/vit2mm.py B_16.npz checkpoints/vit-b16_in21k.pth
 """
@@ -16,11 +16,13 @@ from toast_mm.files import WriteError
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_files(parser)
-    parser.add_argument('--img-size', type=int, help='resize position embeddings to these images')
+    parser.add_argument(
+        '--img-size', type=int, help='resize position embeddings to images of this side'
+    )
     parser.add_argument(
         '--timm',
         metavar='NAME',
-        help="what timm calls the model: its features and the converted model's are compared",
+        help="name of the model in timm: its features and the converted model's are compared",
     )
     args = parser.parse_args()
     try:

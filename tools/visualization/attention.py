@@ -1,4 +1,4 @@
-"""Draw what a TOAST model selects and where it looks in both passes.
+"""Draw the selection mask and the attention of a TOAST model in both passes.
 
 Example:
     python tools/visualization/attention.py configs/ade20k_toast_upernet.py \
@@ -33,7 +33,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', choices=['val', 'test'], default='test', help='default: test')
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        '--samples', type=int, default=6, metavar='N', help='so many, evenly spread; default: 6'
+        '--samples',
+        type=int,
+        default=6,
+        metavar='N',
+        help='number of samples, evenly spread; default: 6',
     )
     which.add_argument('--indices', type=int, nargs='+', metavar='INDEX', help='these samples')
     parser.add_argument(
@@ -70,12 +74,12 @@ def choose_samples(args: argparse.Namespace, number: int) -> list[int]:
 
 @torch.no_grad()
 def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
-    """What the model sees, says and looks at."""
+    """Image, prediction and attention maps of a sample."""
     batch = pseudo_collate([sample])
     preprocessor = model.data_preprocessor
     maps = attention_maps(model.backbone, preprocessor(batch, False)['inputs'])
     image = batch['inputs'][0]
-    # Both preprocessors turn BGR into RGB if they are told to; their attributes differ.
+    # mmseg and mmpretrain name the conversion from BGR to RGB differently.
     if getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, 'channel_conversion', False):
         image = image.flip(0)
     panels = (panel[0].numpy() for panel in (maps.mask, maps.first, maps.second))
@@ -95,7 +99,7 @@ def main() -> None:
         cfg = load_config(args)
         out = args.out or osp.join(cfg.work_dir, 'attention.png')
         check_free([out], [args.config, args.checkpoint], args.overwrite)
-        model = load_model(cfg, args.checkpoint)  # and with it, the scope of the data
+        model = load_model(cfg, args.checkpoint)  # also sets the scope that the data set needs
         dataset = build_dataset(cfg, args.split)
         indices = choose_samples(args, len(dataset))
         classes, palette = (dataset.metainfo.get(key) or () for key in ('classes', 'palette'))

@@ -77,7 +77,9 @@ def test_missing():
 
 
 def test_refuses_what_is_no_convnext():
-    with pytest.raises(CheckpointError, match='no ConvNeXt of its authors or of timm'):
+    with pytest.raises(CheckpointError, match='not a ConvNeXt of its authors or of timm'):
         convert_convnext({'blocks.0.weight': torch.rand(1)})
-    with pytest.raises(CheckpointError, match=r'no whole ConvNeXt: backbone\.downsample_layers'):
+    with pytest.raises(
+        CheckpointError, match=r'not a complete ConvNeXt: backbone\.downsample_layers'
+    ):
         convert_convnext({'stages.0.0.dwconv.weight': torch.rand(4, 1, 7, 7)})

@@ -15,7 +15,7 @@ from toast_mm.checkpoint.convert.reference import build_timm
 
 SMALL_VIT = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=5)
 SMALL_CONVNEXT = dict(depths=(1, 2, 1, 1), dims=(8, 12, 16, 20), num_classes=5)
-UNTOLD, NO_PLACE, DIFFER = 'do not tell', 'there is no place for its weights: ', 'features differ'
+UNTOLD, NO_PLACE, DIFFER = 'do not show', 'which has no place for its weights: ', 'features differ'
 
 # What conversion says without timm's model and with it; None where it converts.
 VITS = {
@@ -100,7 +100,9 @@ def test_same_features_or_refused(kind, name, told):
 def test_weights_of_another_model_than_the_named_one():
     weights = timm.create_model('vit_tiny_patch16_224', **SMALL_VIT).state_dict()
     other = timm.create_model('deit3_small_patch16_224', **SMALL_VIT)
-    with pytest.raises(CheckpointError, match=r'not of deit3.*: they lack: blocks\.0\.ls1\.gamma'):
+    with pytest.raises(
+        CheckpointError, match=r'not belong to deit3.*: they lack: blocks\.0\.ls1\.gamma'
+    ):
         convert_vit(weights, reference=other)
     with pytest.raises(CheckpointError, match='--timm vit_b16: Unknown model'):
         build_timm('vit_b16')

@@ -14,7 +14,7 @@ from toast_mm.checkpoint.convert import convert_toast
 from toast_mm.models import TOASTViT
 
 RANK, PROMPTS = 4, 3
-UNTOLD = 'say --merged or --unmerged'
+UNTOLD = 'add --merged or --unmerged'
 
 
 def plain_vit():
@@ -164,9 +164,11 @@ def test_a_start_of_this_projects_names_and_one_of_another_model():
     own = convert_toast(without_updates(weights)).weights
     module = {n.removeprefix('backbone.'): t for n, t in own.items() if '.topdown.' in n}
     for start in (own, module):
-        assert 'were in' in convert_toast(merge(weights), start=start).caveat
+        assert 'were merged' in convert_toast(merge(weights), start=start).caveat
     other = {name: tensor + 1 for name, tensor in module.items()}
-    with pytest.raises(CheckpointError, match='the tuning did not start from the file named by'):
+    with pytest.raises(
+        CheckpointError, match='the tuning did not start from the file of --pretuned'
+    ):
         convert_toast(merge(weights), start=other)
     with pytest.raises(CheckpointError, match=r'has no weights of backbone\.topdown'):
         convert_toast(merge(weights), start=plain_vit())
@@ -208,5 +210,5 @@ def test_lora_says_what_the_backbone_needs():
     missing['deep_prompt_embeddings'] = missing['deep_prompt_embeddings'][1:]
     with pytest.raises(CheckpointError, match=rf'lacks weights: backbone\.layers\.{DEPTH - 1}'):
         convert_toast(missing).check_whole()
-    with pytest.raises(CheckpointError, match=r'nor is it one of LoRA \(lora_A\) or VPT'):
+    with pytest.raises(CheckpointError, match=r'nor of LoRA \(lora_A\) or VPT'):
         convert_toast(plain_vit())

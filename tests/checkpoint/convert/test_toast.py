@@ -186,13 +186,13 @@ def test_lite_is_recognised():
     console = Console(width=1000)
     with console.capture() as printed:
         converted.show(console)
-    assert 'The low-rank updates were not in the weights' in printed.get()
+    assert 'The low-rank updates were not merged' in printed.get()
     assert not convert_toast(published_vit()).caveat
 
 
 def test_refuses():
     state = published_vit()
-    with pytest.raises(CheckpointError, match='no published TOAST checkpoint'):
+    with pytest.raises(CheckpointError, match='not a published checkpoint of TOAST'):
         convert_toast({name: t for name, t in state.items() if name != 'prompt'})
     del state['decoders.1.linear2.weight']
     converted = convert_toast(state)

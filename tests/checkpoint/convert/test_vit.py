@@ -234,7 +234,7 @@ def test_missing_and_unused():
         (dict(dist_token=torch.rand(1, 1, DIM)), 'distillation or register token'),
         ({'blocks.0.norm1.bias': torch.rand(3)}, r'blocks\.0\.norm1\.bias is \(3,\), but'),
         ({'patch_embed.proj.weight': None}, 'no patch embedding'),
-        ({'pos_embed': None}, r'no whole ViT: backbone\.pos_embed is missing'),
+        ({'pos_embed': None}, r'not a complete ViT: backbone\.pos_embed is missing'),
         ({'blocks.1.attn.new': torch.rand(1)}, r'no place for its weights: blocks\.1\.attn\.new$'),
         ({'blocks.1.ls1.gamma': torch.rand(DIM)}, r'no place.*: blocks\.1\.ls1\.gamma$'),
     ],
@@ -247,5 +247,5 @@ def test_refuses(change, complaint):
 
 @pytest.mark.parametrize('size', [-5, 0, 7])
 def test_images_smaller_than_a_patch(size):
-    with pytest.raises(CheckpointError, match=f'^images of {size} pixels have no patch of 8'):
+    with pytest.raises(CheckpointError, match=f'^position embeddings .* of {size} pixels'):
         convert_vit(make_timm().state_dict(), img_size=size)

@@ -20,11 +20,11 @@ METHODS = {
     'early': dict(feedback_from='middle'),
     'late': dict(feedback_from='last', feedback_to='middle'),
     'dense late': dict(feedback_to='middle', out_indices=(0, 3)),
-    'head alone': dict(feedback_from=None),
+    'linear probe': dict(feedback_from=None),
     'lite': dict(lite=dict(rank=2)),
 }
 # Layers (of four) that a step and a validation batch still run.
-SECOND_PASS = {'last': 4, 'early': 4, 'late': 2, 'dense late': 2, 'head alone': 0, 'lite': 4}
+SECOND_PASS = {'last': 4, 'early': 4, 'late': 2, 'dense late': 2, 'linear probe': 0, 'lite': 4}
 
 
 class Watch(Hook):

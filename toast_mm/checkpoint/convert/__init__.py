@@ -1,4 +1,4 @@
-"""Published checkpoints under the names of mmpretrain's backbones and of this project's."""
+"""Converters of published checkpoints to the parameter names of mmpretrain and toast_mm."""
 
 from toast_mm.imports import quiet_imports
 

@@ -1,4 +1,4 @@
-"""ConvNeXts (v1 and v2) of their authors and of timm as mmpretrain's."""
+"""Converter of ConvNeXts (v1 and v2) of their authors and of timm to mmpretrain's."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ RULES = [
 ]
 
 
-BESIDE = r'head\..*'  # what stands behind a ConvNeXt
+BESIDE = r'head\..*'  # weights that are not part of the backbone
 
 
 def convert_convnext(
     weights: Mapping[str, Tensor], reference: nn.Module | None = None
 ) -> Converted:
-    """Weights of a ConvNeXt under the names of mmpretrain's.
+    """Convert the weights of a ConvNeXt to the names of mmpretrain's.
 
-    A model that computes something else is refused. Where the weights do not tell, the reference
-    must.
+    A model that computes something else than mmpretrain's is an error. If the weights do not show
+    which model they belong to, a reference is needed.
 
     Args:
         weights: Weights of the authors or of timm.
-        reference: timm's model of these weights, which it is given here. It also tells the
-            activation, the epsilon of the norms and the preprocessing. Defaults to None.
+        reference: timm's model that the weights belong to; they are loaded into it here. It also
+            gives the activation, the epsilon of the norms and the preprocessing. Defaults to None.
 
     Raises:
-        CheckpointError: It is no ConvNeXt, the weights do not fit together, they are of a model
-            that mmpretrain does not have, or do not tell of which model they are.
+        CheckpointError: The weights are not of a ConvNeXt, do not fit together, belong to a model
+            that mmpretrain does not have, or do not show which model they belong to.
     """
     weights = without_prefix(weights, ('module.',))
     if not any(re.search(r'dwconv|conv_dw', name) for name in weights):
-        raise CheckpointError('it is no ConvNeXt of its authors or of timm: it has no dwconv')
-    why = 'ImageNet statistics, as all ConvNeXts of their authors'
+        raise CheckpointError('not a ConvNeXt of its authors or of timm: there is no dwconv')
+    why = 'ImageNet statistics, as for all ConvNeXts of their authors'
     converted = Converted('ConvNeXt', dict(IMAGENET, why=why))
     rename(weights, RULES, converted, _reshape)
     converted.refuse_unknown(BESIDE, 'ConvNeXt')
@@ -82,14 +82,14 @@ def convert_convnext(
 
 
 def _check_usual(arch: Mapping[str, list[int]]) -> None:
-    """Refuse the sizes of timm's ConvNeXts that have another epsilon or activation."""
+    """Check that all of timm's ConvNeXts of this size have the usual epsilon and activation."""
     if arch['depths'] == [3, 4, 30, 3] or arch['channels'] in ([24, 32, 48, 64], [32, 64, 96, 128]):
-        why = 'of this size timm has ConvNeXts with another activation or epsilon of the norms'
+        why = 'timm has ConvNeXts of this size with another activation or epsilon of the norms'
         raise CheckpointError(UNTOLD.format(why))
 
 
 def _settings_of_timm(model: nn.Module) -> dict[str, Any]:
-    """What timm's model tells and the weights do not."""
+    """Settings of timm's model that the weights do not show."""
     block = cast(Any, model).stages[0].blocks[0]
     settings: dict[str, Any] = {}
     if block.norm.eps != 1e-6:
@@ -100,13 +100,13 @@ def _settings_of_timm(model: nn.Module) -> dict[str, Any]:
 
 
 def _features(model: nn.Module, image: Tensor) -> Tensor:
-    """Normed mean of the last map, before any layer of a head."""
+    """Normed mean of the last map, before any other layer of a head."""
     head = cast(Any, model).head
     return head.norm(head.global_pool(cast(Any, model).forward_features(image))).flatten(1)
 
 
 def settings_of(weights: Mapping[str, Tensor]) -> dict:
-    """Arguments of the ConvNeXt that weights are of."""
+    """Arguments of the ConvNeXt that the weights fit."""
     layers = [
         (int(m[1]), int(m[2]))
         for name in weights
@@ -119,7 +119,7 @@ def settings_of(weights: Mapping[str, Tensor]) -> dict:
             len(weights[f'backbone.stages.{stage}.0.depthwise_conv.weight']) for stage in stages
         ]
     except KeyError as error:
-        raise CheckpointError(f'it is no whole ConvNeXt: {error.args[0]} is missing') from None
+        raise CheckpointError(f'not a complete ConvNeXt: {error.args[0]} is missing') from None
     depths = [1 + max(layer for at, layer in layers if at == stage) for stage in stages]
     settings: dict = dict(arch=dict(depths=depths, channels=channels))
     if stem != 4:
@@ -132,7 +132,7 @@ def settings_of(weights: Mapping[str, Tensor]) -> dict:
 
 
 def _reshape(name: str, tensor: Tensor) -> Tensor:
-    """Pointwise convolutions as linear layers; response norms without axes of 1."""
+    """Turn pointwise convolutions into linear weights; drop axes of size 1 of response norms."""
     if name.endswith(('pointwise_conv1.weight', 'pointwise_conv2.weight')):
         return tensor.flatten(1)
     return tensor.flatten() if '.grn.' in name else tensor

@@ -1,4 +1,4 @@
-"""Converting a file, as the command lines of all converters do."""
+"""Converting a file: shared code of the command lines of all converters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .report import Converted
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    """Arguments of every converter."""
+    """Add the arguments that all converters have."""
     parser.add_argument('source', help='published checkpoint: PyTorch, safetensors or npz')
     parser.add_argument(
         'target', type=_target, help='file to write, ending in .pth or .safetensors'
@@ -37,15 +37,15 @@ def _target(path: str) -> str:
 def convert_file(
     args: argparse.Namespace, convert: Callable[[dict, str | None], Converted]
 ) -> None:
-    """Read, convert, print the table, and write unless a weight of the backbone is missing.
+    """Read and convert a file, print a table, and write it unless a backbone weight is missing.
 
     Args:
-        args: The arguments of :func:`add_files`, and ``pretuned``, another file that is read.
-        convert: Takes the weights and the kind of file that they were in.
+        args: The arguments of :func:`add_files`, and ``pretuned`` if another file is read.
+        convert: Takes the weights and the name of the entry that held them in the file.
 
     Raises:
         CheckpointError: The weights cannot be converted, or not completely.
-        FileNotFoundError: There is no source.
+        FileNotFoundError: The source does not exist.
         WriteError: The target cannot be written, or would replace a file.
     """
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)

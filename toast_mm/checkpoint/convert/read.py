@@ -19,7 +19,7 @@ def read_weights(path: str) -> tuple[dict[str, Tensor], str | None]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The file is damaged, would need unpickling of arbitrary
+        CheckpointError: The file is damaged, needs unpickling of arbitrary
             objects, or holds no tensors.
     """
     if path.endswith('.npz'):
@@ -40,4 +40,4 @@ def _read_npz(path: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise FileNotFoundError(f'checkpoint {path} does not exist') from None
     except (BadZipFile, ValueError, EOFError, OSError, TypeError) as error:
-        raise CheckpointError(f'checkpoint {path} is damaged or no npz file: {error}') from error
+        raise CheckpointError(f'{path} is damaged or not an npz file: {error}') from error

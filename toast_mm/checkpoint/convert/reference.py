@@ -1,7 +1,7 @@
-"""timm's model of the same weights, which shows whether a converted one computes the same.
+"""Comparing a converted model with timm's model of the same weights.
 
-Weights do not tell everything: neither the activation nor the epsilon of the norms, nor whether
-positions are rotated into queries and keys.
+Weights do not determine a model: they show neither the activation nor the epsilon of the norms, nor
+whether the model uses rotary position embeddings.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from toast_mm.checkpoint import CheckpointError
 
 UNTOLD = (
-    'the weights do not tell what the model computes ({}): name it by --timm NAME, as timm calls '
-    "it, and the features of timm's model and of the converted one are compared"
+    'the weights do not show what the model computes ({}): give its name in timm by --timm NAME; '
+    "the features of timm's model and of the converted one are then compared"
 )
 
 TAKEN = (
-    'The file does not tell the activation (taken as GELU) and the epsilon of the norms (1e-6): '
-    "--timm NAME, as timm calls the model, compares its features with timm's."
+    'The file does not show the activation (assumed: GELU) and the epsilon of the norms (assumed: '
+    "1e-6). --timm NAME, with the model's name in timm, compares its features with timm's."
 )
 
 # mmcv's and mmpretrain's configs of timm's activations, by the name of their class.
@@ -36,7 +36,7 @@ ACTIVATIONS = {
 
 
 def build_timm(name: str | None) -> nn.Module | None:
-    """timm's model of this name, without a head and without its weights; None without a name.
+    """Build timm's model of this name without head and weights; None without a name.
 
     Raises:
         CheckpointError: timm has no such model.
@@ -50,15 +50,15 @@ def build_timm(name: str | None) -> nn.Module | None:
 
 
 def load_timm(model: nn.Module, weights: Mapping[str, Tensor], beside: str) -> None:
-    """Load the weights of a file, under timm's names, into timm's model.
+    """Load weights with timm's names into timm's model.
 
     Args:
-        model: Takes the weights.
-        weights: May hold more: what stands behind the backbone.
-        beside: Pattern of whole names of what may be left over.
+        model: timm's model.
+        weights: The weights; they may include layers after the backbone.
+        beside: Pattern of whole names of weights that may stay unused.
 
     Raises:
-        CheckpointError: The weights are not of this model.
+        CheckpointError: The weights do not belong to this model.
     """
     positions, own = weights.get('pos_embed'), model.state_dict()
     if positions is not None and 'pos_embed' in own and own['pos_embed'].shape != positions.shape:
@@ -73,7 +73,7 @@ def load_timm(model: nn.Module, weights: Mapping[str, Tensor], beside: str) -> N
     for problem, names in (('lack', missing), ('hold more', surplus), ('differ in shape', shapes)):
         if names:
             raise CheckpointError(
-                f'the weights are not of {name_of(model)}: they {problem}: {", ".join(names)}'
+                f'the weights do not belong to {name_of(model)}: they {problem}: {", ".join(names)}'
             )
     model.load_state_dict({n: t for n, t in weights.items() if n in own}, strict=False)
 
@@ -86,13 +86,13 @@ def check_same_features(
     weights: Mapping[str, Tensor],
     size: int,
 ) -> None:
-    """Refuse a conversion whose features are not those of timm's model, on a random image.
+    """Check that a converted backbone and timm's model give the same features of a random image.
 
     Args:
-        model: timm's, with the weights.
-        features: What it makes of an image, as the backbone does.
-        backbone: mmpretrain's, which takes the converted weights.
-        weights: Those, under names that begin with ``backbone.``.
+        model: timm's model with the original weights.
+        features: Computes those features of timm's model that the backbone returns.
+        backbone: mmpretrain's backbone; the converted weights are loaded into it.
+        weights: The converted weights, with names that begin with ``backbone.``.
         size: Side of the image.
 
     Raises:
@@ -102,20 +102,20 @@ def check_same_features(
     own = {name.removeprefix(start): t for name, t in weights.items() if name.startswith(start)}
     backbone.load_state_dict(own)
     for module in (model, backbone):
-        module.double()  # in which rounding hides no epsilon
+        module.double()  # so that rounding does not hide a different epsilon
         module.eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).double()
     expected, given = features(image), backbone(image)[0]
     difference = (given - expected).abs().max() / expected.abs().max()
-    if not difference <= 1e-6:  # nor is it NaN
+    if not difference <= 1e-6:  # also true for NaN
         raise CheckpointError(
-            f"{name_of(model)} computes something that mmpretrain's {type(backbone).__name__} does "
-            f'not: their features differ by {difference:.1g} of the largest'
+            f"{name_of(model)} does not compute what mmpretrain's {type(backbone).__name__} does: "
+            f'their features differ by {difference:.1g} of the largest'
         )
 
 
 def activation(module: nn.Module) -> dict[str, Any] | None:
-    """Config of an activation of timm's, or None if it is the usual GELU or there is no config."""
+    """Config of an activation of timm; None for the usual GELU, or if there is no config."""
     found = ACTIVATIONS.get(type(module).__name__)
     if isinstance(module, nn.GELU) and module.approximate == 'tanh':
         found = ACTIVATIONS['GELUTanh']
@@ -123,10 +123,10 @@ def activation(module: nn.Module) -> dict[str, Any] | None:
 
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
-    """Mean and standard deviation in [0, 255] that timm notes for a model."""
+    """Mean and standard deviation in [0, 255] from timm's config of a model."""
     config = cast(Any, model).pretrained_cfg
     mean, std = ([round(255 * value, 3) for value in config[key]] for key in ('mean', 'std'))
-    return dict(mean=mean, std=std, why=f'as timm notes for {name_of(model)}')
+    return dict(mean=mean, std=std, why=f"from timm's config of {name_of(model)}")
 
 
 def name_of(model: nn.Module) -> str:

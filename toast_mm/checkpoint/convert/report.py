@@ -1,4 +1,4 @@
-"""What a conversion did, and whether it is whole."""
+"""Report of a conversion, with checks that it is complete."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ from toast_mm.checkpoint import CheckpointError
 
 Rules = Sequence[tuple[str, str]]
 
-_NO_PLACE = (
-    "the model computes something that mmpretrain's {} does not: there is no place for its weights"
-)
+_NO_PLACE = "the model is not mmpretrain's {}, which has no place for its weights"
 
 
 @dataclass
 class Converted:
-    """Weights under new names, and where they come from.
+    """Weights under new names, with the names that they come from.
 
     Attributes:
-        kind: What the source was recognised as.
+        kind: Kind of the source, such as ``'ViT of timm'``.
         preprocessing: Mean and standard deviation of the images that the weights
-            expect, in [0, 255], and why.
+            expect, in [0, 255], and the reason.
         weights: Tensors by new name.
-        sources: Names in the source by new name; several were joined.
-        resized: What was changed besides the name, by new name.
-        unused: Names in the source that nothing was made of.
+        sources: Names in the source by new name; several if they were joined.
+        resized: Changes other than renaming, by new name.
+        unused: Names in the source that were not converted.
         missing: Names that the backbone has and the source lacks.
         settings: Arguments of the backbone that the weights fit.
-        caveat: What the file cannot tell, and the user has to know.
+        caveat: What the user has to know because the file does not show it.
     """
 
     kind: str
@@ -47,17 +45,17 @@ class Converted:
     caveat: str = ''
 
     def add(self, name: str, tensor: Tensor, *sources: str, note: str = '') -> None:
-        """Note that a tensor was made of some sources."""
+        """Add a tensor and the names that it comes from."""
         self.weights[name] = tensor.contiguous()
         self.sources[name] = list(sources)
         if note:
             self.resized[name] = note
 
     def compare(self, backbone: nn.Module, prefix: str = 'backbone.') -> None:
-        """Note what a backbone has that is missing here.
+        """Note which parameters of a backbone are missing here.
 
         Raises:
-            CheckpointError: A tensor has another shape than the backbone's, or no place in it.
+            CheckpointError: A tensor has another shape than in the backbone, or is not in it.
         """
         expected = {f'{prefix}{name}': t for name, t in backbone.state_dict().items()}
         self.missing = [name for name in expected if name not in self.weights]
@@ -69,41 +67,41 @@ class Converted:
             if name in self.weights and self.weights[name].shape != tensor.shape:
                 raise CheckpointError(
                     f'{" + ".join(self.sources[name])} is {tuple(self.weights[name].shape)}, but '
-                    f'{name} {tuple(tensor.shape)}'
+                    f'{name} must be {tuple(tensor.shape)}'
                 )
 
     def refuse_unknown(self, beside: str, backbone: str) -> None:
-        """Refuse weights of the source that nothing was made of, but for those of a head and such.
+        """Check that all weights were converted, except those of heads and the like.
 
-        A model that has more weights computes something else.
+        A model with other weights computes something else.
 
         Args:
-            beside: Pattern of whole names: what stands beside a backbone or behind it.
-            backbone: Name of the backbone in which there is no place for others.
+            beside: Pattern of whole names of weights that do not belong to a backbone.
+            backbone: Name of the backbone, for the error.
 
         Raises:
-            CheckpointError: Names them.
+            CheckpointError: Other weights were not converted; the message names them.
         """
         if unknown := [name for name in self.unused if not re.fullmatch(beside, name)]:
             raise CheckpointError(f'{_NO_PLACE.format(backbone)}: {", ".join(unknown)}')
 
     def drop_head(self) -> None:
-        """Leave out a head that comes behind something that has no place here."""
+        """Drop the head, if layers before it cannot be converted."""
         for name in [name for name in self.weights if name.startswith('head.')]:
             del self.weights[name]
             self.unused += self.sources.pop(name)
 
     def check_whole(self) -> None:
-        """Refuse a conversion that leaves parts of the backbone without weights.
+        """Check that the whole backbone has weights.
 
         Raises:
-            CheckpointError: Names them.
+            CheckpointError: Weights are missing; the message names them.
         """
         if self.missing:
             raise CheckpointError(f'the backbone lacks weights: {", ".join(self.missing)}')
 
     def show(self, console: Console) -> None:
-        """Print mapped, resized, unused and missing names, and what to write in a config."""
+        """Print mapped, resized, unused and missing names, and settings for a config."""
         table = Table('', 'in the source', 'here', 'shape')
         for name, tensor in self.weights.items():
             state = f'resized: {self.resized[name]}' if name in self.resized else 'mapped'
@@ -135,13 +133,13 @@ def rename(
     converted: Converted,
     change: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
 ) -> None:
-    """Add what rules have a new name for; what none matches stays unused.
+    """Rename tensors by rules and add them; tensors that no rule matches stay unused.
 
     Args:
         state_dict: Tensors by name.
         rules: Patterns of whole names, and their replacements.
-        converted: Takes the result.
-        change: Makes the tensor of a new name from that of the old.
+        converted: The result is added here.
+        change: Computes the new tensor from the new name and the old tensor.
     """
     for name, tensor in state_dict.items():
         for pattern, replacement in rules:
@@ -156,6 +154,6 @@ def rename(
 
 
 def without_prefix(state_dict: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
-    """Drop the beginnings that wrappers add to names."""
+    """Remove prefixes that wrappers add to names."""
     pattern = re.compile(rf'^(?:{"|".join(map(re.escape, prefixes))})')
     return {pattern.sub('', name): tensor for name, tensor in state_dict.items()}

@@ -1,7 +1,8 @@
-"""Checkpoints of the published TOAST code (bfshi/TOAST, visual classification).
+"""Converter of checkpoints of the published TOAST code (bfshi/TOAST, visual classification).
 
-It saves TOAST, TOAST-Lite, LoRA and VPT. Its trainer saves in evaluation mode, in which low-rank
-updates are in the weights and stand beside them as well; whether they are, no name tells.
+The code saves TOAST, TOAST-Lite, LoRA and VPT. Its trainer saves in evaluation mode, where low-rank
+updates are merged into the weights but also saved on their own. The names do not show whether they
+are merged.
 """
 
 from __future__ import annotations
@@ -49,23 +50,24 @@ def convert_toast(
     merged: bool | None = None,
     start: Mapping[str, Tensor] | None = None,
 ) -> Converted:
-    """Weights that the published code saved under the names of this project's.
+    """Convert weights that the published code saved to the names of this project.
 
-    TOAST and TOAST-Lite on ViT and ConvNeXt, LoRA and VPT on ViT, bare backbones and classifiers
-    are told apart by their names.
+    It recognises the model by the names: TOAST and TOAST-Lite on ViT and ConvNeXt, LoRA and VPT on
+    ViT, each as a bare backbone or a classifier.
 
     Args:
         weights: The weights in ``model`` (a pre-tuned backbone) or in
             ``model_state_dict`` (a classifier).
-        merged: Whether the low-rank updates of TOAST-Lite or LoRA are in the weights already, as
-            the published code has them in evaluation mode. Here weights never hold them: they are
-            taken out. Defaults to None, which is enough if there are none or ``start`` tells.
-        start: Weights that the tuning started from: the pre-tuned model of TOAST-Lite, the base of
-            LoRA; published or converted ones. Defaults to None.
+        merged: Whether the low-rank updates of TOAST-Lite or LoRA are merged into the weights, as
+            in evaluation mode of the published code. Merged updates are subtracted, since weights
+            of this project never include them. None suffices if there are no updates, or with
+            ``start``. Defaults to None.
+        start: Weights that the tuning started from, published or converted: the pre-tuned model of
+            TOAST-Lite or the base of LoRA. They show whether updates are merged. Defaults to None.
 
     Raises:
-        CheckpointError: It is no such file, the weights do not fit together, or nothing tells
-            whether the updates are in them.
+        CheckpointError: It is not such a file, the weights do not fit together, or it is unknown
+            whether the updates are merged.
     """
     weights = without_prefix(without_prefix(weights, ('module.',)), ('enc.',))
     weights = {name.replace('head.last_layer.', 'head.'): t for name, t in weights.items()}
@@ -79,8 +81,8 @@ def convert_toast(
         converted, backbone = _convert_vpt(added, plain)
     else:
         raise CheckpointError(
-            'it is no published TOAST checkpoint: prompt or decoders are missing; nor is it one of '
-            'LoRA (lora_A) or VPT (prompt_embeddings) on a ViT'
+            'not a published checkpoint of TOAST (prompt or decoders are missing), nor of LoRA '
+            '(lora_A) or VPT (prompt_embeddings) on a ViT'
         )
     why = 'ImageNet statistics, as in the published code'
     converted.preprocessing = dict(IMAGENET, why=why)
@@ -142,7 +144,7 @@ def _convert_vpt(
     prompts += [] if deep is None else [('deep_prompt_embeddings', own) for own in deep]
     projection = [name for name in ('prompt_proj.weight', 'prompt_proj.bias') if name in added]
     for block, (source, own) in enumerate(prompts):
-        if projection:  # what the blocks get
+        if projection:  # the blocks get the projected prompts
             own = F.linear(own, *(added[name] for name in projection))
         note = 'projected' if projection else ''
         name = f'backbone.layers.{block}.prompts'
@@ -166,7 +168,7 @@ def _build(backbone: str, settings: Mapping[str, Any]) -> nn.Module:
 
 
 def _add_scales(converted: Converted, down: str, scale: str) -> dict:
-    """The published alpha is 1, and is not in the file."""
+    """Add the scales of the updates: the published alpha is 1 and is not in the file."""
     downs = [name for name in converted.weights if name.endswith(down)]
     for name in downs:
         value = torch.tensor(1.0 / len(converted.weights[name]))
@@ -177,7 +179,7 @@ def _add_scales(converted: Converted, down: str, scale: str) -> dict:
 def _take_out_updates(
     converted: Converted, merged: bool | None, start: Mapping[str, Tensor] | None
 ) -> None:
-    """Leave the updates of TOAST-Lite or LoRA beside the weights, and not in them as well."""
+    """Subtract the updates of TOAST-Lite or LoRA from the weights, if they are merged."""
     updates = _updates(converted.weights)
     if not any(update.any() for update in updates.values()):
         return  # there are none, or they add nothing
@@ -185,19 +187,19 @@ def _take_out_updates(
         merged = _are_merged(converted.weights, updates, _own_names(start))
     if merged is None:
         raise CheckpointError(
-            f'nothing in it tells whether the low-rank updates of {converted.kind} are in its '
-            'weights as well, as the trainer of the published code saves them: say --merged or '
-            '--unmerged, or name the file that the tuning started from by --pretuned, which tells'
+            f'nothing shows whether the low-rank updates of {converted.kind} are merged into the '
+            'weights, as the trainer of the published code saves them: add --merged or --unmerged, '
+            'or give the file that the tuning started from by --pretuned'
         )
     for name, update in updates.items() if merged else ():
         converted.weights[name] = converted.weights[name] - update
         converted.resized[name] = 'without its update'
-    told = 'were in the weights and' if merged else 'were not in the weights, and'
-    converted.caveat = f'The low-rank updates {told} stand beside them.'
+    told = 'merged into the weights and are now separate' if merged else 'not merged'
+    converted.caveat = f'The low-rank updates were {told}.'
 
 
 def _updates(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What is added to the weights, by their names."""
+    """Low-rank updates by the names of the weights that they belong to."""
     updates = {}
     for name, down in weights.items():
         if match := re.fullmatch(r'(.*)\.updates\.(\w+)\.down', name):
@@ -216,29 +218,29 @@ def _updates(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _are_merged(
     weights: Mapping[str, Tensor], updates: Mapping[str, Tensor], start: Mapping[str, Tensor]
 ) -> bool:
-    """Whether weights are those of the start with their updates, or without."""
+    """Whether the weights are those of the start with the updates merged."""
     found = set()
     for name, update in updates.items():
         before = start.get(name)
         if before is None or before.shape != update.shape:
-            raise CheckpointError(f'the file named by --pretuned has no weights of {name}')
+            raise CheckpointError(f'the file of --pretuned has no weight {name} of this shape')
         change = weights[name].float() - before.float()
         limit = 0.01 * update.abs().max() + 1e-6 * before.abs().max()  # rounding of both
         plain = change.abs().max() <= limit
         with_update = (change - update).abs().max() <= limit
         if not plain and not with_update:
             raise CheckpointError(
-                f'the tuning did not start from the file named by --pretuned: {name} is neither '
-                'that of this file nor that with its update'
+                f'the tuning did not start from the file of --pretuned: {name} equals neither the '
+                'weight in this file nor that weight with its update'
             )
         found |= set() if plain and with_update else {bool(with_update)}
     if len(found) > 1:
-        raise CheckpointError('some updates are in the weights and some are not')
+        raise CheckpointError('some updates are merged into the weights and some are not')
     return found.pop() if found else False
 
 
 def _own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights that a tuning started from, under this project's names."""
+    """Bring the weights that a tuning started from to this project's names."""
     own = ('topdown.', 'layers.', 'stages.')
     bare = without_prefix(weights, ('backbone.',))
     if any(name.startswith(own) and '.dwconv.' not in name for name in bare):

@@ -1,4 +1,4 @@
-"""Vision Transformers of timm, DeiT, JAX and Hugging Face as mmpretrain's."""
+"""Converter of Vision Transformers of timm, DeiT, JAX and Hugging Face to mmpretrain's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HALF = dict(mean=[127.5] * 3, std=[127.5] * 3)
 
 _N, _W = r'(\d+)', r'(weight|bias)'
 
-# timm, DeiT, and what follows them.
+# Names of timm and DeiT.
 TIMM = [
     (r'(cls_token|pos_embed)', r'backbone.\1'),
     (rf'patch_embed\.proj\.{_W}', r'backbone.patch_embed.projection.\1'),
@@ -74,17 +74,17 @@ JAX = [
     (rf'head/{_P}', r'head.\1'),
 ]
 
-# What stands behind a ViT, or was needed for its training alone.
+# Weights after a ViT, or used only for its pre-training.
 BESIDE = (
     r'(?:vit\.)?(?:head|pre_logits|fc_norm|attn_pool|pooler|classifier|decoder)\..*|MAPHead_0/.*'
     r'|decoder_.*|(?:vit\.)?(?:embeddings\.)?mask_token'
 )
-# Names that say too little: models that compute different things have them.
+# Ambiguous names: models that compute different things have them.
 AMBIGUOUS = {
     r'norm_pre\..*': 'with norm_pre there are models of two activations, and some rotate positions',
-    r'blocks\.\d+\.gamma_1': 'gamma_1 is a name of DeiT-3 and of models that rotate positions',
+    r'blocks\.\d+\.gamma_1': 'gamma_1 is a name in DeiT-3 and in models that rotate positions',
     r'attn_pool\..*|MAPHead_0/.*': 'it pools by attention, and there are models of two activations',
-    r'fc_norm\..*': 'its norm comes behind pooling, and there are several kinds of such models',
+    r'fc_norm\..*': 'its norm follows the pooling, and there are several kinds of such models',
 }
 
 
@@ -94,24 +94,24 @@ def convert_vit(
     img_size: int | None = None,
     reference: nn.Module | None = None,
 ) -> Converted:
-    """Weights of a ViT under the names of mmpretrain's ``VisionTransformer``.
+    """Convert the weights of a ViT to the names of mmpretrain's ``VisionTransformer``.
 
-    A model that computes something else is refused. Where the weights do not tell, the reference
-    must.
+    A model that computes something else than mmpretrain's is an error. If the weights do not show
+    which model they belong to, a reference is needed.
 
     Args:
         weights: Weights of timm or DeiT (also in a ``model``), of a JAX ``.npz``
             (ImageNet-21k, AugReg, Big Vision) or of Hugging Face.
-        container: Name of the entry in which they were.
+        container: Name of the entry that held them in the file.
         img_size: Side of the images that position embeddings are resized to.
             Defaults to that of the weights.
-        reference: timm's model of these weights, which it is given here. It also tells what the
-            weights do not: the number of heads, the activation, the epsilon of the norms and the
-            preprocessing. Defaults to None.
+        reference: timm's model that the weights belong to; they are loaded into it here. It also
+            gives what weights do not show: the number of heads, the activation, the epsilon of the
+            norms and the preprocessing. Defaults to None.
 
     Raises:
-        CheckpointError: It is no such file, the weights do not fit together, they are of a model
-            that mmpretrain does not have, or do not tell of which model they are.
+        CheckpointError: The weights are not of a ViT, do not fit together, belong to a model that
+            mmpretrain does not have, or do not show which model they belong to.
     """
     converted = Converted(*_recognise(weights, container))
     named, origin = _as_timm(weights, converted)
@@ -147,7 +147,7 @@ def convert_vit(
 
 
 def _check_telling(names: Sequence[str]) -> None:
-    """Refuse names that several models have which compute different things."""
+    """Check that the names do not belong to several models that compute different things."""
     for pattern, why in AMBIGUOUS.items():
         if any(re.fullmatch(pattern, name) for name in names):
             raise CheckpointError(UNTOLD.format(why))
@@ -157,14 +157,14 @@ def _check_telling(names: Sequence[str]) -> None:
 
 
 def _build(settings: Mapping[str, Any]) -> VisionTransformer:
-    arch = dict(num_heads=1) | settings['arch']  # which weights do not tell, nor does their shape
+    arch = dict(num_heads=1) | settings['arch']  # unknown here, and without effect on shapes
     return VisionTransformer(**dict(settings, arch=arch), out_type='raw')
 
 
 def _settings_of_timm(
     model: nn.Module, arch: Mapping[str, int], named: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """What timm's model tells and the weights do not."""
+    """Settings of timm's model that the weights do not show."""
     block = cast(Any, model).blocks[0]
     settings: dict[str, Any] = dict(arch=dict(arch, num_heads=block.attn.num_heads))
     if block.norm1.eps != 1e-6:
@@ -177,7 +177,7 @@ def _settings_of_timm(
 
 
 def _named(arch: dict[str, int]) -> str | dict[str, int | str]:
-    """mmpretrain's name of an architecture; weights do not tell the number of heads."""
+    """mmpretrain's name of an architecture; the number of heads is unknown if it has none."""
     for name, known in VisionTransformer.arch_zoo.items():
         if arch.items() <= known.items():
             return name
@@ -186,29 +186,29 @@ def _named(arch: dict[str, int]) -> str | dict[str, int | str]:
 
 def _recognise(weights: Mapping[str, Tensor], container: str | None) -> tuple[str, dict]:
     if any(name.endswith('embedding/kernel') for name in weights):
-        return 'ViT of JAX', dict(HALF, why='weights of JAX expect images in [-1, 1]')
+        return 'ViT of JAX', dict(HALF, why='JAX weights expect images in [-1, 1]')
     if any(name.endswith('embeddings.patch_embeddings.projection.weight') for name in weights):
-        why = 'of google/vit; others say it in preprocessor_config.json'
+        why = 'as for google/vit; for other models see preprocessor_config.json'
         return 'ViT of Hugging Face', dict(HALF, why=why)
     if not any(name.endswith('patch_embed.proj.weight') for name in weights):
         raise CheckpointError(
-            'it is no ViT of timm, DeiT, JAX or Hugging Face: it has no patch embedding'
+            'not a ViT of timm, DeiT, JAX or Hugging Face: there is no patch embedding'
         )
     if 'dist_token' in weights or 'reg_token' in weights:
         raise CheckpointError('mmpretrain has no ViT with a distillation or register token')
     if container == 'model':
-        return 'ViT of DeiT', dict(IMAGENET, why='ImageNet statistics, as all of DeiT')
+        return 'ViT of DeiT', dict(IMAGENET, why='ImageNet statistics, as for all of DeiT')
     classes = {len(tensor) for name, tensor in weights.items() if name.endswith('head.weight')}
     if classes & {21841, 21843}:
-        return 'ViT of timm', dict(HALF, why="its head is that of ImageNet-21k: AugReg's, 127.5")
-    why = "DeiT's; timm's AugReg weights expect 127.5 for all: see its pretrained_cfg"
+        return 'ViT of timm', dict(HALF, why="AugReg's, since the head is for ImageNet-21k")
+    why = "DeiT's; AugReg weights of timm expect 127.5 everywhere: see its pretrained_cfg"
     return 'ViT of timm', dict(IMAGENET, why=why)
 
 
 def _as_timm(
     weights: Mapping[str, Tensor], converted: Converted
 ) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Weights under the names of timm, and the names that each comes from."""
+    """Rename weights to the names of timm; also return the names that each comes from."""
     first = Converted(converted.kind)
     if 'JAX' in converted.kind:
         weights = without_prefix(weights, ('opt/target/', 'params/img/', 'params/'))
@@ -233,7 +233,7 @@ def _as_timm(
 def _with_class_position(
     weights: Mapping[str, Tensor], converted: Converted
 ) -> Mapping[str, Tensor]:
-    """A class token without a position is the same as one at a position of zero."""
+    """Add a position of zero for a class token that has no position, which is the same."""
     positions = weights.get('pos_embed')
     if (
         'cls_token' not in weights
@@ -251,7 +251,7 @@ def _torch_name(name: str) -> str:
 
 
 def _from_jax(name: str, tensor: Tensor) -> Tensor:
-    """Kernels have their inputs first, and attention has an axis of heads."""
+    """Transpose kernels, which have their inputs first, and flatten the axis of heads."""
     if name.endswith('.proj.kernel') and name.startswith('patch_embed'):
         return tensor.permute(3, 2, 0, 1)
     if name.endswith('attn.proj.kernel'):
@@ -264,14 +264,14 @@ def _from_jax(name: str, tensor: Tensor) -> Tensor:
 
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of the ViT that weights are of, all but the number of heads."""
+    """Arguments of the ViT that the weights fit, except the number of heads."""
     layers = {int(m[1]) for n in weights if (m := re.match(r'backbone\.layers\.(\d+)\.', n))}
     try:
         dim, _, patch, _ = weights['backbone.patch_embed.projection.weight'].shape
         tokens = weights['backbone.pos_embed'].shape[1]
         hidden = len(weights['backbone.layers.0.ffn.layers.0.0.weight'])
     except KeyError as error:
-        raise CheckpointError(f'it is no whole ViT: {error.args[0]} is missing') from None
+        raise CheckpointError(f'not a complete ViT: {error.args[0]} is missing') from None
     with_cls_token = 'backbone.cls_token' in weights
     arch = dict(embed_dims=dim, num_layers=max(layers) + 1, feedforward_channels=hidden)
     settings = dict(arch=arch, img_size=isqrt(tokens - with_cls_token) * patch, patch_size=patch)
@@ -293,8 +293,8 @@ def _resize_positions(converted: Converted, settings: dict, img_size: int | None
         return
     if img_size < settings['patch_size']:
         raise CheckpointError(
-            f'images of {img_size} pixels have no patch of {settings["patch_size"]} to resize '
-            'position embeddings to'
+            f'position embeddings cannot be resized to images of {img_size} pixels: these are '
+            f'smaller than a patch of {settings["patch_size"]} pixels'
         )
     sides = (settings['img_size'] // settings['patch_size'], img_size // settings['patch_size'])
     converted.weights['backbone.pos_embed'] = resize_pos_embed(

@@ -83,11 +83,11 @@ class MergeableLayer(TunedLayer):
 
     added: ClassVar[tuple[str, ...]] = ()  # attributes that the method adds
 
-    weight: Any  # these are those of the layer's other parent
+    weight: Any  # both come from the other parent class
     bias: Any
 
     def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the plain layer that gives the same, for some of the outputs."""
+        """Weight and bias of the plain layer that computes the same, for some of the outputs."""
         raise NotImplementedError
 
     def check_mergeable(self) -> None:
