@@ -327,7 +327,7 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
             'vit',
             dict(type='toast_mm.VPT', num_prompts=161),
             {},
-            'num_prompts=161 is too many for an image of 16 patches: at most 160',
+            'num_prompts=161 is too many for 16 patches: at most 160',
         ),
         ('vit', dict(rank=4), {}, r"names no method by type, such as type='toast_mm\.LoRA'"),
         (

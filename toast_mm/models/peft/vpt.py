@@ -79,7 +79,7 @@ class VPT(Tuner):
             )
         if self.num_prompts > self.most * tokens.patches:
             raise ValueError(
-                f'num_prompts={self.num_prompts} is too many for an image of {tokens.patches} patches: '
+                f'num_prompts={self.num_prompts} is too many for {tokens.patches} patches: '
                 f'at most {self.most * tokens.patches} are allowed'
             )
         bound = (6 / (3 * tokens.patch_pixels + tokens.channels)) ** 0.5
