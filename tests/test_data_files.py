@@ -77,7 +77,7 @@ def test_what_is_refused(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     with open('a.pkl', 'wb') as file:
         pickle.dump([content], file)
-    with pytest.raises(UntrustedFileError, match=r'^a\.pkl is refused: .* Save it again as lists'):
+    with pytest.raises(UntrustedFileError, match=r'^a\.pkl is refused: .* Save it as lists'):
         mmengine.load('a.pkl')
     with (
         open('a.pkl', 'rb') as file,

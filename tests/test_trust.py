@@ -79,7 +79,7 @@ class TestCheckpoints:
 
     def test_an_archive_of_jax(self, tmp_path, mark):
         np.savez(tmp_path / 'a.npz', a=np.array([Canary(mark)], dtype=object))
-        with pytest.raises(CheckpointError, match=r'a\.npz is damaged or no npz'):
+        with pytest.raises(CheckpointError, match=r'a\.npz is damaged or not an npz'):
             read_weights(str(tmp_path / 'a.npz'))
 
     def test_a_task_file(self, evil, tmp_path):
@@ -204,7 +204,7 @@ def test_a_first_pass_cache(tmp_path):
     cache = FirstPassCache(tmp_path)
     cache.meta = dict(number=8, offsets=dict(a=0), arrays=dict(a=['O', 8]), checksums=dict(a=''))
     (tmp_path / 'a.npy').write_bytes(bytes(64))
-    with pytest.raises(DamagedCacheError, match='holds objects, and no first passes'):
+    with pytest.raises(DamagedCacheError, match='holds objects instead of first passes'):
         cache.open('r')
 
 

@@ -136,7 +136,7 @@ class TestRefusal:
         assert str(info.value) == (
             f'checkpoint {file} is refused: reading it would run the code of {name}. '
             'Save it again as plain tensors (a state dict) or as safetensors, or, if you trust '
-            'whoever wrote it, read it inside `with toast_mm.checkpoint.trusted():`, or set '
+            'its author, read it inside `with toast_mm.checkpoint.trusted():`, or set '
             'TOAST_MM_TRUST_FILES=1'
         )
 

@@ -78,7 +78,7 @@ def test_said_once_by_the_hook(folder, monkeypatch):
     hook.before_val(runner)
     hook.before_val(runner)
     (line,) = lines
-    assert line.startswith(f'The val data set passes over files in {folder}/img: 2 .JPG, 2 .gif')
+    assert line.startswith(f'The val data set skips files in {folder}/img: 2 .JPG, 2 .gif')
 
 
 @pytest.mark.parametrize(

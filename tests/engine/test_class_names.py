@@ -25,7 +25,7 @@ def compare(one: dict, other: dict, **settings) -> str | None:
         (
             ['blue', 'red', 'green'],
             "class 1 is 'red' in the test data set, but 'green' in the checkpoint a.pth (2 of 3 "
-            'differ). The names are the same, in another order.',
+            'differ). The names are the same, but in another order.',
         ),
         (
             ['blue', 'red'],

@@ -84,8 +84,8 @@ def test_one_class():
     for part in (dict(decode_head=head(1)), dict(head=LinearClsHead(1, 2))):
         (name,) = part
         assert learns_nothing(label_heads(model(**part))) == (
-            f'model.{name} has one class, of which a softmax is always 1, and learns nothing: give '
-            'the background a class of its own (num_classes=2)'
+            f'model.{name} has one class, whose softmax is always 1, and learns nothing: make '
+            'the background a second class (num_classes=2)'
         )
     for part in (
         dict(decode_head=head(1, loss_decode=sigmoid)),
@@ -104,7 +104,7 @@ def test_padding(size, pad, wrong):
     sentence = wrong_padding(segmentor, label_heads(segmentor))
     assert sentence == (
         'model.data_preprocessor.seg_pad_val is 0, but model.decode_head.ignore_index is 255: '
-        'padding would be learned from' if wrong else None
+        'the head would learn from padding' if wrong else None
     )  # fmt: skip
 
 

@@ -42,8 +42,8 @@ def test_masks_of_0_and_1_reduced():
 def test_all_ignored(complete):
     error, warning = count([255, 255], [255], reduced=True).judge(complete)
     assert warning is None and error == (
-        'all labels of the train data are ignored: 100.0% of the labels are 255, which '
-        'reduce_zero_label makes of 0; the first such file is 0.png'
+        'all labels of the train data are ignored: 100.0% of the labels are 255 '
+        '(from 0, by reduce_zero_label); the first such file is 0.png'
     )
 
 

@@ -174,7 +174,7 @@ class TestResume:
             train(toy_config(tmp_path, resume=True, load_from=str(file)))
         assert str(info.value) == (
             f'{file} holds weights without the state of a training and cannot be resumed; '
-            f'to start from these weights say --cfg-options load_from={file}, '
+            f'to start from these weights use --cfg-options load_from={file}, '
             'and another --work-dir'
         )
 

@@ -94,12 +94,12 @@ def test_many(job, request, tmp_path):
         (
             'classifier',
             {'optim_wrapper.optimizer.type': 'Adamw'},
-            r"optimizer\.type='Adamw' is no optimizer; near names: .*AdamW",
+            r"optimizer\.type='Adamw' is not an optimizer; near names: .*AdamW",
         ),
         (
             'classifier',
             {'default_hooks.checkpoint.save_best': 'mIoU'},
-            r"save_best='mIoU' is no metric of the validation; there are: accuracy/top1",
+            r"save_best='mIoU' is not a metric of the validation; there are: accuracy/top1",
         ),
         ('segmentor', {'model.decode_head.in_index': [0, 1]}, r'in_index=\[0, 1\] .*as many'),
         ('segmentor', {'model._scope_': 'no'}, r"type='EncoderDecoder' in _scope_='no' names no"),

@@ -97,5 +97,5 @@ def test_mistakes(tool, trained, classifier_job, folders, tmp_path, capsys):
         tool('multi_task', image, '--task', 'hours', classifier_job, tmp_path / 'empty.pth')
     other = tmp_path / 'other.py'
     other.write_text(classifier_job.read_text() + "\ntest_pipeline[1]['scale'] = 48\n")
-    with pytest.raises(SystemExit, match="tasks 'birds' and 'hours' prepare images by other"):
+    with pytest.raises(SystemExit, match="tasks 'birds' and 'hours' prepare images by different"):
         tool('multi_task', image, *task, '--task', 'hours', other, trained[1])

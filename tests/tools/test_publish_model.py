@@ -71,7 +71,7 @@ def test_a_task_file_is_told_where_its_base_will_be(tool, tmp_path, capsys):
     torch.save(dict(state_dict=weights), tmp_path / 'task.pth')
     source, base = tmp_path / 'task.pth', str(tmp_path / 'base.pth')
     tool('misc/publish_model', source, tmp_path / 'out.safetensors', '--no-hash', '--base', base)
-    assert f'It needs its base: {base}, or what' in capsys.readouterr().out
+    assert f'It needs its base: {base}, or the files' in capsys.readouterr().out
     other = TOASTViT(arch=sizes, img_size=16, patch_size=8)
     other.load_state_dict(load_from_local(str(tmp_path / 'out.safetensors'))['state_dict'])
     for name, tensor in backbone.state_dict().items():

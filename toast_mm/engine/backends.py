@@ -1,4 +1,4 @@
-"""Where a training writes."""
+"""Back ends through which a training writes files, pictures and its log."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from toast_mm.files import WriteError, atomic_write
 
 @register_backend('toast_mm.local', force=True)
 class WholeFileBackend(LocalBackend):
-    """mmengine's ``LocalBackend``, whose files are whole or not there.
+    """mmengine's ``LocalBackend`` with atomic writes: a file is complete or does not exist.
 
-    Chosen by ``backend_args=dict(backend='toast_mm.local')``.
+    ``backend_args=dict(backend='toast_mm.local')`` chooses it.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes.
 
         Raises:
-            WriteError: The file cannot be written; the former one stays as it was.
+            WriteError: The file cannot be written; an older one does not change.
         """
         os.makedirs(os.path.dirname(filepath) or os.curdir, exist_ok=True)
         with atomic_write(os.fspath(filepath)) as partial:
@@ -41,14 +41,14 @@ class WholeFileBackend(LocalBackend):
 
 
 def whole_files(folder: str) -> dict | None:
-    """``backend_args`` for a folder; None for a remote store, which puts files whole by itself."""
+    """``backend_args`` for a folder; None for a remote store, whose writes are atomic anyway."""
     return None if '://' in folder else dict(backend='toast_mm.local')
 
 
 class LocalVisBackend(mmengine.visualization.LocalVisBackend):
-    """mmengine's ``LocalVisBackend``, by which a picture that cannot be written is an error.
+    """mmengine's ``LocalVisBackend`` that raises an error if a picture cannot be written.
 
-    mmengine writes it by OpenCV, which says so to nobody.
+    mmengine writes pictures with OpenCV, which reports no error.
     """
 
     @force_init_env
@@ -58,17 +58,16 @@ class LocalVisBackend(mmengine.visualization.LocalVisBackend):
 
 
 class LogFile(logging.FileHandler):
-    """Python's ``FileHandler``, which ends the run when the log cannot be written.
+    """Python's ``FileHandler`` that ends the run when the log cannot be written.
 
-    Python prints a traceback for every line and goes on; so does mmengine, until it writes to the
-    file by itself.
+    Python's own prints a traceback for every line and continues.
     """
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Called where writing a line has failed.
+        """Handle the failure to write a line.
 
         Raises:
-            WriteError: Names the log.
+            WriteError: The log cannot be written; the message names it.
         """
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Whether two sources mean the same by the number of a class."""
+"""Comparing the meaning of labels in two sources, such as a data set and a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ COMPARED = ('classes', 'class_folders', 'reduce_zero_label')
 
 
 def meaning_of_labels(dataset: Any) -> dict[str, Any]:
-    """What a data set, or the first below a wrapper, says of its labels; unknowns are left out.
+    """Meaning of the labels of a data set, or of the first one below a wrapper.
 
     Returns:
-        ``classes``, their names in order; ``class_folders``, the folders that mmpretrain's
-        ``CustomDataset`` numbers, where the names are said besides; ``reduce_zero_label`` of mmseg.
+        A dict of the keys that are known. ``classes`` are the names in order. ``class_folders`` are
+        the folders that mmpretrain's ``CustomDataset`` numbers, if names are given as well.
+        ``reduce_zero_label`` is mmseg's setting.
     """
     leaf = first_leaf(dataset)
     meaning = from_metainfo(getattr(dataset, 'metainfo', None) or getattr(leaf, 'metainfo', None))
@@ -24,7 +25,7 @@ def meaning_of_labels(dataset: Any) -> dict[str, Any]:
 
 
 def from_metainfo(metainfo: Any) -> dict[str, Any]:
-    """What ``metainfo``, of a data set or as ``dataset_meta`` in a checkpoint, says of labels."""
+    """Meaning of labels from the ``metainfo`` of a data set or ``dataset_meta`` of a checkpoint."""
     metainfo = metainfo if isinstance(metainfo, Mapping) else {}
     meaning: dict[str, Any] = {}
     if metainfo.get('classes'):
@@ -57,14 +58,14 @@ def difference(
     other_source: str,
     compare: Sequence[str] = COMPARED,
 ) -> str | None:
-    """A sentence on the first thing that two sources say differently, or None.
+    """Describe the first difference between two sources in a sentence; None if there is none.
 
     Args:
         one: From :func:`meaning_of_labels`.
-        other: Likewise.
-        one_source: What the first one is, for the sentence: 'the test data set'.
-        other_source: And the second one.
-        compare: Which of :data:`COMPARED` to look at.
+        other: From :func:`meaning_of_labels`.
+        one_source: Name of the first source in the sentence, such as 'the test data set'.
+        other_source: Name of the second source.
+        compare: Which of :data:`COMPARED` to compare.
     """
     for key in compare:
         if key not in one or key not in other or one[key] == other[key]:
@@ -72,7 +73,7 @@ def difference(
         if key == 'reduce_zero_label':
             return (
                 f'{one_source} has reduce_zero_label={one[key]}, but {other_source} has '
-                f'{other[key]}: the same mask means other classes in both.'
+                f'{other[key]}: the same mask means different classes in both.'
             )
         thing = 'class' if key == 'classes' else 'the folder of class'
         return _different_names(one[key], other[key], one_source, other_source, thing)
@@ -83,7 +84,7 @@ def _different_names(one: list, other: list, one_source: str, other_source: str,
     if len(one) == len(other):
         indices = [i for i, names in enumerate(zip(one, other, strict=True)) if len({*names}) > 1]
         first = indices[0]
-        order = ' The names are the same, in another order.' if {*one} == {*other} else ''
+        order = ' The names are the same, but in another order.' if {*one} == {*other} else ''
         return (
             f'{thing} {first} is {one[first]!r} in {one_source}, but {other[first]!r} in '
             f'{other_source} ({len(indices)} of {len(one)} differ).{order}'
@@ -91,7 +92,7 @@ def _different_names(one: list, other: list, one_source: str, other_source: str,
     lacking = [name for name in other if name not in one]
     besides = [name for name in one if name not in other]
     parts = [f'it lacks {_some(lacking)}'] * bool(lacking)
-    parts += [f'it has {_some(besides)} besides'] * bool(besides)
+    parts += [f'it also has {_some(besides)}'] * bool(besides)
     return (
         f'{one_source} has {len(one)} classes, but {other_source} has {len(other)}: '
         f'{" and ".join(parts)}, so that a number does not mean the same class in both.'

@@ -1,4 +1,4 @@
-"""Reading config files, and the settings of a command line that replace theirs."""
+"""Reading config files, and replacing their settings from the command line."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-DATASET = 'DATASET'  # environment variable: the data set of a config that is for several
+DATASET = 'DATASET'  # environment variable that chooses the data set of a config for several
 
 
 class ConfigError(ValueError):
-    """A config cannot be used; the message says which setting, why, and what would be right."""
+    """A config cannot be used; the message names the setting, the reason and a right value."""
 
 
 def read_config(path: str) -> Config:
     """Read a config file.
 
-    What the run writes of it is not formatted by yapf: that takes a second at every start and at
-    every checkpoint, and turns a Ctrl-C meanwhile into a ``SyntaxError``.
+    The config is not formatted by yapf when the run writes it: that takes a second at every start
+    and every checkpoint, and turns a Ctrl-C during that time into a ``SyntaxError``.
 
     Args:
-        path: Path of a config file of mmengine, in most cases ``.py``.
+        path: Path of a config file of mmengine, usually ``.py``.
 
     Raises:
-        ConfigError: There is no such file, it is no config, or one of its bases is missing.
+        ConfigError: There is no such file, it is not a config, or one of its bases is missing.
     """
     if not osp.isfile(path):
         raise ConfigError(f'config file {path} does not exist')
@@ -40,15 +40,15 @@ def read_config(path: str) -> Config:
     try:
         cfg = Config.fromfile(path, format_python_code=False)
     except Exception as error:
-        if '_get_package_and_cfg_path' in str(error):  # mmengine asks for a folder in the name
+        if '_get_package_and_cfg_path' in str(error):  # mmengine requires a folder in the name
             why = (
-                'a config is inherited by a name with a folder; of those in the top folder write '
+                'the name of an inherited config needs a folder; for one in the top folder write '
                 "'toast_mm::_base_/../NAME.py'"
             )
             raise ConfigError(f'config file {path} cannot be read: {why}') from error
         why = _wrong_dataset(error) or ' '.join(traceback.format_exception_only(error)[-1].split())
         raise ConfigError(f'config file {path} cannot be read: {why}') from error
-    if getattr(cfg, '_format_python_code', False):  # mmengine forgets it for text configs
+    if getattr(cfg, '_format_python_code', False):  # mmengine ignores the argument for text configs
         cfg = Config(
             cfg._cfg_dict,
             cfg_text=cfg.text,
@@ -60,7 +60,7 @@ def read_config(path: str) -> Config:
 
 
 def _wrong_dataset(error: Exception) -> str | None:
-    """What ``DATASET`` may be, if a base is missing whose name it is a part of."""
+    """List valid values of ``DATASET``, if a base with it in its name is missing."""
     value = os.environ.get(DATASET)
     missing = str(error.filename) if isinstance(error, FileNotFoundError) else ''
     if not value or value not in missing:
@@ -74,9 +74,9 @@ def _wrong_dataset(error: Exception) -> str | None:
 
 
 def job_name(path: str, cfg: Config) -> str:
-    """Name of a config file and, where ``DATASET`` names it, of the data set.
+    """Name of a config file, followed by the data set if ``DATASET`` chooses it.
 
-    Folders of runs are called so: two data sets share none.
+    Folders of runs have this name, so that data sets do not share one.
     """
     name = osp.splitext(osp.basename(path))[0]
     data = cfg.env_variables.get(DATASET)
@@ -84,7 +84,7 @@ def job_name(path: str, cfg: Config) -> str:
 
 
 def named_files(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Files that a part of a config names, each behind its dotted key; ``key`` is the part's."""
+    """Yield the files that a part of a config names, each after its dotted key."""
     if isinstance(value, str) and osp.isfile(value):
         yield key, value
     items: Any = ()
@@ -97,14 +97,14 @@ def named_files(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-    """Up to three known names that resemble one, whatever their case, as ``; near names: A, B``."""
+    """Up to three known names that resemble a name in any case, as ``; near names: A, B``."""
     by_lower = {item.lower(): item for item in sorted(known)}
     near = get_close_matches(name.lower(), by_lower, 3)
     return f'; near names: {", ".join(by_lower[item] for item in near)}' if near else ''
 
 
 class ConfigOptions(DictAction):
-    """mmengine's action for ``--cfg-options key=value``, which says what it cannot read."""
+    """mmengine's action for ``--cfg-options key=value``, with errors that name the setting."""
 
     def __call__(
         self,
@@ -113,7 +113,7 @@ class ConfigOptions(DictAction):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Parse the settings, or end with a usage error that names the one that is wrong."""
+        """Parse the settings, or end with a usage error that names the wrong one."""
         settings = [values] if isinstance(values, str) else list(values or [])
         for setting in settings:
             key, equals, _ = setting.partition('=')
@@ -136,22 +136,22 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
         options: Values by dotted key: ``{'optim_wrapper.optimizer.lr': 0.01}``.
 
     Raises:
-        ConfigError: A key leads through something that has no keys below it.
+        ConfigError: A key leads through a value that has no keys.
     """
     try:
-        cfg.merge_from_dict(copy.deepcopy(dict(options)))  # mmengine takes _delete_ out of it
+        cfg.merge_from_dict(copy.deepcopy(dict(options)))  # mmengine removes _delete_ from it
     except _MERGE_ERRORS as error:
         raise ConfigError(
             f'{_culprit(cfg, options)} does not fit the config: {error.args[0]}'
         ) from error
 
 
-# What mmengine's merging ends in when a key leads through something that has no keys.
+# Errors of mmengine's merging when a key leads through a value that has no keys.
 _MERGE_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 def _culprit(cfg: Config, options: Mapping[str, Any]) -> str:
-    """The first setting that cannot be merged even alone."""
+    """Find the first setting that cannot be merged on its own."""
     for key, value in options.items():
         try:
             copy.deepcopy(cfg).merge_from_dict({key: copy.deepcopy(value)})

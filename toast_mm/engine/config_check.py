@@ -1,4 +1,4 @@
-"""Settings that cannot be meant, named before anything is built."""
+"""Checking the settings of a config before anything is built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmengine.registry import (
 from toast_mm.engine.config import ConfigError
 from toast_mm.registry import type_name
 
-# What the sections of a job consist of, as mmengine and this package read them.
+# Types of settings, as mmengine and this package read them.
 _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'model': (dict,),
     'model.backbone': (dict,),
@@ -31,7 +31,7 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'model.data_preprocessor': (dict, None),
     'model.data_preprocessor.num_classes': (int, None),
     'model.data_preprocessor.seg_pad_val': (int,),
-    # mmpretrain's has no type that would tell what it takes.
+    # mmpretrain's preprocessor does not annotate it.
     'model.data_preprocessor.to_rgb': (bool, None),
     'model.head': (dict, None),
     'model.neck': (dict, list, None),
@@ -117,10 +117,10 @@ _WORDS = {
 
 
 def check_config(cfg: Any) -> None:
-    """Check the sections of a job, and kinds of arguments, before anything is built.
+    """Check the sections of a config and the types of arguments.
 
     Raises:
-        ConfigError: Names the key, its value, and what it must be.
+        ConfigError: A setting is wrong; the message names the key, its value and what it must be.
     """
     for key, kinds in _SECTIONS.items():
         value: Any = cfg
@@ -145,19 +145,19 @@ def check_config(cfg: Any) -> None:
 
 
 def _check_model(model: Mapping[str, Any]) -> None:
-    """Check what only several parts of a model together tell."""
+    """Check settings of a model that must fit together."""
     test_cfg = model.get('test_cfg') or {}
     if test_cfg.get('mode') == 'slide' and not {'crop_size', 'stride'} <= test_cfg.keys():
         raise ConfigError(
-            f'model.test_cfg={dict(test_cfg)} tests in sliding windows and must say which: '
-            'crop_size=(H, W) and stride=(H, W)'
+            f'model.test_cfg={dict(test_cfg)} tests in sliding windows and needs their size and '
+            'stride: crop_size=(H, W) and stride=(H, W)'
         )
     out_type = model['backbone'].get('out_type') if 'backbone' in model else None
     linear = type_name(model.get('head') or {}) in ('LinearClsHead', 'VisionTransformerClsHead')
     if linear and out_type in ('raw', 'featmap') and not model.get('neck'):
         raise ConfigError(
-            f"model.backbone.out_type={out_type!r} gives the head all tokens; a classifier's head "
-            "needs one vector of every image: out_type='cls_token' or 'avg_featmap', or a neck"
+            f"model.backbone.out_type={out_type!r} gives the head all tokens, but a classifier's "
+            "head needs one vector per image: out_type='cls_token' or 'avg_featmap', or a neck"
         )
     for name in ('decode_head', 'auxiliary_head'):
         heads = model.get(name) or []
@@ -166,13 +166,13 @@ def _check_model(model: Mapping[str, Any]) -> None:
             one, other = (len(x) if isinstance(x, (list, tuple)) else 0 for x in (index, channels))
             if 'in_index' in head and 'in_channels' in head and one != other:
                 raise ConfigError(
-                    f'model.{name}.in_index={index} and in_channels={channels} must name as many '
-                    'outputs of the backbone as each other'
+                    f'model.{name}.in_index={index} and in_channels={channels} must have the same '
+                    'length'
                 )
 
 
 def _setting(cfg: Any, key: str) -> Any:
-    """Value of a dotted key, None if a config does not have it."""
+    """Value of a dotted key; None if the config does not have it."""
     for part in key.split('.'):
         if not isinstance(cfg, (Config, Mapping)) or part not in cfg:
             return None
@@ -185,7 +185,7 @@ def _check_kind(key: str, value: Any, kinds: Sequence[type | None]) -> None:
     accepted = (*plain, int) if float in plain else tuple(plain)
     if value is None:
         fits = None in kinds
-    else:  # True is an integer to Python alone
+    else:  # Python treats True as an integer
         fits = isinstance(value, accepted) and (bool in plain or not isinstance(value, bool))
     if fits:
         return
@@ -193,7 +193,7 @@ def _check_kind(key: str, value: Any, kinds: Sequence[type | None]) -> None:
     raise ConfigError(f'{key}={value!r} must be {wanted}')
 
 
-# Where a part of a config is looked for, by the last word of its key that is here.
+# Registry of a part of a config, by the last word of its key that is listed here.
 _REGISTRIES = {
     'model': MODELS,
     'dataset': DATASETS,
@@ -208,16 +208,17 @@ _REGISTRIES = {
 
 
 def check_kinds(cfg: Any, key: str = '', registry: Registry | None = None) -> None:
-    """Refuse a value of another kind than a class, of whatever package, takes.
+    """Check that values have the type that a class, of any package, takes.
 
-    A command line makes a text of everything that it cannot read otherwise: ``by_epoch=maybe``.
-    Such a text, and a number where only True and False have a meaning, would count as True, or
-    fail hours later. Annotations of other packages are often wrong about dicts, lists and
-    numbers: about one in twenty is, of those that their own configs use. Only those are looked at
-    that leave no doubt, and only for values that none of these configs has there.
+    A command line turns everything that it cannot parse into text, such as ``by_epoch=maybe``.
+    Such text, or a number in place of True or False, would count as True or fail hours later. But
+    annotations of other packages are often wrong about dicts, lists and numbers: about one in
+    twenty of those that their own configs use. So this only checks annotations that leave no doubt,
+    and only for values that none of these configs has there.
 
     Raises:
-        ConfigError: Names the key, its value, and what the class takes.
+        ConfigError: A value is wrong; the message names the key, its value and what the class
+            takes.
     """
     items: Any = ()
     if isinstance(cfg, (Config, Mapping)):
@@ -238,7 +239,7 @@ def check_kinds(cfg: Any, key: str = '', registry: Registry | None = None) -> No
 
 
 def _inner(cls: Any, part: Mapping[str, Any]) -> Any:
-    """The class that a ``RandomResize`` and the like hand their other arguments on to."""
+    """The class that gets the other arguments of ``RandomResize`` and similar transforms."""
     parameters = inspect.signature(cls).parameters if inspect.isclass(cls) else {}
     if 'resize_type' not in parameters:
         return None
@@ -253,7 +254,7 @@ def _check_arguments_of(cls: type, key: str, part: Mapping[str, Any]) -> None:
         if not inspect.isfunction(init):
             continue
         for name, parameter in inspect.signature(init).parameters.items():
-            if name not in part or name in seen:  # a class may take more than its base
+            if name not in part or name in seen:  # a class may accept more than its base
                 continue
             seen.add(name)
             kind, value = _plain_kind(parameter), part[name]
@@ -262,7 +263,7 @@ def _check_arguments_of(cls: type, key: str, part: Mapping[str, Any]) -> None:
 
 
 def _plain_kind(parameter: inspect.Parameter) -> type | None:
-    """What an argument surely is, by its annotation or, without one, its default."""
+    """Certain type of an argument, from its annotation or, without one, from its default."""
     annotation, default = parameter.annotation, parameter.default
     if annotation is not parameter.empty:
         return _PLAIN.get(annotation if isinstance(annotation, str) else str(annotation))
@@ -270,7 +271,7 @@ def _plain_kind(parameter: inspect.Parameter) -> type | None:
 
 
 def _is_no(kind: type, value: Any) -> bool:
-    """Whether a value can be no value of a kind, whatever the class makes of it."""
+    """Whether a value cannot be of a type, even if the class converts it."""
     if isinstance(value, bool):
         return kind in (dict, list)
     if isinstance(value, (int, float)):

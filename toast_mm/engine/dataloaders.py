@@ -1,4 +1,4 @@
-"""Data loaders whose data sets are not empty."""
+"""Building data loaders, with a check that the data set is not empty."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from toast_mm.datasets.passed_over import passed_over
 
 
 def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
-    """Build a loader as mmengine does, and refuse an empty data set in words that fit.
+    """Build a loader as mmengine does, with a clear error for an empty data set.
 
-    An infinite sampler of an empty data set would search for a sample for ever.
+    An infinite sampler of an empty data set would search for a sample forever.
 
     Raises:
-        ValueError: The data set is empty; says where it looks for samples.
+        ValueError: The data set is empty; the message says where it looks for samples.
     """
     dataset = dataloader['dataset'] if isinstance(dataloader, dict) else dataloader.dataset
     try:
@@ -32,14 +32,14 @@ def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
 
 
 def check_samples(dataset: Any, config: Any) -> None:
-    """Refuse a data set without samples.
+    """Check that a data set has samples.
 
     Args:
         dataset: The data set.
         config: Its config, which says where it looks for samples, or the data set itself.
 
     Raises:
-        ValueError: Says where the data set looks for samples.
+        ValueError: The data set is empty; the message says where it looks for samples.
     """
     if isinstance(dataset, Sized) and not len(dataset):
         raise ValueError(_sentence(config))
@@ -50,7 +50,7 @@ def _sentence(dataset: Any) -> str:
 
 
 def _sources(dataset: Any) -> str:
-    """Where a configured data set, or those that it consists of, look for samples."""
+    """Where a configured data set, or each of its parts, looks for samples."""
     if not isinstance(dataset, dict):
         return type(dataset).__name__
     parts = dataset.get('datasets') or [dataset[key] for key in dataset if key == 'dataset']
@@ -59,7 +59,7 @@ def _sources(dataset: Any) -> str:
     try:
         there = passed_over(DATASETS.build({**dataset, 'lazy_init': True}))
     except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError):
-        # It may fail for the reason for which it is empty.
+        # It may fail for the same reason for which it is empty.
         there = None
     places = ('data_root', 'data_prefix', 'ann_file', 'split')
     where = ', '.join(f'{key}={dataset[key]!r}' for key in places if key in dataset)

@@ -1,4 +1,4 @@
-"""Predictions of a test run in a file."""
+"""Writing the predictions of a test run to a file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from toast_mm.registry import METRICS
 
 @METRICS.register_module()
 class DumpPredictions(DumpResults):
-    """mmengine's ``DumpResults`` without what would not fit: logits and copies of the truth.
+    """mmengine's ``DumpResults`` without large entries: logits and copies of the truth.
 
-    The logits of one ADE20K image take 200 MB; its label map takes 3. The file
-    appears under its name when it is complete.
+    The logits of one ADE20K image take 200 MB, its label map 3 MB. The write is atomic.
     """
 
     def process(self, data_batch: Any, predictions: Sequence[dict]) -> None:
@@ -30,7 +29,7 @@ class DumpPredictions(DumpResults):
         )
 
     def compute_metrics(self, results: list) -> dict:
-        """Write the file; it has no metrics of its own."""
+        """Write the file; there are no metrics."""
         with atomic_write(self.out_file_path) as partial:
             mmengine.dump(results, partial)
         print_log(f'Predictions are in {self.out_file_path}', logger='current')

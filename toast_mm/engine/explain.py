@@ -1,4 +1,4 @@
-"""Errors of other packages, told by the setting that they come from."""
+"""Explaining errors of other packages by the setting that causes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toast_mm.checkpoint import CheckpointError
 from toast_mm.engine.config import ConfigError, near_names
 from toast_mm.files import WriteError
 
-# Their messages are sentences already, wherever they are raised.
+# Errors whose messages are clear already.
 _SENTENCES = (CheckpointError, ConfigError, WriteError)
 
 # Advice for messages of torch that do not say what to do.
@@ -33,17 +33,17 @@ _ADVICE = {
 
 @contextmanager
 def explained(cfg: Config) -> Iterator[None]:
-    """Tell from which part of a config an error comes, where the error does not say it.
+    """Turn errors inside into errors that name the part of the config that caused them.
 
-    mmengine and the packages on it raise what their code meets, such as ``'int' object is not
-    iterable``. The frames of the error know which part of the config was being built, or which
-    layer ran.
+    mmengine and packages that use it raise low-level errors such as ``'int' object is not
+    iterable``. The stack frames of the error show which part of the config was being built, or
+    which layer was running.
 
     Args:
-        cfg: The config of what is built or run inside.
+        cfg: The config that is built or run inside.
 
     Raises:
-        ConfigError: Names the part of the config, the cause, and the settings of the part.
+        ConfigError: Names the part of the config, its settings and the cause.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def explained(cfg: Config) -> Iterator[None]:
 
 
 def _raised_by_us(error: Exception) -> bool:
-    """Whether a ``raise`` of this package made the error; its message then is a sentence."""
+    """Whether a ``raise`` of this package raised the error, so that its message is clear."""
     last = _steps(error)[-1]
     frame = last.tb_frame
     raised = frame.f_code.co_code[last.tb_lasti] == dis.opmap['RAISE_VARARGS']
@@ -91,7 +91,7 @@ def _sentence(cfg: Config, error: Exception) -> str:
 
 
 def _part_of(cfg: Config, name: str) -> Mapping[str, Any]:
-    """What a config says of a layer of the model, or of the part that the layer belongs to."""
+    """Config of a layer of the model, or of the part that the layer belongs to."""
     part: Any = cfg.get('model')
     for word in name.split('.'):
         if not isinstance(part, Mapping) or not isinstance(part.get(word), Mapping):
@@ -106,12 +106,12 @@ def _settings(part: Mapping[str, Any]) -> str:
 
 
 def _of_part(cfg: Config, frame: FrameType, why: str) -> str:
-    """What went wrong while mmengine built a part of the config."""
+    """Describe an error while mmengine built a part of the config."""
     values = frame.f_locals
     part = values['cfg']
     key = next(_keys(cfg, part), None)
     if not isinstance(part, Mapping):
-        return f'{part!r} must be a dict with type=..., in which the settings of a part stand'
+        return f'{part!r} must be a dict with type=... and the settings of a part'
     kind = values.get('obj_type', part.get('type'))
     if ('obj_type' in values and 'obj_cls' not in values) or values.get('obj_cls', ...) is None:
         scope = f' in _scope_={part["_scope_"]!r}' if '_scope_' in part else ''
@@ -123,7 +123,7 @@ def _of_part(cfg: Config, frame: FrameType, why: str) -> str:
 
 
 def _unknown(registry: Registry, kind: Any) -> str:
-    """That a registry does not know a name, and what it knows instead."""
+    """Say that a registry does not know a name, with similar names that it knows."""
     names = {name for known in _family(registry.root) for name in known.module_dict}
     near = near_names(str(kind).rpartition('.')[-1], names)
     return f'names no registered {registry.name}{near}'
@@ -136,7 +136,7 @@ def _family(registry: Registry) -> Iterator[Registry]:
 
 
 def _keys(value: Any, part: Any, key: str = '') -> Iterator[str]:
-    """Dotted keys under which a config has something equal to a part of it."""
+    """Dotted keys of a config whose value equals a part."""
     if key and isinstance(value, Mapping) and value == part:
         yield key
     items: Any = ()

@@ -1,4 +1,4 @@
-"""The heads of a model that learn from labels, and whether they agree."""
+"""Finding the heads of a model that learn from labels, and checking that they agree."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from toast_mm.engine.model import unwrap
 
 
 def label_heads(model: Any) -> dict[str, Any]:
-    """Heads with classes, by name; the first is the one that predicts.
+    """Heads with classes, by name; the first one is the head that predicts.
 
-    A cascade, and a list of auxiliary heads, give one each: ``decode_head.0``, ...; in a cascade
-    the last one predicts.
+    The heads of a cascade or of a list of auxiliary heads count one by one: ``decode_head.0``, ...
+    In a cascade the last head predicts.
     """
     model = unwrap(model)
     heads = {}
@@ -29,7 +29,7 @@ def label_heads(model: Any) -> dict[str, Any]:
 
 
 def disagreement(heads: dict[str, Any]) -> str | None:
-    """A sentence on heads that get the same labels and read them differently, or None."""
+    """Describe heads that interpret the same labels differently; None if there are none."""
     if not heads:
         return None
     name, first = next(iter(heads.items()))
@@ -47,14 +47,14 @@ def disagreement(heads: dict[str, Any]) -> str | None:
 
 
 def _makes_targets(head: Any) -> bool:
-    """True of STDC's head, whose targets are edges, and of heads from elsewhere with own losses."""
+    """Whether a head makes its own targets: STDC's (edges), and foreign heads with own losses."""
     owner = next((kind for kind in type(head).__mro__ if 'loss_by_feat' in vars(kind)), None)
     known = owner is None or owner.__module__.startswith(('mmseg.', 'toast_mm.'))
     return owner is STDCHead or not known
 
 
 def learns_nothing(heads: dict[str, Any]) -> str | None:
-    """A sentence on a head whose loss is always 0, or None."""
+    """Describe a head whose loss is always 0; None if there is none."""
     for name, head in heads.items():
         losses = getattr(head, 'loss_decode', None) or getattr(head, 'loss_module', None)
         losses = losses if isinstance(losses, nn.ModuleList) else [losses]
@@ -64,14 +64,14 @@ def learns_nothing(heads: dict[str, Any]) -> str | None:
         )
         if _number(head) == 1 and softmax:
             return (
-                f'model.{name} has one class, of which a softmax is always 1, and learns nothing: '
-                'give the background a class of its own (num_classes=2)'
+                f'model.{name} has one class, whose softmax is always 1, and learns nothing: '
+                'make the background a second class (num_classes=2)'
             )
     return None
 
 
 def wrong_padding(model: Any, heads: dict[str, Any]) -> str | None:
-    """A sentence on padding that heads would learn from, or None."""
+    """Describe padding that heads would learn from; None if there is none."""
     preprocessor: Any = getattr(unwrap(model), 'data_preprocessor', None)
     pad = getattr(preprocessor, 'seg_pad_val', None)
     if pad is None or not (preprocessor.size or preprocessor.size_divisor):
@@ -81,13 +81,13 @@ def wrong_padding(model: Any, heads: dict[str, Any]) -> str | None:
         if ignored not in (None, pad):
             return (
                 f'model.data_preprocessor.seg_pad_val is {pad}, but model.{name}.ignore_index is '
-                f'{ignored}: padding would be learned from'
+                f'{ignored}: the head would learn from padding'
             )
     return None
 
 
 def learned_padding(transforms: Iterable[Any], heads: dict[str, Any]) -> str | None:
-    """A sentence on a transform whose padding heads learn from, or None; it may be meant."""
+    """Describe a transform whose padding heads learn from, which may be intended; or None."""
     for name, head in [*heads.items()][:1]:
         ignored = getattr(head, 'ignore_index', None)
         for transform in transforms:
@@ -98,13 +98,13 @@ def learned_padding(transforms: Iterable[Any], heads: dict[str, Any]) -> str | N
             if None not in (pad, ignored) and pad != ignored:
                 return (
                     f'{type(transform).__name__} pads masks with {pad}, but model.{name}.'
-                    f'ignore_index is {ignored}: padding is learned from as class {pad}'
+                    f'ignore_index is {ignored}: the head learns padding as class {pad}'
                 )
     return None
 
 
 def other_ignored(evaluator: Any, heads: dict[str, Any]) -> str | None:
-    """A sentence on a metric that ignores another label than the head, or None."""
+    """Describe a metric that ignores another label than the head; None if there is none."""
     for name, head in [*heads.items()][:1]:
         ignored = getattr(head, 'ignore_index', None)
         for metric in getattr(evaluator, 'metrics', []):

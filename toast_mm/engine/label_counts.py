@@ -1,4 +1,4 @@
-"""Which labels occur in data, and which cannot be meant."""
+"""Counting the labels in data, and finding wrong ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class LabelCounts:
-    """How often every class occurs in one part of the data.
+    """Counts of every class in one part of the data.
 
     Args:
         part: ``'train'``, ``'val'`` or ``'test'``.
@@ -30,17 +30,21 @@ class LabelCounts:
         self.part = part
         self.ignore_index = ignore_index
         self.classes = list(map(str, classes or range(num_classes)))
-        self.counts = torch.zeros(num_classes + 1, dtype=torch.int64)  # the last: ignored ones
+        self.counts = torch.zeros(
+            num_classes + 1, dtype=torch.int64
+        )  # the last entry counts ignored labels
         self.batches = 0
-        self.file: str | None = None  # the first with ignored labels
+        self.file: str | None = None  # first file with ignored labels
         self.reduced = False
 
     def add(self, labels: Tensor, sample: Any) -> None:
-        """Count the labels of a sample, which are classes or ignored."""
+        """Count the labels of a sample; each is a class or ignored."""
         number = len(self.counts) - 1
         labels = labels.flatten().long()
         if labels.numel() and int(labels.min()) < 0:
-            labels = torch.where(labels < 0, number, labels)  # as any label that is no class
+            labels = torch.where(
+                labels < 0, number, labels
+            )  # ignored, like any label that is not a class
         counts = torch.bincount(labels, minlength=number)[:number]
         ignored = labels.numel() - int(counts.sum())
         if self.ignore_index is not None and 0 <= self.ignore_index < number:
@@ -53,16 +57,16 @@ class LabelCounts:
             self.reduced = bool(sample.get('reduce_zero_label'))
 
     def judge(self, complete: bool) -> tuple[str | None, str | None]:
-        """What cannot be meant, and what is worth a warning, in all processes together.
+        """Return an error and a warning about the counts of all processes, each None if not needed.
 
         Args:
-            complete: Whether all labels are counted, so that none is still to come.
+            complete: Whether all labels are counted.
         """
         counts = self.counts.clone()
         all_reduce(counts)
         total, ignored = int(counts.sum()), int(counts[-1])
         where = f'; the first such file is {self.file}' if self.file else ''
-        reason = ', which reduce_zero_label makes of 0' if self.reduced else ''
+        reason = ' (from 0, by reduce_zero_label)' if self.reduced else ''
         share = f'{ignored / max(total, 1):.1%} of the labels are {self.ignore_index}{reason}'
         if total and ignored == total:
             return f'all labels of the {self.part} data are ignored: {share}{where}', None
@@ -91,16 +95,16 @@ def _some(names: list[str]) -> str:
 
 
 def check_size(sample: Any, image: Any, part: str) -> None:
-    """Compare a mask, which whatever transform loaded, with its image.
+    """Check that a mask, loaded by any transform, and its image have the same size.
 
     Raises:
-        ValueError: Their sizes differ; names both files.
+        ValueError: Their sizes differ; the message names both files.
     """
     if 'gt_sem_seg' not in sample:
         return
     size = tuple(sample.gt_sem_seg.data.shape[-2:])
     fitting = [tuple(image.shape[-2:])] if hasattr(image, 'shape') else []
-    # Evaluation compares with the image as it was read, or with what the model gets of it.
+    # In evaluation the mask may have the size of the original image or of the model's input.
     if part != 'train' and sample.get('ori_shape'):
         fitting.append(tuple(sample.get('ori_shape')[:2]))
     if fitting and size not in fitting:
@@ -112,10 +116,10 @@ def check_size(sample: Any, image: Any, part: str) -> None:
 
 
 def labels_of(sample: Any, head: Any) -> Tensor | None:
-    """The labels of a sample, if it has some.
+    """Labels of a sample; None if it has none.
 
     Raises:
-        ValueError: One is outside the classes.
+        ValueError: A label is outside the classes.
     """
     if 'gt_sem_seg' in sample:
         labels, file = sample.gt_sem_seg.data, sample.get('seg_map_path')

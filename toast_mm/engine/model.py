@@ -1,4 +1,4 @@
-"""Models of configs, and finding parts of a model that a runner holds."""
+"""Building models from configs, and finding parts of a model."""
 
 import copy
 from typing import Any
@@ -14,16 +14,16 @@ from toast_mm.checkpoint.finite import check_finite
 
 
 def unwrap(model: Any) -> Any:
-    """The model without DDP's and test-time augmentation's wrappers."""
+    """Remove the wrappers of DDP and of test-time augmentation from a model."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The model of a config, in the scope of the config.
+    """Build the model of a config in the scope of the config.
 
-    mmpretrain's configs have the preprocessor beside the model as well as in it.
+    In mmpretrain's configs the preprocessor may be outside ``model``.
     """
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
@@ -33,12 +33,12 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """The model of a config with all its weights, on the CPU and in eval mode.
+    """Build the model of a config and load all its weights, on the CPU and in eval mode.
 
     The scope of the config becomes the default one.
 
     Raises:
-        CheckpointError: Weights are missing, have no place in the model, or are infinite or NaN.
+        CheckpointError: Weights are missing, unexpected, infinite or NaN.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = build_model(cfg)
@@ -57,7 +57,7 @@ def backbone_of(model: Any, asker: str) -> Any:
 
     Args:
         model: The model, wrapped or not.
-        asker: Who needs a backbone, for the error.
+        asker: Name of the caller, for the error.
 
     Raises:
         ValueError: The model has none.

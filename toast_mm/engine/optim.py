@@ -20,16 +20,16 @@ from toast_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TunedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor that gives tuned parameters, and only those, to the optimizer.
+    """mmengine's constructor that passes only tuned parameters to the optimizer.
 
-    Takes the same ``paramwise_cfg``.
+    It takes the same ``paramwise_cfg``.
 
     Raises:
         ValueError: No parameter is tuned.
     """
 
     def add_params(self, params: list[dict], module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        """Pass over frozen modules; mmengine would warn of each of their parameters."""
+        """Skip frozen modules; mmengine would warn about each of their parameters."""
         if _is_tuned(module):
             super().add_params(params, module, *args, **kwargs)
 
@@ -40,11 +40,11 @@ class TunedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             unknown = isinstance(name, str) and (not name or registry.get(name) is None)
         if unknown:
             raise ValueError(
-                f'optim_wrapper.optimizer.type={name!r} is no optimizer'
+                f'optim_wrapper.optimizer.type={name!r} is not an optimizer'
                 f'{near_names(name, OPTIMIZERS.module_dict)}'
             )
         if not _is_tuned(model):
-            raise ValueError('no parameter of the model is tuned: every one is frozen')
+            raise ValueError('no parameter of the model is tuned: all of them are frozen')
         wrapper = super().__call__(model)
         for group in wrapper.optimizer.param_groups:
             group['params'] = [param for param in group['params'] if param.requires_grad]
@@ -56,14 +56,13 @@ def _is_tuned(module: nn.Module) -> bool:
 
 
 def computes_bfloat16(device: str | torch.device, what: str) -> bool:
-    """Whether a CPU or a GPU computes in bfloat16; if not, the log says so.
+    """Whether to compute in bfloat16 on a CPU or a GPU; if not, the log says why.
 
-    Without units for it every number is converted on its way: a CPU is three times slower than with
-    float32.
+    Without bfloat16 units every number is converted: a CPU is three times slower than with float32.
 
     Args:
-        device: Where the model is.
-        what: What would be computed, for the log: 'training'.
+        device: Device of the model.
+        what: Name of the computation for the log, such as 'training'.
     """
     device = torch.device(device)
     if device.type not in ('cpu', 'cuda'):
@@ -85,14 +84,13 @@ def _processor_has_bfloat16() -> bool:
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """bfloat16 autocast on a CPU or a GPU; mmengine's ``AmpOptimWrapper`` asks for a GPU.
+    """bfloat16 autocast on a CPU or a GPU; mmengine's ``AmpOptimWrapper`` needs a GPU.
 
-    bfloat16 has the range of float32, so the loss needs no scaling. On a CPU attention is computed
-    by plain matrix products: PyTorch's fused kernel there is several times slower in bfloat16.
+    bfloat16 has the range of float32, so the loss needs no scaling. On a CPU, attention uses plain
+    matrix products: PyTorch's fused kernel for CPUs is several times slower in bfloat16.
 
-    Without bfloat16 units it is mmengine's ``OptimWrapper``: it computes in float32, and the log
-    says so. What it saves is the same in all cases, so a training may be resumed on another
-    machine.
+    Without bfloat16 units it computes in float32 like mmengine's ``OptimWrapper``, and the log says
+    so. Its saved state is the same in all cases, so a training can be resumed on another machine.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -113,6 +111,6 @@ class BFloat16OptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Backward pass, in which activation checkpointing computes attention once more."""
+        """Backward pass; activation checkpointing computes attention again in it."""
         with sdpa_kernel(SDPBackend.MATH) if self.plain_attention else nullcontext():
             super().backward(loss, **kwargs)

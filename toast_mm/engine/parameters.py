@@ -1,13 +1,13 @@
-"""What of a model is tuned."""
+"""Table of the tuned parameters of a model."""
 
 from prettytable import PrettyTable
 from torch import nn
 
 
 def parameter_table(model: nn.Module) -> str:
-    """Table of parameters: in all, tuned, and the share of it, for every part and for the model.
+    """Make a table of all and tuned parameters, for every part and for the model.
 
-    A backbone with a top-down module counts as two parts.
+    The top-down module of a backbone is a part of its own.
     """
     model = getattr(model, 'module', model)  # without DDP's wrapper
     counts: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What a training is resumed from."""
+"""Finding and checking the checkpoint that a training resumes from."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from toast_mm.checkpoint import CheckpointError
 def latest_checkpoint(work_dir: str) -> str | None:
     """Newest checkpoint of a training in a folder, or None.
 
-    The one that ``last_checkpoint`` names, or, if an interruption left that
-    file behind the facts, the numbered one that counts furthest.
+    This is the one that ``last_checkpoint`` names. If an interruption made
+    that file out of date, it is the checkpoint with the highest number.
     """
     folder = Path(work_dir)
     pointer = folder / 'last_checkpoint'
@@ -34,7 +34,7 @@ def latest_checkpoint(work_dir: str) -> str | None:
 
 
 def find_start(runner: Runner) -> None:
-    """Have a Runner resume from the newest whole checkpoint; where there is none, start anew."""
+    """Make a Runner resume from the newest checkpoint, or start anew if there is none."""
     if runner._resume and runner._load_from is None:
         runner._load_from = latest_checkpoint(runner.work_dir)
         if runner._load_from is None:
@@ -43,26 +43,27 @@ def find_start(runner: Runner) -> None:
 
 
 def check_state(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """Refuse to resume from a checkpoint without the state of a training.
+    """Check that a checkpoint holds the state of a training.
 
-    A best checkpoint has no optimizer: mmengine would go on with a new one, and new rates.
+    A best checkpoint has no optimizer state: mmengine would continue with a new optimizer and with
+    new learning rates.
 
     Raises:
-        CheckpointError: Names the file and how to start from its weights.
+        CheckpointError: There is no state; the message says how to start from the weights.
     """
     if not {'meta', 'message_hub', 'optimizer'} <= checkpoint.keys():
         raise CheckpointError(
             f'{_name(runner)} holds weights without the state of a training and cannot be resumed; '
-            f'to start from these weights say --cfg-options load_from={_name(runner)}, '
+            f'to start from these weights use --cfg-options load_from={_name(runner)}, '
             'and another --work-dir'
         )
 
 
 def check_tuned(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """Refuse to resume a training that tuned other parameters.
+    """Check that the training in a checkpoint tuned the same parameters.
 
     Raises:
-        CheckpointError: Names the file and how to start from its weights.
+        CheckpointError: It did not; the message says how to start from the weights.
     """
     if not isinstance(runner.optim_wrapper, OptimWrapper):
         return

@@ -1,4 +1,4 @@
-"""mmengine's Runner for tuning: what no hook can do, and the hooks that every run has."""
+"""mmengine's Runner for tuning: standard hooks, and changes that hooks cannot make."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from toast_mm.files import atomic_write, naming_files
 from toast_mm.keys import asked_hooks, check_names, note_reader
 from toast_mm.registry import RUNNERS
 
-# Hooks that take the place of those that a config names.
+# Hooks that replace those that a config names.
 OWN_HOOKS = {
     mmengine.hooks.CheckpointHook: CheckpointHook,
     mmengine.hooks.EarlyStoppingHook: EarlyStoppingHook,
     mmpretrain.engine.VisualizationHook: VisualizationHook,
 }
-# Hooks of every run, unless the config names them; ResumeHook is the last one.
+# Hooks that every run gets unless the config names them; ResumeHook must be the last one.
 STANDING_HOOKS = (
     WriteCheckHook,
     EvaluationPrecisionHook,
@@ -61,34 +61,34 @@ STANDING_HOOKS = (
 class Runner(mmengine.runner.Runner):
     """mmengine's ``Runner``; configs choose it by ``runner_type='toast_mm.Runner'``.
 
-    What a hook can do is one, and works under any Runner. This one names hooks that a config would
-    name otherwise:
+    Most features are hooks, which work under any Runner. This Runner adds hooks so that a config
+    need not name them:
 
-    - every run has those of ``STANDING_HOOKS``;
-    - those of ``OWN_HOOKS`` take the places of mmengine's and mmpretrain's;
-    - top-level keys stand for a hook: ``task_files=True``, ``first_pass_cache=True``,
-      ``channels_last=True``, ``compile=True`` and ``resume_settings='config'``, or a dict of the
-      arguments; see ``SWITCHES`` in ``toast_mm/keys.py``.
+    - Every run has the hooks of ``STANDING_HOOKS``.
+    - The hooks of ``OWN_HOOKS`` replace those of mmengine and mmpretrain.
+    - Top-level keys stand for hooks: ``task_files=True``, ``first_pass_cache=True``,
+      ``channels_last=True``, ``compile=True`` and ``resume_settings='config'``. Their value may
+      also be a dict of arguments; see ``SWITCHES`` in ``toast_mm/keys.py``.
 
-    What no hook can do:
+    It also does what a hook cannot do:
 
-    - Settings that cannot be meant are refused before anything is built.
-    - Testing and resuming demand every key of the model. Starting from another
-      model's weights (``load_from``) demands the backbone's, and warns of others.
-    - Where the config has no seed, a resumed run takes that of the checkpoint before anything is
+    - Wrong settings are an error before anything is built.
+    - Testing and resuming need every key of the model. Starting from another model's weights
+      (``load_from``) needs those of the backbone, and warns about others.
+    - If the config has no seed, a resumed run takes the seed of the checkpoint before anything is
       built.
-    - An error of writing names the file, and leaves no part of one. A config that lies in the work
-      directory is not replaced by what was made of it.
-    - An empty data set is named when it is built.
-    - ``channels_last=True`` orders the memory before DDP notes the order.
-    - Distributed runs work on machines without a GPU (gloo, BN for SyncBN; each
-      process then keeps statistics of its own, and process 0 saves).
+    - An error of writing names the file and leaves no incomplete file. A config in the work
+      directory is not overwritten by the config of the run.
+    - An empty data set is an error when it is built.
+    - ``channels_last=True`` takes effect before DDP records the memory format.
+    - Distributed runs work on machines without a GPU: with gloo, and BN in place of SyncBN. Each
+      process then keeps its own statistics, and process 0 saves.
     """
 
     _check_all = False
 
     def setup_env(self, env_cfg: dict) -> None:
-        """As mmengine, whose own initialisation needs a GPU under ``torchrun``."""
+        """Set up as mmengine does, but also without a GPU under ``torchrun``."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             torch.distributed.init_process_group('gloo')
             atexit.register(_leave_process_group)
@@ -96,21 +96,23 @@ class Runner(mmengine.runner.Runner):
 
     @master_only
     def dump_config(self) -> None:
-        """As mmengine; a config in the ``work_dir`` that is read is not replaced by itself.
+        """Dump the config as mmengine does, unless its source is the target in the ``work_dir``.
 
-        What was made of it, by ``--cfg-options`` for one, is beside the log in any case.
+        The config of the run, with changes such as ``--cfg-options``, is always next to the log.
         """
         source = self.cfg.filename or f'{self.timestamp}.py'
         target = osp.join(self.work_dir, osp.basename(source))
         if osp.isfile(target) and osp.isfile(source) and osp.samefile(source, target):
-            self.logger.info(f'{target} stays as it is; the settings of this run are by the log')
+            self.logger.info(
+                f'{target} is not overwritten; the settings of this run are next to the log'
+            )
             return
         with atomic_write(target) as partial:
             self.cfg.dump(partial)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """As mmengine, whose DDP wrapper names a GPU even if there is none."""
-        if self.cfg.get('channels_last'):  # DDP notes the order of the memory, before hooks are
+        """Wrap as mmengine does, but with a DDP wrapper that works without a GPU."""
+        if self.cfg.get('channels_last'):  # before hooks exist, since DDP records the memory format
             model.to(memory_format=torch.channels_last)
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
@@ -126,7 +128,7 @@ class Runner(mmengine.runner.Runner):
     @classmethod
     @naming_files()
     def from_cfg(cls, cfg: Config) -> Runner:
-        """As mmengine; a resumed run has the seed of its checkpoint."""
+        """Build as mmengine does; a resumed run has the seed of its checkpoint."""
         check_config(cfg)
         cfg = copy.deepcopy(cfg)
         randomness = cfg.get('randomness') or {}
@@ -151,7 +153,7 @@ class Runner(mmengine.runner.Runner):
 
     @naming_files()
     def test(self) -> dict:
-        """As mmengine, from a checkpoint that holds the whole model; nothing is resumed."""
+        """Test as mmengine does, with a checkpoint that must hold the whole model."""
         find_start(self)
         self._resume = False
         self._check_all = True
@@ -167,7 +169,7 @@ class Runner(mmengine.runner.Runner):
         """Load weights; by default strictly when testing and resuming.
 
         Raises:
-            CheckpointError: Names the file and what is missing in it.
+            CheckpointError: The file does not fit; the message names it and what is missing.
         """
         if strict is None:
             strict = self._resume or self._check_all
@@ -179,10 +181,10 @@ class Runner(mmengine.runner.Runner):
             raise CheckpointError(source + '; '.join(lines)) from error
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """As mmengine, and the hooks that the keys of the config stand for, and those of every run.
+        """Register mmengine's hooks, those of the keys of the config, and the standard ones.
 
         Raises:
-            ValueError: A key is nearly that of ours, or its hook is in ``custom_hooks`` as well.
+            ValueError: A key is misspelt, or its hook is also in ``custom_hooks``.
         """
         super().register_hooks(*args, **kwargs)
         check_names(self.cfg)
@@ -190,7 +192,9 @@ class Runner(mmengine.runner.Runner):
         for key, hook in asked_hooks(self.cfg).items():
             if self._has_hook(HOOKS.get(hook['type'])):
                 name = hook['type'].removeprefix('toast_mm.')
-                raise ValueError(f'{key} and {name} in custom_hooks are one: leave out one of them')
+                raise ValueError(
+                    f'{key} and {name} in custom_hooks are the same hook: leave out one of them'
+                )
             self.register_hook(hook)
         for kind in STANDING_HOOKS:
             if not self._has_hook(kind):
@@ -200,7 +204,7 @@ class Runner(mmengine.runner.Runner):
         return any(isinstance(hook, kind) for hook in self.hooks)
 
     def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
-        """As mmengine; hooks that would lose something are replaced by ours."""
+        """Register a hook as mmengine does, or its replacement from ``OWN_HOOKS``."""
         if isinstance(hook, dict) and 'type' in hook:
             with HOOKS.switch_scope_and_registry(hook.get('_scope_')) as registry:
                 kind = registry.get(hook['type']) if isinstance(hook['type'], str) else hook['type']
@@ -211,19 +215,19 @@ class Runner(mmengine.runner.Runner):
         """Compile nothing: the key ``compile`` stands for :class:`CompileHook`."""
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """As mmengine, with a file that is whole or not there."""
+        """Save as mmengine does, with an atomic write."""
         if kwargs.get('backend_args') is None and not (args and args[0]):
             kwargs['backend_args'] = whole_files(out_dir)
         super().save_checkpoint(out_dir, filename, *args, **kwargs)
 
 
 def _leave_process_group() -> None:
-    """Stop gloo's threads: an interpreter that ends under them aborts now and then."""
-    gc.collect()  # the model's wrapper holds the group, and the runner is full of cycles
+    """Stop gloo's threads; an interpreter that ends while they run sometimes aborts."""
+    gc.collect()  # collects the model's wrapper, which holds the group, from reference cycles
     if is_distributed():
         torch.distributed.destroy_process_group()
 
 
 def build_runner(cfg: Config) -> mmengine.runner.Runner:
-    """The runner that a config names, by default this project's."""
+    """Build the Runner that a config names; the default is toast_mm's."""
     return mmengine.registry.RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)

@@ -1,4 +1,4 @@
-"""Settings of a config as text, compared without running it."""
+"""Comparing the settings of configs given as text, without running them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 def read_settings(text: str) -> dict[str, Any]:
     """Settings of a config that mmengine wrote, such as ``meta['cfg']`` of a checkpoint.
 
-    Nothing in it is executed. What is no plain value stays as text.
+    Nothing in it is run. Values that are not plain stay as text.
 
     Example:
         >>> read_settings("optimizer = dict(type='SGD', lr=-1e-3)\\nhook = print(3)")
         {'optimizer': {'type': 'SGD', 'lr': -0.001}, 'hook': 'print(3)'}
 
     Raises:
-        SyntaxError: It is no Python.
+        SyntaxError: The text is not Python.
     """
     return {
         target.id: _value(statement.value)
@@ -45,7 +45,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def differences(former: Any, present: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-    """Names of settings that differ, and both values; what is absent is None."""
+    """Yield the names of settings that differ with both values; a missing value is None."""
     if isinstance(former, dict) and isinstance(present, dict):
         for key in dict.fromkeys([*former, *present]):
             yield from differences(former.get(key), present.get(key), f'{name}.{key}')

@@ -170,7 +170,7 @@ def test_a_start_of_this_projects_names_and_one_of_another_model():
         CheckpointError, match='the tuning did not start from the file of --pretuned'
     ):
         convert_toast(merge(weights), start=other)
-    with pytest.raises(CheckpointError, match=r'has no weights of backbone\.topdown'):
+    with pytest.raises(CheckpointError, match=r'has no weight backbone\.topdown'):
         convert_toast(merge(weights), start=plain_vit())
 
 

@@ -206,7 +206,7 @@ def test_a_checkpoint_that_is_no_local_file(job, run, script, monkeypatch, capsy
     script([50, 70, 70, 60])
     monkeypatch.setattr('toast_mm.engine.hooks.best_layer_hook.osp.isfile', lambda path: False)
     run(job(train_cfg__max_epochs=1))
-    assert 'epoch_1.pth is no local file and still has the former best' in capsys.readouterr().out
+    assert 'epoch_1.pth is not a local file and keeps the previous best' in capsys.readouterr().out
 
 
 def test_another_head_is_refused(job, run):

@@ -109,7 +109,7 @@ def test_validation_against_training(config, tmp_path):
 def test_names_that_are_said_in_another_order_than_the_folders(config):
     cfg = config()
     cfg.train_dataloader.dataset.metainfo = dict(classes=['red', 'green', 'blue'])
-    with pytest.raises(ValueError, match=r'numbers its classes by the names of their folders'):
+    with pytest.raises(ValueError, match=r'numbers its classes in the order of their folders'):
         run(cfg).train()
 
 

@@ -131,7 +131,7 @@ def test_a_mask_of_another_size_whoever_loads_it(job, tmp_path):
 
 def test_images_that_a_loader_makes_dark_and_padding_that_is_learned(job, tmp_path):
     """Both are said once; our loader takes the bits that are used."""
-    words = ('8 bits per channel', 'padding is learned from')
+    words = ('8 bits per channel', 'the head learns padding')
     for kind, expected in (('LoadImageFromFile', [1, 1]), ('toast_mm.LoadImageFromFile', [0, 1])):
         cfg = job([0, 1, 255])
         dark = tmp_path / 'train' / 'images' / '0.png'

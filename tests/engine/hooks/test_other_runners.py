@@ -76,7 +76,7 @@ def test_task_files_and_resuming_from_them(config, tmp_path, average, adapt):
 def test_a_runner_without_configs_says_so(config, tmp_path):
     cfg = config('run', dict(type='toast_mm.FirstPassCacheHook', folder=str(tmp_path / 'cache')))
     loader = mmengine.runner.Runner.build_dataloader(cfg.train_dataloader)
-    with pytest.raises(ValueError, match=r'known by the configs .* use Runner\.from_cfg'):
+    with pytest.raises(ValueError, match=r'needs the configs .* use Runner\.from_cfg'):
         mmengine.runner.Runner(
             model=build(cfg),
             work_dir=cfg.work_dir,
@@ -91,7 +91,7 @@ def test_a_runner_without_configs_says_so(config, tmp_path):
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [
-        ('task_files', True, r"reads the key 'task_files' .* say custom_hooks=.*TaskFileHook"),
+        ('task_files', True, r"reads the key 'task_files' .* write custom_hooks=.*TaskFileHook"),
         ('first_pass_cache', dict(val=False), r"key 'first_pass_cache' .*FirstPassCacheHook"),
         ('channels_last', True, "nobody reads the key 'channels_last'"),
         ('task_file', True, "'task_file' of the config: it must be named 'task_files'"),

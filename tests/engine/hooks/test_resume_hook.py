@@ -188,7 +188,7 @@ class TestSettings:
         said = ' '.join(capsys.readouterr().out.split())
         assert runner.iter == 12
         assert 'train_cfg.max_iters=12 (was 9)' in said
-        assert 'beyond its end the learning rate stays' in said
+        assert 'after its end the learning rate is constant' in said
 
     def test_another_optimizer(self):
         cfg = self.config()

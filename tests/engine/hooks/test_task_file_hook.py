@@ -221,7 +221,7 @@ def test_a_training_from_other_weights_than_init_cfg_names_is_refused(config, ru
     other = save_base(tmp_path / 'other.pth', seed=4)
     start = {f'backbone.{name}': tensor for name, tensor in torch.load(other).items()}
     torch.save(dict(state_dict=start), tmp_path / 'start.pth')
-    with pytest.raises(ValueError, match=r'what is saved could not be loaded: .*base\.pth has'):
+    with pytest.raises(ValueError, match=r'its task files could not be loaded: .*base\.pth has'):
         run(config(load_from=str(tmp_path / 'start.pth')))
 
 
@@ -239,7 +239,7 @@ def test_it_names_the_base_after_the_base_of_another_run_was_loaded(config, run,
 @pytest.mark.parametrize(
     ('backbone', 'message'),
     [
-        (dict(init_cfg=None), 'nothing would say where it is'),
+        (dict(init_cfg=None), 'leaves out the base and must name it'),
         (dict(feedback_from=None, frozen=False), 'nothing in the backbone is frozen'),
     ],
 )
@@ -251,7 +251,7 @@ def test_without_a_base_there_is_no_task_file(config, run, backbone, message):
 def test_a_foreign_backbone_does_not_know_its_base(config, run):
     cfg = config()
     cfg.model.backbone = dict(type='VisionTransformer', **SIZES)
-    with pytest.raises(ValueError, match='VisionTransformer does not know its base'):
+    with pytest.raises(ValueError, match='VisionTransformer does not support task files'):
         run(cfg)
 
 

@@ -46,7 +46,7 @@ def config(toy_config, tmp_path):
 @pytest.mark.parametrize('name', SINGLE)
 def test_a_hook_named_twice(config, runner_type, name):
     runner = runner_type.from_cfg(config(name, name))
-    with pytest.raises(ValueError, match=f'toast_mm.{name} is there twice: name it in custom_hook'):
+    with pytest.raises(ValueError, match=f'toast_mm.{name} is given twice: name it once'):
         runner.call_hook('before_run')
 
 
@@ -61,7 +61,7 @@ def test_a_hook_named_and_asked_for_by_its_key(config, key):
 @pytest.mark.parametrize(
     ('name', 'model', 'message'),
     [
-        ('TaskFileHook', 'ToyModel', 'TaskFileHook: Sequential does not know its base; use toast_'),
+        ('TaskFileHook', 'ToyModel', 'TaskFileHook: Sequential does not support task files'),
         ('TaskFileHook', 'WithoutBackbone', 'TaskFileHook: WithoutBackbone has no backbone'),
         (
             'FirstPassCacheHook',
@@ -130,7 +130,7 @@ def test_an_argument_that_is_not_there(config, runner_type, name):
 
 def test_whole_steps_compiled_as_well(config):
     cfg = config('CompileHook', compile=dict(backend='eager'))
-    with pytest.raises(ValueError, match=r"compile=\{'backend': 'eager'\} this Runner compiles"):
+    with pytest.raises(ValueError, match=r"compile=\{'backend': 'eager'\} makes this Runner"):
         mmengine.runner.Runner.from_cfg(cfg).train()
 
 

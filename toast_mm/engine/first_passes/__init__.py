@@ -1,4 +1,4 @@
-"""First passes on disk: their files, the key by which a run finds them, and what serves them."""
+"""First passes on disk: their files, their cache key, and the pipelines that use them."""
 
 from .cache import FirstPassCache, write
 from .key import cache_key

@@ -1,4 +1,4 @@
-"""First passes on disk, memory-mapped: computed once, used by every run on the same images."""
+"""Memory-mapped files of first passes: computed once, used by every run on the same images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .records import Records, RecordWriter
 
 
 class FirstPassCache(Records):
-    """First passes of the images of one data set, read from the disk as they are needed.
+    """First passes of the images of one data set, read from disk on demand.
 
     Args:
         folder: Folder that :func:`write` made.
@@ -38,7 +38,7 @@ class FirstPassCache(Records):
         try:
             self.rewrite(damaged, values)
         except OSError as error:
-            raise WriteError(f'the cache {self.folder} cannot be mended: {error}') from error
+            raise WriteError(f'the cache {self.folder} cannot be repaired: {error}') from error
 
     def read(self, indices: Sequence[int]) -> FirstPass:
         """First pass of some images, on the CPU and as stored."""
@@ -52,7 +52,7 @@ class FirstPassCache(Records):
         return FirstPass(streams, sizes, tuple(context) if isinstance(context, list) else context)
 
     def image(self, index: int) -> np.ndarray:
-        """Image ``(H, W, 3)`` as the transforms left it; of one pixel if nothing needs images."""
+        """Transformed image ``(H, W, 3)``; a single pixel if images are not stored."""
         if 'image' not in self.arrays:
             return np.zeros((1, 1, 3), np.uint8)
         return np.array(self.arrays['image'][index].transpose(1, 2, 0))
@@ -73,12 +73,12 @@ def write(
         number: Number of images.
         batches: Images ``(B, 3, H, W)`` before preprocessing and their first passes, in the order
             of the data set.
-        dtype: ``'float16'`` or ``'float32'``, of the streams.
-        with_images: Whether the images are kept as well.
-        announce: Is told how much is written where, before it is.
+        dtype: Type of the streams, ``'float16'`` or ``'float32'``.
+        with_images: Whether to store the images as well.
+        announce: Called before writing with a message of the size and the folder.
 
     Raises:
-        WriteError: There is no room for it.
+        WriteError: There is not enough space.
         ValueError: A stream does not fit float16.
     """
     try:
@@ -94,7 +94,7 @@ def write(
 def _values(
     images: Tensor, first: FirstPass, dtype: str, with_images: bool
 ) -> dict[str, np.ndarray]:
-    """What is kept of a batch; the embedded image is embedded again."""
+    """Arrays to store for a batch; images are embedded again when they are read."""
     streams = {block: stream for block, stream in first.streams.items() if block >= 0}
     values = {str(block): _to_numpy(stream, dtype) for block, stream in streams.items()}
     return values | (dict(image=images.numpy()) if with_images else {})
@@ -105,6 +105,6 @@ def _to_numpy(stream: Tensor, dtype: str) -> np.ndarray:
     if not values.isfinite().all():
         raise ValueError(
             f'the first pass has values up to {stream.abs().max():g}, which {dtype} cannot hold: '
-            "say first_pass_cache.dtype='float32'"
+            "set first_pass_cache.dtype='float32'"
         )
     return values.cpu().numpy()

@@ -1,4 +1,4 @@
-"""The key of a cache: what a first pass follows from."""
+"""The key of a cache: a digest of all that a first pass depends on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toast_mm.models.backbones.steering import SteeredBackbone
 from toast_mm.registry import type_name
 from toast_mm.version import __version__
 
-# Arguments of a backbone that its first pass does not depend on, or that its weights tell.
+# Arguments of a backbone that do not change its first pass, or that its weights determine.
 _IRRELEVANT = {
     'channel_selection',
     'drop_path_rate',
@@ -38,9 +38,9 @@ def cache_key(
     dataset: Any,
     dtype: str,
 ) -> str:
-    """What a first pass follows from: weights, arguments, transforms, and the images themselves.
+    """Digest of weights, arguments, transforms and images that determine a first pass.
 
-    Images are known by path, size and time of change.
+    Images are identified by path, size and modification time.
 
     Args:
         backbone: The backbone, for its weights.
@@ -48,10 +48,10 @@ def cache_key(
         preprocessing: Config of the data preprocessor.
         pipeline: Config of the transforms.
         dataset: Data set of mmengine.
-        dtype: Of the cached streams.
+        dtype: Type of the cached streams.
 
     Raises:
-        FileNotFoundError: An image is missing; names it.
+        FileNotFoundError: An image is missing; the message names it.
         ValueError: The data set does not say which images it has.
     """
     weights = {

@@ -1,4 +1,4 @@
-"""Pipelines of data whose first passes are cached: to compute them by, and to serve them by."""
+"""Pipelines for cached first passes: one to compute them, one to load them in training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .cache import FirstPassCache
 
 
 class CheckedPipeline:
-    """A pipeline that refuses to be random.
+    """A pipeline that raises an error if a transform is random.
 
     Raises:
-        ValueError: A transform draws a random number; names it.
+        ValueError: A transform draws a random number; the message names the transform.
     """
 
     def __init__(self, pipeline: Any) -> None:
-        # Seeding has no meaning where nothing is drawn.
+        # Seeding is not needed without random transforms.
         self.transforms = [t for t in pipeline.transforms if not isinstance(t, SeedAugmentation)]
 
     def __call__(self, results: dict) -> dict | None:
@@ -31,7 +31,7 @@ class CheckedPipeline:
             name = type(transform).__name__
             before = _random_state()
             results = transform(results)
-            # Albumentations draw from generators of their own.
+            # Albumentations use their own generators.
             if name.startswith('Albu') or _random_state() != before:
                 raise ValueError(
                     f'first_pass_cache: {name} is random, so that the first pass differs from '
@@ -50,15 +50,15 @@ def _random_state() -> tuple:
 
 
 class ServedPipeline:
-    """A pipeline whose images come from a cache, and whose samples say which first pass is theirs.
+    """A pipeline whose samples refer to their first pass in a cache.
 
-    A classification sample is packed without its image file being opened. Others, which may need
-    the image for their truth, go through their transforms.
+    For a classification sample the image file is not opened. Other samples run through all
+    transforms, since their truth may need the image.
 
     Args:
-        pipeline: The pipeline, checked to be without randomness.
+        pipeline: The pipeline; it must not be random.
         cache: First passes of its data set.
-        number: Which one of the caches of the run this is.
+        number: Number of this cache in the run.
     """
 
     def __init__(self, pipeline: Any, cache: FirstPassCache, number: int) -> None:
@@ -69,7 +69,7 @@ class ServedPipeline:
         self.pack = last if type(last).__name__ == 'PackInputs' else None
 
     def __call__(self, results: dict) -> dict:
-        """Sample with ``first_pass``: number of the cache and index in it."""
+        """Make a sample with ``first_pass``: number of the cache and index in it."""
         index = int(results['sample_idx'])
         if self.pack is None:
             packed = self.pipeline(results)

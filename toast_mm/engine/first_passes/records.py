@@ -20,13 +20,13 @@ from toast_mm.files import write_atomically
 
 
 class DamagedCacheError(RuntimeError):
-    """What describes a cache is damaged, so that nothing in it can be used."""
+    """The description of a cache is damaged, so that no record can be used."""
 
 
 class Records:
-    """A folder of arrays with a row for every record, read from the disk as they are needed.
+    """A folder of arrays with a row for every record, read from disk on demand.
 
-    Whoever opens one asks for :meth:`damaged` records first.
+    Call :meth:`damaged` before you use the records.
 
     Args:
         folder: Folder that a :class:`RecordWriter` made.
@@ -35,15 +35,15 @@ class Records:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def __reduce__(self) -> tuple:  # processes share the file, not its content
+    def __reduce__(self) -> tuple:  # other processes map the files themselves
         return type(self), (self.folder,)
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """Number of records, shapes, checksums, and what the writer was told besides.
+        """Number of records, shapes, checksums, and further values from the writer.
 
         Raises:
-            DamagedCacheError: They cannot be read, or are not as they were written.
+            DamagedCacheError: The description cannot be read or was changed.
         """
         path = self.folder / 'meta.json'
         try:
@@ -56,13 +56,13 @@ class Records:
 
     @cached_property
     def arrays(self) -> dict[str, np.memmap]:
-        """The arrays by name, to read from."""
+        """The arrays by name, read-only."""
         return self.open('r')
 
     def open(self, mode: Literal['r', 'r+']) -> dict[str, np.memmap]:
         """Map the arrays into memory."""
         if any(np.dtype(dtype).hasobject for dtype, *_ in self.meta['arrays'].values()):
-            raise DamagedCacheError(f'{self.folder} holds objects, and no first passes')
+            raise DamagedCacheError(f'{self.folder} holds objects instead of first passes')
         return {
             name: np.memmap(
                 self.folder / f'{name}.npy', dtype, mode, self.meta['offsets'][name], tuple(shape)
@@ -72,10 +72,10 @@ class Records:
         }
 
     def damaged(self, indices: Iterable[int] | None = None) -> list[int]:
-        """Indices of the records that are not as they were written; reads all that it looks at.
+        """Read records and return the indices of those whose checksum is wrong.
 
         Args:
-            indices: Records to look at. Defaults to None, all.
+            indices: Records to check. Defaults to None, which checks all.
 
         Raises:
             DamagedCacheError: The folder as a whole is damaged.
@@ -102,7 +102,7 @@ class Records:
             batches: Their values by name of the array, in this order.
         """
         self.__dict__.pop('arrays', None)
-        for name, array in self.meta['arrays'].items():  # one of them may have been cut
+        for name, array in self.meta['arrays'].items():  # restores the size of a file that was cut
             os.truncate(
                 self.folder / f'{name}.npy',
                 self.meta['offsets'][name] + self.meta['number'] * _record_size(array),
@@ -124,12 +124,12 @@ class Records:
 
 
 class RecordWriter:
-    """Writes the arrays of a folder, which appears when it is complete.
+    """Writer of a folder of arrays; the folder appears when it is complete.
 
     Args:
         folder: Folder to make; a damaged one of this name is replaced.
         number: Number of records.
-        announce: Is told how much is written where, before it is.
+        announce: Called before writing with a message of the size and the folder.
     """
 
     def __init__(self, folder: Path, number: int, announce: Callable[[str], None]) -> None:
@@ -142,7 +142,7 @@ class RecordWriter:
         self._start = 0
 
     def __enter__(self) -> RecordWriter:
-        shutil.rmtree(self._partial, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(self._partial, ignore_errors=True)  # left by a killed process
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -152,7 +152,7 @@ class RecordWriter:
         """Write the next records, by name of the array.
 
         Raises:
-            OSError: There is no room for all of them.
+            OSError: There is not enough space for all records.
         """
         if not self._arrays:
             size = _total(values, self.number)
@@ -165,10 +165,10 @@ class RecordWriter:
         self._start = stop
 
     def finish(self, **described: Any) -> None:
-        """Write what describes the records, and give the folder its name.
+        """Write the description of the records, and rename the folder.
 
         Args:
-            **described: What :attr:`Records.meta` is to say besides.
+            **described: Further values for :attr:`Records.meta`.
         """
         for array in self._arrays.values():
             array.flush()
@@ -180,7 +180,7 @@ class RecordWriter:
             checksums={name: _pack(np.concatenate(parts)) for name, parts in self._sums.items()},
         )
         _write_meta(self._partial, meta)
-        # A damaged one; who has it open keeps its files.
+        # Removes a damaged folder; a process that has it open keeps its files.
         shutil.rmtree(self.folder, ignore_errors=True)
         self._partial.rename(self.folder)
 

@@ -1,4 +1,4 @@
-"""The layer that an InCA head predicts by."""
+"""Choosing the layer with which an InCA head predicts."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class BestLayerHook(SingleHook):
-    """Have an :class:`InCAHead` predict by the layer that is the best on the validation data.
+    """Make an :class:`InCAHead` predict with the best layer on the validation data.
 
-    After every validation of a training the layer of the highest ``accuracy/layer<i>/top1`` goes
-    into ``head.best_layer``; of equals it is the lowest. The head needs ``predict='best'`` to
-    follow it. ``accuracy/top1`` of that validation is still that of the choice before.
+    After every validation of a training, ``head.best_layer`` becomes the layer with the highest
+    ``accuracy/layer<i>/top1``, or the lowest of equal layers. The head must have
+    ``predict='best'``. ``accuracy/top1`` of this validation still uses the layer chosen before.
 
-    mmengine saves an epoch before it validates it. A checkpoint of the very step that was
-    validated is therefore written again if another layer is the best; best checkpoints, which are
-    saved afterwards, have it from the start.
+    mmengine saves a checkpoint before the validation of the same step. If the best layer changes,
+    this hook writes that checkpoint again. Best checkpoints are saved later and need no change.
 
     Raises:
-        ValueError: The head is another one, or there is no validation by :class:`LayerAccuracy`.
+        ValueError: The head is not an :class:`InCAHead`, or :class:`LayerAccuracy` is missing in
+            the validation.
     """
 
-    priority = 'LOW'  # behind EMAHook, which swaps weights, and in front of CheckpointHook
+    priority = 'LOW'  # after EMAHook, which swaps weights, and before CheckpointHook
 
     def __init__(self) -> None:
         self._prefix: str | None = None
         self._saved_iter: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Find out what there is to choose by."""
+        """Find the metrics by which layers are compared."""
         head = getattr(unwrap(runner.model), 'head', None)
         if not isinstance(head, InCAHead):
             raise ValueError(
-                f'BestLayerHook: the head is a {type(head).__name__}, and only toast_mm.InCAHead '
-                'predicts by one of several layers'
+                f'BestLayerHook: the head is a {type(head).__name__}, but only toast_mm.InCAHead '
+                'can predict with one of several layers'
             )
         evaluators = runner.val_evaluator.metrics if runner.val_loop else []
         prefixes = [metric.prefix for metric in evaluators if isinstance(metric, LayerAccuracy)]
         if not prefixes:
             raise ValueError(
-                'BestLayerHook: nothing tells which layer is the best; say '
+                'BestLayerHook: no metric compares the layers; set '
                 "val_evaluator=dict(type='toast_mm.LayerAccuracy')"
             )
         self._prefix = prefixes[0]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Take the best layer."""
-        if self._prefix is None or metrics is None:  # validation alone changes no model
+        """Choose the best layer."""
+        if self._prefix is None or metrics is None:  # validation without training changes nothing
             return
         head = unwrap(runner.model).head
         scores = [metrics[f'{self._prefix}/layer{layer}/top1'] for layer in range(head.num_layers)]
@@ -72,15 +72,15 @@ class BestLayerHook(SingleHook):
                 self._write_again(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Remember of which step it is; EMAHook puts in the buffers of its averaged model."""
+        """Note the step, and set the best layer in the weights, also in those of EMAHook."""
         self._saved_iter = checkpoint['meta']['iter']
         _put(runner, checkpoint)
 
     def _write_again(self, runner: Runner) -> None:
-        """The last checkpoint with the layer that was chosen after it had been saved."""
+        """Write the last checkpoint again with the layer that was chosen after it was saved."""
         path = runner.message_hub.get_info('last_ckpt')
         if not osp.isfile(path):
-            runner.logger.warning(f'{path} is no local file and still has the former best layer')
+            runner.logger.warning(f'{path} is not a local file and keeps the previous best layer')
             return
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
         _put(runner, checkpoint)
@@ -89,7 +89,7 @@ class BestLayerHook(SingleHook):
 
 
 def _put(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """Put the choice into the weights of a checkpoint, and into those that EMAHook keeps beside."""
+    """Set the best layer in the weights of a checkpoint, and in those of EMAHook."""
     best = unwrap(runner.model).head.best_layer.cpu()
     checkpoint['state_dict']['head.best_layer'] = best
     if 'ema_state_dict' in checkpoint:

@@ -1,4 +1,4 @@
-"""The order of convolutions in memory."""
+"""The memory format of convolutions."""
 
 import torch
 from mmengine.runner import Runner
@@ -9,16 +9,16 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class ChannelsLastHook(SingleHook):
-    """Order the memory of convolutions with their channels last.
+    """Use PyTorch's memory format ``channels_last`` for convolutions.
 
-    The outputs are the same. A ConvNeXt is faster so, most of all in bfloat16. Configs of
-    :class:`Runner` may say ``channels_last=True``. Under another Runner, in several processes,
-    PyTorch warns that the gradients of convolutions that train are copied once more.
+    The outputs are the same, but a ConvNeXt is faster, above all in bfloat16. Configs of
+    :class:`Runner` may set ``channels_last=True``. Under another Runner with several processes,
+    PyTorch warns that gradients of trained convolutions are copied once more.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook copies the model
 
     def before_run(self, runner: Runner) -> None:
-        """Order what is there; weights that are loaded later keep the order."""
+        """Convert the model; weights that are loaded later keep the format."""
         super().before_run(runner)
         runner.model.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Checkpoints of which the newest whole one is never removed."""
+"""Saving checkpoints such that a complete one always exists."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckpointHook(mmengine.hooks.CheckpointHook):
-    """mmengine's ``CheckpointHook``; whatever interrupts it, the training can be resumed.
+    """mmengine's ``CheckpointHook`` that allows resuming after any interruption.
 
-    mmengine removes a former checkpoint and then writes the new one. Here the
-    new one is written whole, then ``last_checkpoint`` names it, and then the
-    former ones are removed, best checkpoints included. ``toast_mm.Runner``
-    takes this hook where a config says ``CheckpointHook``.
+    mmengine removes an old checkpoint before it writes the new one. This hook first writes the new
+    one completely, then names it in ``last_checkpoint``, and then removes old ones. The same holds
+    for best checkpoints. ``toast_mm.Runner`` uses this hook if a config names ``CheckpointHook``.
 
-    Files of another training are not replaced: neither a checkpoint that
-    this one starts from, its base included, nor the best one of a training in another folder that
-    is resumed here.
+    Files of another training are not replaced: neither a checkpoint that this training starts from,
+    including its base, nor the best checkpoint of a training that is resumed here from another
+    folder.
     """
 
     backend_args: dict | None
     keep_ckpt_ids: deque[int]
 
     def before_train(self, runner: Runner) -> None:
-        """As mmengine, with files that are whole or not there."""
+        """Prepare as mmengine does, with atomic writes."""
         folder = str(self.out_dir or runner.work_dir)
         if self.backend_args is None and self.file_client_args is None:
             self.backend_args = whole_files(folder)
@@ -51,14 +50,14 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             self._check_elsewhere(key, file, folder)
         super().before_train(runner)
         for path in runner.message_hub.runtime_info.get('former_best_ckpts', []):
-            if path not in self._best.values():  # an interruption left it
+            if path not in self._best.values():  # left by an interruption
                 self._remove(path)
 
     def _take_over(self, runner: Runner, folder: str) -> None:
-        """Note which files are those of the training that is resumed.
+        """Find the files of the training that is resumed.
 
-        It may have been moved to another folder, or go on in another one, from a
-        copy of one checkpoint or from where it was; there its files stay.
+        Its folder may have been moved: then the files are in the new folder. It
+        may also continue in another folder: then its old files stay there.
         """
         info = runner.message_hub.runtime_info
         if runner._load_from is not None and not _is_in(runner._load_from, folder):
@@ -67,7 +66,9 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             ]:
                 runner.message_hub.pop_info(key)
             return
-        if 'last_ckpt' in info:  # mmengine would save no better one before the next is due
+        if (
+            'last_ckpt' in info
+        ):  # mmengine needs it to save a best checkpoint before the next regular one
             self.last_ckpt = osp.join(folder, osp.basename(info['last_ckpt']))
         for key in info:
             if key.startswith('best_ckpt'):
@@ -77,22 +78,22 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             info['former_best_ckpts'] = [osp.join(folder, name) for name in names]
 
     def _check_elsewhere(self, key: str, start: str, folder: str) -> None:
-        """Refuse to replace, sooner or later, a checkpoint that the training starts from."""
+        """Check that the training will not replace a checkpoint that it starts from."""
         numbered = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
         if _is_in(start, folder) and re.fullmatch(f'(best_.*)?{numbered}', osp.basename(start)):
             raise ValueError(
                 f'{key}={start} is in the folder of this training, which would replace it: choose '
-                f'another folder (--work-dir){", or go on with --resume" * (key == "load_from")}'
+                f'another folder (--work-dir){", or continue with --resume" * (key == "load_from")}'
             )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Save, name in ``last_checkpoint``, and then remove what is not to be kept."""
+        """Save a checkpoint, name it in ``last_checkpoint``, and then remove old ones."""
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
             steps = [*(s for s in self.keep_ckpt_ids if s != step), step]
             outdated = steps[: -self.max_keep_ckpts]
             self.keep_ckpt_ids = deque(steps[-self.max_keep_ckpts :], self.max_keep_ckpts)
-            # With those that are still there: mmengine removes them if this is resumed.
+            # Includes old ones that still exist: mmengine removes them after resuming.
             runner.message_hub.update_info('keep_ckpt_ids', steps)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
@@ -122,7 +123,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
 
     @property
     def _best(self) -> dict[str, str | None]:
-        """Best checkpoints by metric; mmengine keeps a single one elsewhere."""
+        """Best checkpoints by metric; mmengine stores a single one in another attribute."""
         if self.save_best is None:
             return {}
         if len(self.key_indicators) == 1:
@@ -137,16 +138,16 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             self.best_ckpt_path_dict = paths
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """As mmengine, but the former best ones go when the last checkpoint knows of the new ones.
+        """Save as mmengine does, but remove old best checkpoints only after the last save.
 
-        mmengine removes them first; here it is told that there is none.
+        mmengine removes them first, so this hides them from it.
         """
-        if not self.save_best or not hasattr(self, 'file_backend'):  # a validation alone
+        if not self.save_best or not hasattr(self, 'file_backend'):  # validation without training
             return
         for key in self.key_indicators:
             if key != 'auto' and key not in metrics:
                 raise ValueError(
-                    f'save_best={key!r} is no metric of the validation; there are: '
+                    f'save_best={key!r} is not a metric of the validation; there are: '
                     f'{", ".join(metrics)}'
                 )
         former = dict(self._best)
@@ -161,21 +162,21 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         if is_main_process():
             for path in {*former.values()} - {*self._best.values(), None}:
                 self._remove(str(path))
-                runner.logger.info(f'The former best checkpoint {path} is removed')
+                runner.logger.info(f'The previous best checkpoint {path} is removed')
 
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):
             self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):  # what deepspeed saves
+        elif self.file_backend.isdir(path):  # deepspeed saves folders
             self.file_backend.rmtree(path)
 
     @master_only
     def _publish_model(self, runner: Runner, ckpt_path: str | None) -> None:
         """Write the ``published_keys`` of a checkpoint, under a name that ends in its SHA-256.
 
-        mmengine hashes what is not in the file, so that no download could be checked by it.
+        mmengine hashes other content, so its hash cannot check a download.
         """
-        if ckpt_path is None:  # no validation was better than none
+        if ckpt_path is None:  # no validation set a best checkpoint
             return
         checkpoint = CheckpointLoader.load_checkpoint(ckpt_path, map_location='cpu')
         content = io.BytesIO()
@@ -187,7 +188,7 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether a file lies directly in a folder."""
+    """Whether a file is directly in a folder."""
     if '://' in path or '://' in folder:
         return osp.dirname(path) == folder.rstrip('/')
     return osp.realpath(osp.dirname(path) or '.') == osp.realpath(folder)

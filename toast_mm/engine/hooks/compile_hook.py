@@ -1,4 +1,4 @@
-"""A backbone that is compiled."""
+"""Compiling the backbone."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class CompileHook(SingleHook):
-    """Compile the backbone of a training by ``torch.compile``; names of weights stay.
+    """Compile the backbone of a training with ``torch.compile``; names of weights do not change.
 
-    mmengine's key ``compile`` compiles whole steps, in which logging, mixed images and mmseg's
-    losses fail. :class:`Runner` takes that key, True or a dict of the arguments, for this hook.
+    mmengine's key ``compile`` compiles whole steps, which fails for logging, mixed images and
+    mmseg's losses. :class:`Runner` uses this key, True or a dict of arguments, for this hook.
 
     Args:
         **options: Arguments of ``torch.compile``.
 
     Raises:
-        ValueError: The model has no backbone, or mmengine compiles whole steps as well.
+        ValueError: The model has no backbone, or mmengine also compiles whole steps.
     """
 
-    priority = 'VERY_HIGH'  # hooks that run the backbone in before_train run the compiled one
+    priority = 'VERY_HIGH'  # before hooks that run the backbone in before_train
 
     def __init__(self, **options: Any) -> None:
         self.options = options
 
     def before_train(self, runner: Runner) -> None:
-        """Compile; PyTorch does the work in the first iterations."""
+        """Compile the backbone; PyTorch does this in the first iterations."""
         backbone = backbone_of(runner.model, 'CompileHook')
         if runner.cfg.get('compile') and not has_reader(runner.message_hub):
             raise ValueError(
-                f'CompileHook: by compile={runner.cfg.compile!r} this Runner compiles whole steps '
-                'as well: leave out one of them'
+                f'CompileHook: compile={runner.cfg.compile!r} makes this Runner compile whole '
+                'steps as well: leave out one of them'
             )
         backbone.compile(**self.options)
         runner.logger.info('The backbone is compiled; the first iterations take longer')

@@ -1,4 +1,4 @@
-"""Data that does not fit the head, or other data, named before it does harm."""
+"""Checking that the data fit the head and each other."""
 
 from __future__ import annotations
 
@@ -37,33 +37,38 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class DataCheckHook(SingleHook):
-    """Check that data and heads, and all parts of the data, mean the same by a label.
+    """Check that a label means the same in all parts of the data and in all heads.
 
-    - No data set is empty: a sampler would search for a sample for ever.
-    - Training, validation and test data and the checkpoint that is tested or resumed have the
-      same classes in the same order, and the same ``reduce_zero_label``. A training that starts
-      from other weights (``load_from``) may have classes of its own.
-    - Heads have as many classes as the data, and agree on these and on ``ignore_index``; padding
-      and metric ignore the same label.
-    - No label is outside the classes. It would be an unnamed device assert in the loss and pass
-      unseen in the metric.
-    - Labels are not all ignored, and every class occurs. Labels are counted over the first pass
-      through the training data, and in every validation and test; a crop of 512 x 512 takes
-      about a millisecond.
-    - Files that a data set passes over are told: of other suffixes, dead links, images without a
-      mask. The names in each folder are read once, by the first process. So are images that
-      mmcv's ``LoadImageFromFile`` makes nearly black, by the first one of each data set.
-    - Masks have the size of their images, whatever transform loaded them.
+    It checks that
 
-    Works under any Runner of mmengine, from ``custom_hooks``.
+    - no data set is empty: a sampler would search for a sample forever;
+    - training, validation and test data and a checkpoint that is tested or resumed have the same
+      classes in the same order, and the same ``reduce_zero_label``; a training that starts from
+      other weights (``load_from``) may have other classes;
+    - heads have as many classes as the data and the same ``ignore_index``, which padding and metric
+      use as well;
+    - no label is outside the classes: the loss would fail with an unclear device assert, and the
+      metric would not notice;
+    - not all labels are ignored, and every class occurs. Labels are counted over the first epoch of
+      the training data and in every validation and test; a crop of 512 x 512 takes about a
+      millisecond;
+    - masks have the size of their images, for any transform that loads them.
+
+    It warns about files that a data set skips (other suffixes, dead links, images without a mask),
+    and about images that mmcv's ``LoadImageFromFile`` makes nearly black, from the first image of
+    each data set. The first process lists each folder once for that.
+
+    The hook works under any Runner of mmengine, from ``custom_hooks``.
 
     Args:
-        batches: After how many batches of training labels must not all be ignored. Defaults to 20.
-        compare: What must be the same in all parts; ``()`` for data that differ on purpose.
-            Defaults to ``('classes', 'class_folders', 'reduce_zero_label')``.
+        batches: Number of training batches after which labels must not all be ignored. Defaults to
+            20.
+        compare: What must be the same in all parts of the data; ``()`` for data that differ on
+            purpose. Defaults to ``('classes', 'class_folders', 'reduce_zero_label')``.
 
     Raises:
-        ValueError: Names the data set or the file, the class or label, and what it should be.
+        ValueError: A check fails; the message names the data set or file, the class or label, and
+            the right value.
     """
 
     priority = 'VERY_HIGH'
@@ -76,14 +81,14 @@ class DataCheckHook(SingleHook):
             raise ValueError(f'DataCheckHook: compare={compare!r} must be some of {COMPARED}')
         self.batches = batches
         self.compare = compare
-        self._train: tuple[str, dict] | None = None  # what the labels of the training mean
+        self._train: tuple[str, dict] | None = None  # meaning of the training labels
         self._checkpoint: tuple[str, dict] | None = None
         self._counts: dict[str, LabelCounts] = {}
         self._said: set[str] = set()
         self._listed: set[str] = set()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note what the labels meant in the training of a checkpoint."""
+        """Note the meaning of the labels in a checkpoint."""
         meta = checkpoint.get('meta') or {}
         meaning = from_metainfo(meta.get('dataset_meta'))
         if meta.get('class_folders'):
@@ -92,13 +97,13 @@ class DataCheckHook(SingleHook):
         self._checkpoint = (f'the checkpoint {name}' if name else 'the checkpoint', meaning)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note the folders of classes that have other names; mmengine notes the names."""
+        """Save the folders of the classes if they differ from the names, which mmengine saves."""
         folders = (self._train or ('', {}))[1].get('class_folders')
         if folders:
             checkpoint['meta']['class_folders'] = folders
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the training data with the heads, the validation data, and what is resumed."""
+        """Compare the training data with heads, validation data and a resumed checkpoint."""
         dataset = runner.train_dataloader.dataset
         self._check_samples(runner, 'train', dataset)
         self._train = None
@@ -153,13 +158,11 @@ class DataCheckHook(SingleHook):
         for leaf in leaves(dataset):
             files = passed_over(leaf)
             if files:
-                runner.logger.warning(
-                    f'The {part} data set passes over files in {files.folder}: {files}'
-                )
+                runner.logger.warning(f'The {part} data set skips files in {files.folder}: {files}')
             if path := first_darkened(leaf):
                 runner.logger.warning(
-                    f"{path} has more than 8 bits per channel, of which mmcv's LoadImageFromFile "
-                    'takes the highest: toast_mm.LoadImageFromFile takes those that are used'
+                    f"{path} has more than 8 bits per channel; mmcv's LoadImageFromFile keeps the "
+                    'highest 8, toast_mm.LoadImageFromFile the bits that are used'
                 )
 
     def _check_meaning(self, part: str, dataset: Any, reference: tuple[str, dict] | None) -> None:
@@ -167,8 +170,8 @@ class DataCheckHook(SingleHook):
         classes, folders = meaning.get('classes'), meaning.get('class_folders')
         if classes and folders and {*classes} == {*folders}:
             raise ValueError(
-                f'{_describe(part, dataset)} numbers its classes by the names of their folders, '
-                f'{folders}, but says they are {classes}: leave out the names, or sort them'
+                f'{_describe(part, dataset)} numbers its classes in the order of their folders, '
+                f'{folders}, but names them {classes}: leave out the names, or sort them'
             )
         if reference is None:
             return
@@ -177,7 +180,7 @@ class DataCheckHook(SingleHook):
         )
         if sentence:
             raise ValueError(
-                f'{sentence} If this is meant, say compare=() of toast_mm.DataCheckHook'
+                f'{sentence} If this is intended, set compare=() of toast_mm.DataCheckHook'
             )
 
     @staticmethod
@@ -224,7 +227,7 @@ class DataCheckHook(SingleHook):
             self._judge_training(runner, counts)
 
     def _judge_training(self, runner: Runner, counts: LabelCounts) -> None:
-        """After some batches: is anything learned? After a pass: are all classes?"""
+        """Judge after some batches (is any label used?) and after an epoch (are all classes?)."""
         whole = self._pass(runner)
         last = min(self.batches, whole, getattr(runner, 'max_iters', None) or whole)
         if counts.batches not in (last, whole):
@@ -232,7 +235,7 @@ class DataCheckHook(SingleHook):
         self._judge(runner, counts, complete=counts.batches == whole)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Judge the labels of the validation data before a best checkpoint is saved by them."""
+        """Judge the labels of the validation data before a best checkpoint is saved."""
         self._judge_evaluation(runner, 'val')
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -246,13 +249,13 @@ class DataCheckHook(SingleHook):
     def _judge(self, runner: Runner, counts: LabelCounts, complete: bool) -> None:
         error, warning = counts.judge(complete)
         _demand(error)
-        if warning and warning not in self._said:  # once, and not in every validation
+        if warning and warning not in self._said:  # once, not in every validation
             self._said.add(warning)
             runner.logger.warning(warning[0].upper() + warning[1:])
 
     @staticmethod
     def _pass(runner: Runner) -> int:
-        """Number of batches in which every training image is seen once."""
+        """Number of batches in an epoch of the training data."""
         loader: Any = getattr(runner, 'train_dataloader', None)
         if not isinstance(getattr(loader, 'dataset', None), Sized):
             return sys.maxsize
@@ -260,16 +263,16 @@ class DataCheckHook(SingleHook):
         return max(1, math.ceil(len(loader.dataset) / per_step))
 
     def _warn_of_orientation(self, runner: Runner, sample: Any) -> None:
-        """Nobody can tell from the sizes whether a mask is turned by 180 degrees or mirrored."""
+        """Warn about an EXIF orientation, which sizes do not always show."""
         if 'orientation' in self._said or 'gt_sem_seg' not in sample:
             return
         turned = exif_orientation(str(sample.get('img_path')))
         if turned > 1:
             self._said.add('orientation')
             runner.logger.warning(
-                f'{sample.get("img_path")} has the EXIF orientation {turned}, by which images are '
-                'turned or mirrored when they are read. Masks are read as they are stored: look '
-                "whether they fit. color_type='color_ignore_orientation' reads images so as well"
+                f'{sample.get("img_path")} has the EXIF orientation {turned}: it is rotated or '
+                'mirrored when it is read. Masks are read as stored: check that they fit. '
+                "color_type='color_ignore_orientation' reads images as stored, too"
             )
 
 

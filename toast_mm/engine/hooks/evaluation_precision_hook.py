@@ -10,14 +10,14 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class EvaluationPrecisionHook(SingleHook):
-    """Have ``fp16=True`` of validation and test mean float32 on a CPU without bfloat16 units.
+    """Evaluate in float32 on a CPU without bfloat16 units, even with ``fp16=True``.
 
-    mmengine would compute in bfloat16 there, which is slower than float32. The log says so.
-    ``toast_mm.Runner`` has this hook always.
+    mmengine would use bfloat16 there, which is slower than float32. The log reports it.
+    ``toast_mm.Runner`` always adds this hook.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Look at the loops of this run."""
+        """Set the precision of the loops of this run."""
         super().before_run(runner)
         if get_device() != 'cpu':
             return

@@ -1,4 +1,4 @@
-"""Numbers that are no longer finite, noticed before they replace good ones."""
+"""Stopping a training before weights that are infinite or NaN replace good ones."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from toast_mm.registry import HOOKS
 
 
 class NotFiniteError(ArithmeticError):
-    """A training has diverged; the message says when, why, and what is left of it."""
+    """A training has diverged; the message says when, why, and which checkpoint is good."""
 
 
 @HOOKS.register_module()
 class FiniteCheckHook(SingleHook):
-    """Stop a training whose loss or weights are infinite or NaN; ``toast_mm.Runner`` has it always.
+    """Stop a training whose loss or weights are infinite or NaN.
 
-    A loss that is not finite is let pass ``patience`` times in a row, since a
-    scaler of mixed precision skips such steps; if it has spoiled a weight, the
-    training stops at once. Such weights are not saved, so that all checkpoints
-    stay good, and are not loaded from a checkpoint either.
+    The loss may be infinite or NaN in up to ``patience`` iterations in a row, since a loss scaler
+    of mixed precision skips such steps. If a weight is infinite or NaN as well, the training stops
+    at once. Such weights are neither saved, so all checkpoints are good, nor loaded.
+
+    ``toast_mm.Runner`` always adds this hook.
 
     Args:
         patience: Iterations in a row whose loss may be infinite or NaN. Defaults to 10.
 
     Raises:
-        NotFiniteError: Names the iteration, the likely cause and the last good checkpoint.
-        CheckpointError: The weights of a checkpoint are not finite; names the first of them.
+        NotFiniteError: The training has diverged; the message names the iteration, the likely cause
+            and the last good checkpoint.
+        CheckpointError: A weight in a checkpoint is not finite; the message names it.
     """
 
-    priority = 'VERY_LOW'  # sees the averaged weights of EMAHook, which go into the checkpoint
+    priority = 'VERY_LOW'  # after EMAHook has put averaged weights into the checkpoint
 
     def __init__(self, patience: int = 10) -> None:
         if patience < 1:
@@ -56,7 +58,7 @@ class FiniteCheckHook(SingleHook):
         data_batch: Any = None,
         outputs: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Look at the loss, and where it is not finite, at the weights."""
+        """Check the loss and, if it is not finite, the weights."""
         losses = [
             x for name, x in (outputs or {}).items() if name.startswith('loss') and is_float(x)
         ]
@@ -74,7 +76,7 @@ class FiniteCheckHook(SingleHook):
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save weights that are not finite."""
+        """Check that the weights to save are finite."""
         names = [name for name, _ in _learned(runner.model)]
         weights = checkpoint['state_dict']
         average = checkpoint.get('ema_state_dict', {})
@@ -84,7 +86,7 @@ class FiniteCheckHook(SingleHook):
         ]
         if spoiled := not_finite(pairs):
             raise NotFiniteError(
-                f'iteration {checkpoint["meta"]["iter"]}: {spoiled[0]} is not finite, and nothing '
+                f'iteration {checkpoint["meta"]["iter"]}: {spoiled[0]} is not finite, so nothing '
                 f'is saved. {_likely_cause(runner)}. {self._advice()}'
             )
 
@@ -96,7 +98,7 @@ class FiniteCheckHook(SingleHook):
         return f'The last good checkpoint is {self._last_good}'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not finite: what they predict means nothing."""
+        """Check that the weights of a checkpoint are finite."""
         weights = checkpoint.get('state_dict', checkpoint)
         parameters = dict(unwrap(runner.model).named_parameters())
         loaded = {name: weights[name] for name in weights if name in parameters}
@@ -104,9 +106,9 @@ class FiniteCheckHook(SingleHook):
 
 
 def _learned(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """What changes in a training: tuned parameters, and statistics of normalisation.
+    """Tensors that change in a training: tuned parameters, and statistics of normalisation.
 
-    The frozen base stays as it is, and may hold a buffer that is infinite on purpose.
+    The frozen base does not change, and may have a buffer that is infinite on purpose.
     """
     model = unwrap(model)
     tuned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -119,7 +121,7 @@ def _learned(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _likely_cause(runner: Runner, batch: Any = None) -> str:
-    """What to look at first."""
+    """Describe the likely cause."""
     for number, image in enumerate(_images(batch)):
         if not_finite([('image', image)]):
             samples = batch.get('data_samples') or []

@@ -1,4 +1,4 @@
-"""Training on first passes that are computed once."""
+"""Training with first passes that are computed once."""
 
 from __future__ import annotations
 
@@ -36,37 +36,35 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class FirstPassCacheHook(SingleHook):
-    """Compute the first pass of every image once, and have the backbone use it from then on.
+    """Compute the first pass of every image once, and reuse it from then on.
 
-    Nothing in the first pass trains, so that without random augmentation it is
-    the same in every epoch, at every learning rate and for every seed. It is
-    kept in a folder that other runs find, by a key that follows from weights,
-    arguments, images and transforms. Of a backbone without feedback the
-    outputs are kept, and it does not run at all.
+    Nothing in the first pass is trained. Without random augmentation it is the same in every epoch,
+    for every learning rate and every seed. It is stored in a folder where other runs find it by a
+    key, which is a digest of weights, arguments, images and transforms. For a backbone without
+    feedback the outputs are stored, and the backbone does not run at all.
 
-    It works under any Runner of mmengine, from ``custom_hooks``. Configs of :class:`Runner` may ask
-    for it by ``first_pass_cache=True``, or a dict of the arguments.
+    The hook works under any Runner of mmengine, from ``custom_hooks``. Configs of :class:`Runner`
+    may set ``first_pass_cache=True``, or a dict of the arguments.
 
-    Every run reads a cache once before it uses it, and computes damaged records again: at 1 GiB/s,
-    0.3 ms for an image of ViT-B/16.
+    Every run reads a cache once before it uses it, and computes damaged records again. At 1 GiB/s
+    this takes 0.3 ms for an image of ViT-B/16.
 
-    The samples of a batch say which first passes are theirs, and the model hands these to its
-    backbone while it works on this batch. A model that runs its backbone on other images than those
-    of the batch is an error. Validation in sliding windows, or with test-time augmentation, is not
-    cached.
+    Every sample refers to its first pass, and the model passes those of a batch to its backbone. A
+    model that runs its backbone on other images than those of the batch is an error. Validation in
+    sliding windows or with test-time augmentation is not cached.
 
     Args:
         folder: Folder of the caches. Defaults to ``'work_dirs/first_pass'``.
         dtype: ``'float16'`` or ``'float32'``. Defaults to ``'float16'``.
-        val: Whether the validation data is cached as well. Defaults to True.
+        val: Whether to cache the validation data as well. Defaults to True.
 
     Raises:
-        ValueError: Transforms or mixed images are random, or something in the
-            first pass trains.
-        WriteError: There is no room for the cache.
+        ValueError: Transforms or mixed images are random, or parameters of the first pass are
+            trained.
+        WriteError: There is not enough space for the cache.
     """
 
-    priority = 'LOW'  # behind those who want images in before_train
+    priority = 'LOW'  # after hooks that need images in before_train
 
     def __init__(
         self, folder: str = 'work_dirs/first_pass', dtype: str = 'float16', val: bool = True
@@ -87,12 +85,12 @@ class FirstPassCacheHook(SingleHook):
         if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
             raise ValueError(
                 'first_pass_cache: the data preprocessor mixes images at random '
-                '(model.train_cfg.augments), so that there is no first pass to be computed once'
+                '(model.train_cfg.augments), so a first pass cannot be computed once'
             )
         self._serve(runner, 'train', runner.train_dataloader)
 
     def before_val(self, runner: Runner) -> None:
-        """Find or compute those of the validation data."""
+        """Find or compute the first passes of the validation data."""
         if not self.val or 'val' in self._served:
             return
         model = unwrap(runner.model)
@@ -100,7 +98,7 @@ class FirstPassCacheHook(SingleHook):
         if windows or isinstance(runner.model, BaseTTAModel):
             self.val = False
             runner.logger.info(
-                f'The val data have no first passes of their own: the backbone sees '
+                f'The first passes of the val data are not cached: the backbone sees '
                 f'{"sliding windows" if windows else "several views"} of every image'
             )
             return
@@ -116,12 +114,12 @@ class FirstPassCacheHook(SingleHook):
         if 'first_pass' not in samples[0]:
             raise RuntimeError(
                 f'first_pass_cache: the {mode} data were loaded before their first passes were '
-                'provided; this build of mmengine starts its workers too early: say num_workers=0'
+                'provided; this build of mmengine starts its workers too early: set num_workers=0'
             )
 
     def _enter(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        """In front of a forward of the model: have its backbone use what belongs to this batch."""
-        self._using.close()  # Ctrl-C in the forward before left it open
+        """Before a forward of the model: let its backbone use the first passes of this batch."""
+        self._using.close()  # still open if the previous forward was interrupted
         images, samples = _images_and_samples(*args, **kwargs)
         places = [sample.get('first_pass') for sample in samples or []]
         if places and None not in places:
@@ -160,15 +158,15 @@ class FirstPassCacheHook(SingleHook):
         if training:
             raise ValueError(
                 f'first_pass_cache: {training[0]} and {len(training) - 1} other parameters of the '
-                'first pass train: it can be computed once in a frozen backbone only'
+                'first pass are trained; it can only be computed once in a frozen backbone'
             )
 
     def _serve(self, runner: Runner, mode: str, loader: DataLoader) -> None:
         config = (runner.cfg.get(f'{mode}_dataloader') or {}).get('dataset')
         if config is None or 'model' not in runner.cfg:
             raise ValueError(
-                'first_pass_cache: a first pass is known by the configs of the model and of the '
-                f'{mode} data, which this runner was built without; use Runner.from_cfg'
+                'first_pass_cache: the key of a cache needs the configs of the model and of the '
+                f'{mode} data, but this Runner was built without them; use Runner.from_cfg'
             )
         if not self._served:
             model = unwrap(runner.model)
@@ -184,7 +182,7 @@ class FirstPassCacheHook(SingleHook):
     def _find(
         self, runner: Runner, mode: str, loader: DataLoader, dataset: Any, pipeline: Any
     ) -> FirstPassCache:
-        """The cache of a data set, computed if there is none."""
+        """Find the cache of a data set, or compute it."""
         backbone = unwrap(runner.model).backbone
         model = runner.cfg.model
         preprocessing = model.get('data_preprocessor') or runner.cfg.get('data_preprocessor')
@@ -202,7 +200,7 @@ class FirstPassCacheHook(SingleHook):
             damaged = _damage(folder)
             if damaged is None:
                 if folder.exists():
-                    runner.logger.warning(f'{name}: {folder} is damaged, and is computed again')
+                    runner.logger.warning(f'{name}: {folder} is damaged and is computed again')
                 write(
                     folder,
                     len(dataset),
@@ -213,7 +211,7 @@ class FirstPassCacheHook(SingleHook):
                 )
             elif damaged:
                 runner.logger.warning(
-                    f'{name}: {len(damaged)} of {len(dataset)} records in {folder} are damaged, '
+                    f'{name}: {len(damaged)} of {len(dataset)} records in {folder} are damaged '
                     'and are computed again'
                 )
                 batches = _run(unwrap(runner.model), dataset, loader, damaged)
@@ -224,12 +222,12 @@ class FirstPassCacheHook(SingleHook):
 def _images_and_samples(
     inputs: Tensor, data_samples: Any = None, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, Any]:
-    """What a model of mmengine is called with."""
+    """Images and samples from the arguments of a model of mmengine."""
     return inputs, data_samples
 
 
 def _damage(folder: Path) -> list[int] | None:
-    """Indices of the damaged records; None if there is no cache, or nothing in it can be used."""
+    """Indices of the damaged records; None if there is no cache or it cannot be used at all."""
     try:
         return FirstPassCache(folder).damaged()
     except DamagedCacheError:
@@ -237,7 +235,7 @@ def _damage(folder: Path) -> list[int] | None:
 
 
 def _say(runner: Any, text: str) -> None:
-    """Tell how much it takes, also where the log is silent, as in a sweep."""
+    """Log a message, or print it if the log is silent, as in a sweep."""
     if any(handler.level <= logging.INFO for handler in runner.logger.handlers):
         runner.logger.info(text)
     else:
@@ -258,7 +256,7 @@ def _leaves(dataset: Any) -> Iterator[Any]:
 def _run(
     model: Any, dataset: Any, loader: DataLoader, indices: Sequence[int] | None = None
 ) -> Iterator[tuple[Tensor, FirstPass]]:
-    """Images of a data set, or those of some indices, in batches, and their first passes."""
+    """Yield batches of images of a data set, or of some indices, with their first passes."""
     pipeline = dataset.pipeline
     dataset.pipeline = CheckedPipeline(pipeline)
     try:

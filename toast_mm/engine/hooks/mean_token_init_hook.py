@@ -1,4 +1,4 @@
-"""A task embedding that selects from the first step on."""
+"""Initialising the task embedding with the mean token."""
 
 import torch
 from mmengine.dist import broadcast
@@ -14,10 +14,10 @@ from toast_mm.registry import HOOKS
 class MeanTokenInitHook(SingleHook):
     """Set the task embedding to the mean of the tokens that it selects from.
 
-    A random embedding is nearly orthogonal to every token: its mask is 0 for
-    half of them, or for all where the tokens resemble each other, and a token
-    at mask 0 gives the embedding no gradient. The mean token has a positive
-    cosine with most tokens. A resumed training keeps what it has learned.
+    A random embedding is nearly orthogonal to every token. Its mask is 0 for
+    half of the tokens, or for all of them if they resemble each other, and a
+    token with mask 0 gives the embedding no gradient. The mean token has a
+    positive cosine with most tokens. A resumed training keeps its embedding.
 
     Args:
         num_batches: Training batches to take the mean of. Defaults to 4.
@@ -39,7 +39,7 @@ class MeanTokenInitHook(SingleHook):
         number = min(self.num_batches * loader.batch_size, len(loader.dataset))
         indices = torch.linspace(0, len(loader.dataset) - 1, number).long().tolist()
         if isinstance(loader.sampler, (DefaultSampler, InfiniteSampler)):
-            # The sampler itself is left alone: its draws belong to the training.
+            # Does not use the sampler, whose draws belong to the training.
             indices = [DrawnIndex(index, (runner.seed, n)) for n, index in enumerate(indices)]
         sums, count = [], 0
         for start in range(0, number, loader.batch_size):

@@ -1,4 +1,4 @@
-"""The product of pre-tuning."""
+"""Saving the result of pre-tuning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PretunedHook(SingleHook):
         self.filename = filename
 
     def before_train(self, runner: Runner) -> None:
-        """Find out now, and not after the training, whether there will be something to write."""
+        """Check before the training that there will be a module to write."""
         if steered_backbone(runner.model) is None:
             raise ValueError('PretunedHook: the backbone has no top-down module to write')
         path = osp.join(runner.work_dir, self.filename)
@@ -39,7 +39,7 @@ class PretunedHook(SingleHook):
                 if osp.exists(path) and osp.samefile(path, file):
                     raise ValueError(
                         f'PretunedHook: filename={self.filename!r} would replace {key}={file}, '
-                        'which the training starts from: give it another name'
+                        'which the training starts from: choose another name'
                     )
 
     @master_only

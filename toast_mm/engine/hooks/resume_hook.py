@@ -1,4 +1,4 @@
-"""What mmengine forgets when a training is resumed."""
+"""Exact resumption of a training."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ from toast_mm.engine.resumption import check_state, check_tuned, find_start, loa
 from toast_mm.engine.settings import differences, read_settings
 from toast_mm.registry import HOOKS
 
-# mmengine takes these from the checkpoint, whatever the config says.
+# mmengine takes these from the checkpoint and ignores the config.
 _KEPT = ('optim_wrapper.optimizer', 'optim_wrapper.paramwise_cfg', 'param_scheduler')
 _COMPARED = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'model')
 
 
 @HOOKS.register_module()
 class ResumeHook(SingleHook):
-    """Resume a training as if it had not been interrupted; ``toast_mm.Runner`` has it always.
+    """Resume a training as if it had not been interrupted.
 
-    - Gradients that wait for others (``accumulative_counts``) are saved and go on waiting, in a
-      training of one process.
-    - Of several checkpoints the training goes on from the newest whole one; one that holds weights
-      alone, or that tuned other parameters, is refused.
-    - The samplers of a config without a seed take that of the checkpoint.
-    - A checkpoint of an epoch is saved before its validation. If that was not recorded, it is
-      made, so that best checkpoint, early stopping and whatever else follows validations go on.
-    - Settings that have changed since the checkpoint are told. mmengine goes on with the former
-      optimizer and schedule; ``settings='config'`` takes those of the config.
+    - Accumulated gradients (``accumulative_counts``) are saved and restored, in a training of one
+      process.
+    - The training resumes from the newest complete checkpoint. A checkpoint without the state of a
+      training, or of a training that tuned other parameters, is an error.
+    - If the config has no seed, the samplers use the seed of the checkpoint.
+    - A checkpoint of an epoch is saved before its validation. If the validation is missing, it is
+      run again, so that best checkpoints, early stopping and all else that depends on validations
+      continue correctly.
+    - Settings that have changed since the checkpoint are logged. mmengine continues with the
+      optimizer and schedule of the checkpoint; ``settings='config'`` uses those of the config.
 
-    Under another runner it is the last of ``custom_hooks``.
+    ``toast_mm.Runner`` always adds this hook. Under another Runner it must be the last of
+    ``custom_hooks``.
 
     Args:
-        settings: Whose learning rate, weight decay and schedule a resumed training goes on with:
-            ``'checkpoint'``, the default, or ``'config'``, at the point that the schedule of the
-            config has in that iteration.
+        settings: Where a resumed training takes learning rate, weight decay and schedule from:
+            ``'checkpoint'`` or ``'config'``. The schedule of the config is advanced to the
+            iteration of the checkpoint. Defaults to ``'checkpoint'``.
 
     Raises:
-        CheckpointError: The checkpoint has no state of a training, or that of another optimizer.
+        CheckpointError: The checkpoint has no training state, or the state of another optimizer.
     """
 
-    priority = 'LOWEST'  # validation needs what other hooks prepare in before_train
+    priority = 'LOWEST'  # validation needs other hooks' before_train
 
     def __init__(self, settings: str = 'checkpoint') -> None:
         if settings not in ('checkpoint', 'config'):
@@ -56,12 +58,12 @@ class ResumeHook(SingleHook):
         self._asked: tuple[list[dict], list[dict]] = ([], [])
 
     def before_run(self, runner: Runner) -> None:
-        """Find the checkpoint to resume, where none is named."""
+        """Find the checkpoint to resume if none is named."""
         super().before_run(runner)
         find_start(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Save the gradients that wait for others."""
+        """Save accumulated gradients."""
         wrapper = runner.optim_wrapper
         if (
             'optimizer' in checkpoint
@@ -78,11 +80,11 @@ class ResumeHook(SingleHook):
             return
         check_state(runner, checkpoint)
         self._gradients = checkpoint.get('gradients', {})
-        if self._gradients:  # mmengine warns of what is no longer true
+        if self._gradients:  # hide mmengine's warning, which is not true here
             runner.logger.addFilter(lambda record: _LOST not in record.getMessage())
         if self.settings == 'config':
             if not isinstance(runner.optim_wrapper, OptimWrapper):
-                raise ValueError("resume_settings='config' is for trainings of one optimizer")
+                raise ValueError("resume_settings='config' needs a training with one optimizer")
             self._asked = (
                 [_plain(group) for group in runner.optim_wrapper.param_groups],
                 [copy.deepcopy(s.state_dict()) for s in runner.param_schedulers or []],
@@ -106,19 +108,19 @@ class ResumeHook(SingleHook):
         for name, old, new in changed:
             if name == 'optim_wrapper.optimizer.type':
                 raise CheckpointError(
-                    f'{loaded_file(runner) or "the checkpoint"} is of a training with the '
-                    f'optimizer {old}, whose state says nothing to {new}, which the config asks '
-                    f'for; resume it with {old}, or start from its weights: --cfg-options '
-                    'load_from=CHECKPOINT, and another --work-dir'
+                    f'{loaded_file(runner) or "the checkpoint"} has the state of the optimizer '
+                    f'{old}, which does not fit {new} of the config; resume it with {old}, or '
+                    'start from its weights: --cfg-options load_from=CHECKPOINT, and another '
+                    '--work-dir'
                 )
         kept = [change for change in changed if change[0].startswith(_KEPT)]
         applied = [change for change in changed if change not in kept]
         if kept and self.settings == 'checkpoint':
-            texts = (f'{name}={old!r} is kept, {new!r} was asked' for name, old, new in kept)
+            texts = (f'{name}={old!r} is kept, the config has {new!r}' for name, old, new in kept)
             runner.logger.warning(
                 f'settings that have changed since the checkpoint are not applied: '
-                f'{"; ".join(texts)}. To go on with those of the config say --cfg-options '
-                'resume_settings=config; to start from the weights alone, load_from=CHECKPOINT and '
+                f'{"; ".join(texts)}. To continue with those of the config use --cfg-options '
+                'resume_settings=config; to start from the weights only, load_from=CHECKPOINT and '
                 'another --work-dir'
             )
         elif kept:
@@ -129,16 +131,16 @@ class ResumeHook(SingleHook):
         length = any(name.startswith('train_cfg.max_') for name, _, _ in changed)
         if length and not any(name.startswith('param_scheduler') for name, _, _ in changed):
             runner.logger.warning(
-                'the training has another length, but param_scheduler is as it was: beyond its end '
-                'the learning rate stays as it is there'
+                'the length of the training has changed, but param_scheduler has not: after its '
+                'end the learning rate is constant'
             )
 
     def before_train(self, runner: Runner) -> None:
-        """Bring the training to where it was."""
+        """Restore seed, gradients and settings, and run a missing validation."""
         if not runner._resume:
             return
         sampler = runner.train_dataloader.sampler
-        if hasattr(sampler, 'seed'):  # it was built before the seed of the checkpoint was known
+        if hasattr(sampler, 'seed'):  # built before the checkpoint was loaded
             sampler.seed = runner.seed
         for name, parameter in unwrap(runner.model).named_parameters():
             if name in self._gradients:
@@ -148,27 +150,27 @@ class ResumeHook(SingleHook):
             self._apply(runner)
         known = runner.message_hub.runtime_info.get('last_validation')
         if known != runner.iter and _validates(runner.train_loop):
-            runner.logger.info('The validation that the checkpoint does not know of:')
+            runner.logger.info('Running the validation that the checkpoint lacks:')
             runner.val_loop.run()
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Note for checkpoints that are saved from here on."""
+        """Note the validation in checkpoints that are saved from now on."""
         runner.message_hub.update_info('last_validation', runner.iter)
 
     def _apply(self, runner: Runner) -> None:
-        """The settings of the config, at the point of their schedule that the training has."""
+        """Apply the settings of the config, with schedules advanced to the current iteration."""
         groups, schedules = self._asked
         for group, asked in zip(runner.optim_wrapper.param_groups, groups, strict=True):
             group.update(asked)
         for schedule, asked in zip(runner.param_schedulers or [], schedules, strict=True):
             schedule.load_state_dict(asked)
-        # Those that follow metrics start anew.
+        # Schedules that follow metrics start anew.
         stepped = [s for s in runner.param_schedulers or [] if not getattr(s, 'need_val_args', 0)]
         by_iter = [s for s in stepped if not s.by_epoch]
         by_epoch = [s for s in stepped if s.by_epoch]
         epochs = runner.epoch or 1
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of schedules that go on without optimizer
+            warnings.simplefilter('ignore')  # schedules warn if they step without the optimizer
             for epoch in range(epochs):
                 for _ in range(runner.iter * epoch // epochs, runner.iter * (epoch + 1) // epochs):
                     for schedule in by_iter:

@@ -1,4 +1,4 @@
-"""What all hooks of this project check before a run."""
+"""Base class of the hooks of this project."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from toast_mm.keys import check_reader_of
 
 
 class SingleHook(Hook):
-    """A hook that a run has once, under whatever Runner.
+    """A hook that a run may have only once, under any Runner.
 
-    It also refuses top-level keys of this project that the Runner does not read.
+    It also checks that the Runner reads all top-level keys of this project.
 
     Raises:
-        ValueError: The hook is there twice, or nobody reads a key; names the hook or the key.
+        ValueError: The hook is given twice, or the Runner ignores a key; the message names it.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Look at the other hooks and at the config."""
+        """Check the other hooks and the config."""
         name = type(self).__name__
         if sum(type(hook) is type(self) for hook in runner.hooks) > 1:
-            raise ValueError(f'toast_mm.{name} is there twice: name it in custom_hooks once')
+            raise ValueError(f'toast_mm.{name} is given twice: name it once in custom_hooks')
         check_reader_of(runner)

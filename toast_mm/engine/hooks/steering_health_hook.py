@@ -1,4 +1,4 @@
-"""Whether the top-down signal does anything."""
+"""Monitoring whether the top-down signal has an effect."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class SteeringHealthHook(SingleHook):
-    """Log how much is selected and how strong the signal is; warn when steering is dead.
+    """Log the selection mask and the strength of the signal; warn when steering is dead.
 
-    Logged of one training batch in ``interval``: the mean mask, the share of
-    tokens at mask 0, and for every receiving block the ratio of the signal's
-    norm to the norm of what it is added to (the values of a ViT).
-    Backbones without a top-down module are passed by.
+    For one training batch per ``interval`` it logs the mean mask, the share of tokens with mask 0,
+    and for every receiving block the norm of the signal relative to the norm of the features that
+    it is added to (the values of a ViT). It does nothing without a top-down module.
 
     Args:
-        interval: Iterations from one report to the next. Defaults to 100.
-        max_masked: Steering is dead if more than this share of the tokens is at
+        interval: Iterations between reports. Defaults to 100.
+        max_masked: Steering is dead if more than this share of the tokens has
             mask 0. Defaults to 0.99.
         min_signal: Steering is dead if no block's signal is above this ratio.
             Defaults to 1e-3.
@@ -46,9 +45,9 @@ class SteeringHealthHook(SingleHook):
         self._warned = False
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Have the step that follows recorded if it is its turn."""
+        """Record the next step if a report is due."""
         self._record = None
-        self._recording.close()  # a step that failed left it open
+        self._recording.close()  # still open if a step failed
         backbone = steered_backbone(runner.model)
         if backbone is not None and runner.rank == 0 and runner.iter % self.interval == 0:
             self._record = self._recording.enter_context(backbone.recording())
@@ -77,8 +76,8 @@ class SteeringHealthHook(SingleHook):
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)  # as LoggerHook counts
         if not all(math.isfinite(value) for value in scalars.values()):
             runner.logger.warning(
-                f'steering: mask or signal is not finite in iteration {runner.iter + 1}; look for '
-                'the cause in data, loaded weights and learning rate'
+                f'steering: mask or signal is not finite in iteration {runner.iter + 1}; check '
+                'data, loaded weights and learning rate'
             )
             return
         if not self._warned and (
@@ -86,7 +85,7 @@ class SteeringHealthHook(SingleHook):
         ):
             self._warned = True
             runner.logger.warning(
-                'steering is dead: the second pass is the first one over again. Start from a '
+                'steering is dead: the second pass equals the first one. Start from a '
                 'pre-tuned module (pretuned=...), take the task embedding from the data '
                 '(toast_mm.MeanTokenInitHook), or raise feedback_gain'
             )

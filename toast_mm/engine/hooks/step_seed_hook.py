@@ -1,4 +1,4 @@
-"""Random state of a training step."""
+"""Seeding every training step."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from toast_mm.seeding import seed_everything
 class StepSeedHook(SingleHook):
     """Make dropout and drop path of step i a function of (seed, i, process).
 
-    A checkpoint holds seed and iteration, and with them the whole random state:
-    a resumed run goes on as an uninterrupted one, however much randomness data
-    loading and validation used in between.
+    A checkpoint holds seed and iteration, and thus the whole random state. A
+    resumed run continues like an uninterrupted one, no matter how many random
+    numbers data loading and validation drew.
     """
 
-    priority = 'VERY_LOW'  # behind all hooks that might draw before the step
+    priority = 'VERY_LOW'  # after all hooks that might draw before the step
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Seed the step that follows."""
+        """Seed the next step."""
         seed_everything(runner.seed, runner.iter, runner.rank)

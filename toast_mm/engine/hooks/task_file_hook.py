@@ -1,4 +1,4 @@
-"""Checkpoints of a few megabytes."""
+"""Task files: checkpoints without the frozen base."""
 
 from __future__ import annotations
 
@@ -17,46 +17,45 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class TaskFileHook(SingleHook):
-    """Leave the frozen base out of checkpoints: they hold what is tuned, the head and buffers.
+    """Leave the frozen base out of checkpoints, which then hold tuned weights, head and buffers.
 
-    In place of the base they hold its fingerprint and where ``init_cfg`` finds
-    it, and are loaded as any checkpoint is, by whatever tool. On another base
-    they are refused. It works under any Runner of mmengine, from
-    ``custom_hooks``; configs of :class:`Runner` may say ``task_files=True``.
+    Such a task file has the fingerprint of the base and the place where ``init_cfg`` finds it. Any
+    tool loads it like other checkpoints; with another base, loading is an error. The hook works
+    under any Runner of mmengine, from ``custom_hooks``. Configs of :class:`Runner` may set
+    ``task_files=True``.
 
     Raises:
-        ValueError: The backbone is none of toast_mm's, nothing in it is
-            frozen, or ``init_cfg`` names no base, or another one than that of
-            the training (``load_from``).
+        ValueError: The backbone is not one of toast_mm, nothing in it is frozen, or ``init_cfg``
+            names no base or another one than that of the training (``load_from``).
     """
 
-    priority = 'LOWEST'  # behind those who put weights into the checkpoint
+    priority = 'LOWEST'  # after hooks that put weights into the checkpoint
 
     def before_train(self, runner: Runner) -> None:
-        """Note the base, which does not change from here on."""
+        """Record the base, which does not change from now on."""
         backbone = backbone_of(runner.model, 'TaskFileHook')
         if not isinstance(backbone, SteeredBackbone):
             raise ValueError(
-                f'TaskFileHook: {type(backbone).__name__} does not know its base; use '
+                f'TaskFileHook: {type(backbone).__name__} does not support task files; use '
                 'toast_mm.TOASTViT or toast_mm.TOASTConvNeXt, with feedback_from=None for no '
                 'feedback'
             )
         self._names = frozen_base(backbone)
         if not self._names:
             raise ValueError(
-                'TaskFileHook: nothing in the backbone is frozen, so that a task file would be the '
+                'TaskFileHook: nothing in the backbone is frozen, so a task file would hold the '
                 'whole model; leave out task_files'
             )
         if not backbone.pretrained:
             raise ValueError(
-                'TaskFileHook: a task file leaves out the base, and nothing would say where it is: '
-                "name it by model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+                'TaskFileHook: a task file leaves out the base and must name it: '
+                "set model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
             )
         self._record = make_record(backbone, self._names)
         self._check_named_base(backbone)
 
     def _check_named_base(self, backbone: SteeredBackbone) -> None:
-        """A training from other weights (``load_from``) would leave files that nobody can load."""
+        """Check that task files can be loaded: ``load_from`` may have changed the base."""
         twin = copy.deepcopy(backbone)
         for name in self._names:
             twin.get_parameter(name).data.zero_()
@@ -64,10 +63,12 @@ class TaskFileHook(SingleHook):
         try:
             twin.load_state_dict({**tuned, RECORD: self._record})
         except CheckpointError as error:
-            raise ValueError(f'TaskFileHook: what is saved could not be loaded: {error}') from error
+            raise ValueError(
+                f'TaskFileHook: its task files could not be loaded: {error}'
+            ) from error
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Replace the base by its record; also in the average of an EMA."""
+        """Replace the base by its record, also in the averaged weights of an EMA."""
         leave_out_base(checkpoint['state_dict'], self._names, self._record, 'backbone.')
         average = checkpoint.get('ema_state_dict')
         if average is not None:

@@ -1,4 +1,4 @@
-"""A note of how many parameters a training tunes."""
+"""Recording how many parameters a training tunes."""
 
 import json
 from pathlib import Path
@@ -11,21 +11,21 @@ from toast_mm.engine.model import unwrap
 from toast_mm.files import write_atomically
 from toast_mm.registry import HOOKS
 
-# Beside the logs of a training: the number of its tuned parameters, without those of the head.
+# Name of the file next to the logs; the count is without the head.
 TUNED = 'tuned_parameters.json'
 
 
 @HOOKS.register_module()
 class TunedParametersHook(SingleHook):
-    """Note beside the logs how many parameters of the backbone are tuned.
+    """Write the number of tuned backbone parameters to a file next to the logs.
 
-    Tables of results read the note. A model without a backbone gets none. ``toast_mm.Runner``
-    has this hook always.
+    Tables of results read this file. A model without a backbone gets none. ``toast_mm.Runner``
+    always adds this hook.
     """
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Write the note."""
+        """Write the file."""
         backbone = getattr(unwrap(runner.model), 'backbone', None)
         if backbone is not None:
             tuned = sum(p.numel() for p in backbone.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""Pictures of predictions, one for every image."""
+"""Pictures of predictions, with a different name for every image."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class VisualizationHook(mmpretrain.engine.VisualizationHook):
-    """mmpretrain's ``VisualizationHook``, which keeps files of one name in two folders apart.
+    """mmpretrain's ``VisualizationHook`` that supports equal file names in different folders.
 
-    mmpretrain names a picture by the name of the image alone: of ``green/1.png`` and ``red/1.png``
-    one picture is left. Where names repeat in a data set, this hook puts the number of the sample
-    before them: ``0_1.png``. ``toast_mm.Runner`` takes it where a config names mmpretrain's.
+    mmpretrain names a picture by the file name of the image, without the folder: the picture of
+    ``red/1.png`` overwrites that of ``green/1.png``. If names repeat in a data set, this hook puts
+    the number of the sample before them: ``0_1.png``. ``toast_mm.Runner`` uses this hook if a
+    config names mmpretrain's.
     """
 
     _names: dict[str, str] = {}
@@ -45,7 +46,7 @@ class VisualizationHook(mmpretrain.engine.VisualizationHook):
         super().after_test_iter(runner, batch_idx, data_batch, self._named(outputs))
 
     def _named(self, samples: Sequence[DataSample]) -> Sequence[DataSample]:
-        """The samples, with the names of their pictures where mmpretrain looks for them."""
+        """Copy samples with the name of the picture as ``img_path``, which mmpretrain uses."""
         if not self._names:
             return samples
         named = [sample.clone() for sample in samples]
@@ -56,7 +57,7 @@ class VisualizationHook(mmpretrain.engine.VisualizationHook):
 
 
 def _picture_names(dataset: Any) -> dict[str, str]:
-    """Names of pictures by path of the image; none where the names of the images do."""
+    """Names of pictures by path of the image; empty if the names of the images are unique."""
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
     numbers = {info['img_path']: n for n, info in enumerate(infos) if info.get('img_path')}
     if len({osp.basename(path) for path in numbers}) == len(numbers):

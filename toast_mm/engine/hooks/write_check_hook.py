@@ -1,4 +1,4 @@
-"""Logs and pictures that cannot be written."""
+"""Errors for logs and pictures that cannot be written."""
 
 import logging
 
@@ -12,19 +12,19 @@ from toast_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class WriteCheckHook(SingleHook):
-    """End a run when its log or a picture cannot be written; ``toast_mm.Runner`` has it always.
+    """End a run when its log or a picture cannot be written.
 
-    Python prints a traceback for every line of a log and goes on. OpenCV, by which mmengine writes
-    pictures, says nothing.
+    Without it, Python prints a traceback for every line of a log and continues. OpenCV, with which
+    mmengine writes pictures, reports nothing. ``toast_mm.Runner`` always adds this hook.
 
     Raises:
-        WriteError: Names the file.
+        WriteError: A file cannot be written; the message names it.
     """
 
-    priority = 'VERY_HIGH'  # before others write
+    priority = 'VERY_HIGH'  # before other hooks write
 
     def before_run(self, runner: Runner) -> None:
-        """Have the log and the local pictures written by classes that raise."""
+        """Make the classes that write the log and local pictures raise errors."""
         super().before_run(runner)
         for handler in runner.logger.handlers:
             if type(handler) is logging.FileHandler:
