@@ -34,8 +34,8 @@ def compare(one: dict, other: dict, **settings) -> str | None:
         ),
         (
             ['blue', 'gray', 'green', 'red'],
-            'the test data set has 4 classes, but the checkpoint a.pth has 3: it has '
-            "'gray' besides, so that a number does not mean the same class in both.",
+            'the test data set has 4 classes, but the checkpoint a.pth has 3: it also has '
+            "'gray', so that a number does not mean the same class in both.",
         ),
     ],
 )

@@ -223,7 +223,7 @@ def test_nothing_to_choose_by_is_refused(job, run, change):
         cfg.val_evaluator = dict(type='Accuracy', _scope_='mmpretrain')
     else:
         cfg.val_evaluator = cfg.val_dataloader = cfg.val_cfg = None
-    with pytest.raises(ValueError, match=r"say val_evaluator=dict\(type='toast_mm.LayerAccuracy'"):
+    with pytest.raises(ValueError, match=r"set val_evaluator=dict\(type='toast_mm.LayerAccuracy'"):
         run(cfg)
 
 

@@ -303,7 +303,7 @@ def test_values_beyond_half_precision(job, run, tmp_path, monkeypatch):
         return first
 
     monkeypatch.setattr(TOASTViT, 'run_first_pass', large)
-    with pytest.raises(ValueError, match=r"say first_pass_cache\.dtype='float32'"):
+    with pytest.raises(ValueError, match=r"set first_pass_cache\.dtype='float32'"):
         cfg = job('last', {'dtype': 'float16'})
         cfg.custom_hooks.pop()
         run(cfg)

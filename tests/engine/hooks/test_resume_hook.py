@@ -159,9 +159,9 @@ class TestSettings:
         )
         runner = resume_from(self.folder, self.file, cfg)
         said = ' '.join(capsys.readouterr().out.split())
-        assert 'optim_wrapper.optimizer.lr=0.1 is kept, 0.5 was asked' in said
-        assert 'optim_wrapper.optimizer.weight_decay=None is kept, 0.3 was asked' in said
-        assert 'param_scheduler.end=9 is kept, 5 was asked' in said
+        assert 'optim_wrapper.optimizer.lr=0.1 is kept, the config has 0.5' in said
+        assert 'optim_wrapper.optimizer.weight_decay=None is kept, the config has 0.3' in said
+        assert 'param_scheduler.end=9 is kept, the config has 5' in said
         assert '--cfg-options resume_settings=config' in said
         assert runner.optim_wrapper.param_groups[0]['initial_lr'] == 0.1
 
@@ -193,7 +193,7 @@ class TestSettings:
     def test_another_optimizer(self):
         cfg = self.config()
         cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1)
-        with pytest.raises(CheckpointError, match=r'iter_5\.pth is of .*optimizer AdamW, .*to SGD'):
+        with pytest.raises(CheckpointError, match=r'iter_5\.pth has .*optimizer AdamW, .*fit SGD'):
             resume_from(self.folder, self.file, cfg)
 
     def test_accumulation(self, capsys):

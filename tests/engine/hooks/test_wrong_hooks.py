@@ -54,7 +54,7 @@ def test_a_hook_named_twice(config, runner_type, name):
 def test_a_hook_named_and_asked_for_by_its_key(config, key):
     name = SWITCHES[key].hook
     cfg = config(name, **{key: 'config' if key == 'resume_settings' else True})
-    with pytest.raises(ValueError, match=f'{key} and {name} in custom_hooks are one'):
+    with pytest.raises(ValueError, match=f'{key} and {name} in custom_hooks are the same'):
         Runner.from_cfg(cfg)
 
 
@@ -73,7 +73,7 @@ def test_a_hook_named_and_asked_for_by_its_key(config, key):
         ('MeanTokenInitHook', 'WithoutBackbone', 'MeanTokenInitHook: .* no top-down module'),
         ('PretunedHook', 'ToyModel', 'PretunedHook: the backbone has no top-down module to write'),
         ('PretunedHook', 'WithoutBackbone', 'PretunedHook: the backbone has no top-down module'),
-        ('BestLayerHook', 'ToyModel', r'BestLayerHook: the head is a Linear, and only toast_mm\.I'),
+        ('BestLayerHook', 'ToyModel', r'BestLayerHook: the head is a Linear, but only toast_mm\.I'),
         ('CompileHook', 'WithoutBackbone', 'CompileHook: WithoutBackbone has no backbone'),
     ],
 )
