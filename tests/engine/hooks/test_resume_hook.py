@@ -255,7 +255,7 @@ class TestUnderMmengine:
         file = tmp_path / 'a' / 'iter_5.pth'
         cfg = config('b', resume=True, load_from=str(file))
         cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1)
-        with pytest.raises(CheckpointError, match=rf'^{file} is of a .* optimizer AdamW, .*SGD'):
+        with pytest.raises(CheckpointError, match=rf'^{file} has .* optimizer AdamW, .*SGD'):
             self.train(cfg)
 
     def test_other_tuned_parameters(self, config, tmp_path):
