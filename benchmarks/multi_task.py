@@ -71,7 +71,10 @@ def main() -> None:
         apart = seconds(one_by_one, args.repeats)
         rows.append((number, apart, seconds(lambda: together(batch), args.repeats)))  # noqa: B023
     print(f'batches of {args.batch}, {torch.get_num_threads()} threads\n')
-    print('| tasks | passes | one after the other, ms per image | at once, passes | ms | ratio |')
+    print(
+        '| tasks | passes, one after the other | ms per image | passes, together | ms per image '
+        '| ratio |'
+    )
     print('|---|---|---|---|---|---|')
     for number, apart, at_once in rows:
         per_image = 1000 / args.batch
