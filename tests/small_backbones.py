@@ -1,10 +1,12 @@
 """Small backbones with values everywhere, norms and biases included, that make a difference."""
 
+import timm
 import torch
 from mmpretrain.models import ConvNeXt, VisionTransformer
 from other_package.mixer import Mixer, TOASTMixer
+from torch import nn
 
-from toast_mm.models import TOASTConvNeXt, TOASTViT
+from toast_mm.models import TOASTConvNeXt, TOASTTimm, TOASTViT
 
 VIT = dict(
     arch=dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=32),
@@ -13,9 +15,28 @@ VIT = dict(
 )
 CONVNEXT = dict(arch=dict(depths=[1, 2, 1, 1], channels=[6, 8, 8, 12]), stem_patch_size=2)
 MIXER = dict(dim=12, depth=3, image=32, patch=8)  # from outside the package
+SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2)
+TIMM = dict(model_name='vit_small_patch14_reg4_dinov2', **SMALL)
+EVA = dict(model_name='eva02_tiny_patch14_224', **SMALL)  # with projections of their own
+
+
+class PlainTimm(nn.Module):
+    """A model of timm: its class token."""
+
+    def __init__(self, **arguments):
+        super().__init__()
+        self.model = timm.create_model(num_classes=0, dynamic_img_size=True, **arguments)
+        self.model.fc_norm = nn.Identity()
+
+    def forward(self, image):
+        return (self.model.forward_features(image)[:, 0],)
+
+
 KINDS = {
     'vit': (TOASTViT, VisionTransformer, VIT),
     'convnext': (TOASTConvNeXt, ConvNeXt, CONVNEXT),
+    'timm': (TOASTTimm, PlainTimm, TIMM),
+    'eva': (TOASTTimm, PlainTimm, EVA),
     'mixer': (TOASTMixer, Mixer, MIXER),
 }
 

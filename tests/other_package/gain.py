@@ -19,7 +19,8 @@ class GainedLinear(MergeableLayer, nn.Linear):
 
     def effective_weight(self, rows=slice(None)):
         gain = self.gain[rows]
-        return self.weight[rows] * gain[:, None], self.bias[rows] * gain
+        bias = None if self.bias is None else self.bias[rows] * gain
+        return self.weight[rows] * gain[:, None], bias
 
 
 @MODELS.register_module()

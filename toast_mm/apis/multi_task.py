@@ -168,7 +168,7 @@ def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPas
     stream, context = deepest.embed(images)
     first = FirstPass({-1: stream}, context=context, images=images)
     for block, entering, leaving in deepest.run_blocks(
-        stream, range(_depth_of_first_pass(deepest))
+        stream, range(_depth_of_first_pass(deepest)), context
     ):
         first.sizes[block] = entering.shape[-2:]
         first.streams[block] = leaving

@@ -91,8 +91,9 @@ def _open(
     file = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
     state_dict = file.get('state_dict', file)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
+    given = {n[len(start) :]: tensor for n, tensor in state_dict.items() if n.startswith(start)}
     try:
-        yield {n[len(start) :]: tensor for n, tensor in state_dict.items() if n.startswith(start)}
+        yield backbone.rename_base(given)
     except CheckpointError as error:
         raise CheckpointError(
             f'init_cfg with checkpoint={checkpoint!r}, prefix={prefix!r}: {error}'

@@ -1,7 +1,7 @@
 from toast_mm.imports import quiet_imports
 
 with quiet_imports():
-    from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTViT
+    from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTTimm, TOASTViT
     from .classifiers import PretuneClassifier
     from .heads import InCADecodeHead, InCAHead
     from .peft.adaptformer import AdaptFormer
@@ -24,5 +24,6 @@ __all__ = [
     'Partial',
     'PretuneClassifier',
     'TOASTConvNeXt',
+    'TOASTTimm',
     'TOASTViT',
 ]

@@ -62,15 +62,15 @@ def test_both_passes(kind, source, target, image):
     backbone = steered(kind, source, target)
     route, depth = backbone.route, backbone.depth
     stream, context = backbone.embed(image)
-    entering = {}
+    entering, shared = {}, backbone.shared_arguments(context)
     for block in range(route.feedback_from):
         entering[block] = stream
-        stream = backbone.run_block(block, stream)
+        stream = backbone.run_block(block, stream, **shared)
     sizes = {block: entering[block].shape[-2:] for block in route.receivers}
     signals = backbone.topdown(*backbone.read_out(stream), sizes)
     stream = entering[route.feedback_to]
     for block in range(route.feedback_to, depth):
-        stream = backbone.run_block(block, stream, signals.get(block))
+        stream = backbone.run_block(block, stream, signals.get(block), **shared)
     expected = backbone.format_output(depth - 1, stream, context)
     torch.testing.assert_close(backbone(image)[-1], expected, rtol=0, atol=0)
     assert not torch.allclose(expected, plain(kind)(image)[-1])
@@ -85,7 +85,7 @@ def test_a_first_pass_that_is_handed_over_does_not_run_again(
     expected, first = backbone(image), backbone.run_first_pass(image)
     ran, run_block = [], backbone.run_block
     monkeypatch.setattr(
-        backbone, 'run_block', lambda n, *rest: ran.append(n) or run_block(n, *rest)
+        backbone, 'run_block', lambda n, *rest, **kw: ran.append(n) or run_block(n, *rest, **kw)
     )
     with backbone.using(first):
         assert all(map(torch.equal, backbone(image), expected))
@@ -148,9 +148,8 @@ def test_task_file(kind, base, image):
         torch.nn.init.normal_(parameter, std=0.3)
     weights, names = dict(source.state_dict()), frozen_base(source)
     leave_out_base(weights, names, make_record(source, names), '')
-    assert all(
-        name.startswith('topdown.') for name in weights.keys() - {'base_record', 'pos_embed'}
-    )
+    held = weights.keys() - {'base_record', *source.resized_parameters}
+    assert all(name.startswith('topdown.') for name in held)
     cls, _, sizes = KINDS[kind]
     backbone = cls(**sizes).double().eval()
     backbone.load_state_dict(weights)
@@ -180,7 +179,7 @@ def test_several_tasks_share_a_first_pass(kind, monkeypatch):
         monkeypatch.setattr(
             model.backbone,
             'run_block',
-            lambda n, *rest, run_block=run_block: ran.append(n) or run_block(n, *rest),
+            lambda n, *rest, run_block=run_block, **kw: ran.append(n) or run_block(n, *rest, **kw),
         )
         tasks.add_model(name, model)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

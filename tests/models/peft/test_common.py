@@ -27,9 +27,10 @@ METHODS = {
     'gain': dict(type=Gain),  # from outside the package
 }
 CASES = [('vit', method) for method in METHODS]
+CASES += [(kind, method) for kind in ('timm', 'eva') for method in ('vpt', 'vpt shallow')]
 CASES += [
     (kind, method)
-    for kind in ('convnext', 'mixer')
+    for kind in ('convnext', 'timm', 'eva', 'mixer')
     for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
 ]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
@@ -64,11 +65,30 @@ COUNTS |= {
     ('convnext', 'gain'): sum(n * (4 * c + c) for c, n in STAGES),
     ('mixer', 'gain'): 3 * (PATCHES + 2 * DIM),
 }
+# timm's have MLPs of 4 D; EVA's one of 8/3 D behind a gate, and no bias of the keys.
+BIASES_TIMM = D + 3 * (D + 3 * D + D + D + 4 * D + D) + D
+BIASES_EVA = D + 3 * (D + 2 * D + D + D + 128 + D)
+COUNTS |= {
+    **{(kind, 'lora'): 3 * 2 * (D + 3 * D) for kind in ('timm', 'eva')},
+    **{(kind, 'vpt'): 3 * 3 * D for kind in ('timm', 'eva')},
+    **{(kind, 'vpt shallow'): 3 * D for kind in ('timm', 'eva')},
+    ('timm', 'ssf'): 2 * BIASES_TIMM,
+    ('eva', 'ssf'): 2 * (BIASES_EVA + 3 * D),
+    ('timm', 'bitfit'): BIASES_TIMM,
+    ('eva', 'bitfit'): BIASES_EVA,
+    ('timm', 'partial'): (2 * D) * 2 + D * 3 * D + 3 * D + D * D + D
+    + D * 4 * D + 4 * D + 4 * D * D + D + 2 * D + 2 * D,  # with two scales of layers
+    ('eva', 'partial'): (2 * D) * 2 + D * 3 * D + 2 * D + D * D + D + D * 128 + 128 + 64 * D + D,
+    ('timm', 'gain'): 3 * (3 * D + D + 4 * D + D),
+    ('eva', 'gain'): 3 * (3 * D + D + 128 + D),
+}  # fmt: skip
 COUNTS['convnext', 'ssf'] = 2 * COUNTS['convnext', 'bitfit']
 
 LAST_BLOCK = {
     'vit': ('layers.2.', 'ln1.'),
     'convnext': ('downsample_layers.3.', 'stages.3.', 'norm3.'),
+    'timm': ('model.blocks.2.', 'model.norm.'),
+    'eva': ('model.blocks.2.',),
     'mixer': ('blocks.2.', 'norm.'),
 }
 NAMES = {
@@ -77,7 +97,7 @@ NAMES = {
     'vpt shallow': ('.prompts',),
     'adaptformer': ('.adapter.0.weight', '.adapter.0.bias', '.adapter.3.weight', '.adapter.3.bias'),
     'ssf': ('.ssf_scale', '.ssf_shift'),
-    'bitfit': ('.bias',),
+    'bitfit': ('.bias', '_bias'),
     'gain': ('.gain',),
 }
 
@@ -151,7 +171,8 @@ def test_incomplete_checkpoints_are_refused(kind, method):
 
 
 @pytest.mark.parametrize(
-    ('kind', 'method'), [(k, m) for k, m in CASES if m in ('lora', 'ssf', 'gain')]
+    ('kind', 'method'),
+    [(k, m) for k, m in CASES if m in ('lora', 'ssf', 'gain') and (k, m) != ('eva', 'ssf')],
 )
 def test_merged_it_is_a_plain_backbone(kind, method, image):
     backbone = tuned(kind, METHODS[method])
@@ -204,7 +225,7 @@ def test_copies_are_independent(kind, method, image):
     assert not torch.allclose(twin(image)[0], backbone(image)[0])
 
 
-@pytest.mark.parametrize('kind', ['vit', 'convnext'])
+@pytest.mark.parametrize('kind', ['vit', 'convnext', 'timm', 'eva'])
 def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind):
     for tuning, acts in ((None, False), (LORA, True)):
         backbone = tuned(kind, tuning, drop_path_rate=0.5).train()
@@ -234,7 +255,7 @@ def test_beside_feedback_it_acts_in_both_passes(method, image):
 
 
 @pytest.mark.parametrize('method', ['lora', 'gain'])
-@pytest.mark.parametrize('kind', ['convnext', 'mixer'])
+@pytest.mark.parametrize('kind', ['convnext', 'timm', 'eva', 'mixer'])
 def test_merged_beside_feedback(kind, method, image):
     backbone = tuned(kind, METHODS[method], feedback_from='last')
     expected = backbone(image)[0]
@@ -381,6 +402,8 @@ def test_what_does_not_fit_says_so(kind, tuning, arguments, message):
         ('vit', 'ssf'),
         ('vit', 'adaptformer'),
         ('vit', 'gain'),
+        ('timm', 'lora'),
+        ('eva', 'gain'),
         ('mixer', 'lora'),
         ('mixer', 'gain'),
     ],

@@ -1,5 +1,6 @@
 from .frozen import FrozenBackbone
 from .toast_convnext import TOASTConvNeXt
+from .toast_timm import TOASTTimm
 from .toast_vit import TOASTViT
 
-__all__ = ['FrozenBackbone', 'TOASTConvNeXt', 'TOASTViT']
+__all__ = ['FrozenBackbone', 'TOASTConvNeXt', 'TOASTTimm', 'TOASTViT']

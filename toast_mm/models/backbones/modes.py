@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+import timm.layers
 from mmcv.cnn.bricks import DropPath
 from torch import nn
 
@@ -35,5 +36,5 @@ def first_pass_modes(modules: Iterable[nn.Module]) -> dict[nn.Module, bool]:
 
 def second_pass_modes(modules: Iterable[nn.Module], training: bool) -> dict[nn.Module, bool]:
     """Those that drop something in the mode of the backbone; the others stay as they are."""
-    kinds = (DropPath, TuningDropout)
+    kinds = (DropPath, timm.layers.DropPath, TuningDropout)
     return {module: training for module in modules if isinstance(module, kinds)}

@@ -92,7 +92,7 @@ class SteeredBackbone(TransferBackbone):
         with set_modes(second_pass_modes(modules, self.training)):
             last = self.out_indices[-1]
             blocks = route.second_pass[: last + 1 - route.feedback_to]
-            for block, entering, leaving in self.run_blocks(shared, blocks, signals):
+            for block, entering, leaving in self.run_blocks(shared, blocks, first.context, signals):
                 if record and block in signals:
                     record.inputs[block], record.outputs[block] = entering, leaving
                 if block in self.out_indices:
@@ -103,8 +103,23 @@ class SteeredBackbone(TransferBackbone):
         ]
         return tuple(outputs)
 
+    def shared_arguments(self, context: Any) -> dict[str, Any]:
+        """What all blocks of a pass take as well, such as rotary embeddings; nothing by default.
+
+        Args:
+            context: What :meth:`embed` gave beside the stream.
+
+        Returns:
+            Arguments of :meth:`run_block` by name.
+        """
+        return {}
+
     def run_blocks(
-        self, stream: Tensor, blocks: Iterable[int], signals: Mapping[int, Tensor] | None = None
+        self,
+        stream: Tensor,
+        blocks: Iterable[int],
+        context: Any,
+        signals: Mapping[int, Tensor] | None = None,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Run blocks one after the other: the loop that all passes share.
 
@@ -115,19 +130,21 @@ class SteeredBackbone(TransferBackbone):
         Args:
             stream: Enters the first of the blocks: tokens ``(B, N, C)`` or a map ``(B, C, H, W)``.
             blocks: Numbers of adjacent blocks, in ascending order.
+            context: What :meth:`embed` gave beside the stream.
             signals: Top-down signals by block. Defaults to None, a pass without feedback.
 
         Yields:
             Number of a block, the stream that entered it, and the stream that left it.
         """
         signals = signals or {}
+        shared = self.shared_arguments(context)
         # A compiled graph has no reentrant checkpoints, and cannot begin in its middle.
         marks_start = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         for block in blocks:
             starts = marks_start and block == self.first_tuned and block not in signals
             if starts and not stream.requires_grad:
                 stream = stream.detach().requires_grad_()
-            entering, stream = stream, self.run_block(block, stream, signals.get(block))
+            entering, stream = stream, self.run_block(block, stream, signals.get(block), **shared)
             yield block, entering, stream
 
     def run_first_pass(self, image: Tensor) -> FirstPass:
@@ -146,7 +163,7 @@ class SteeredBackbone(TransferBackbone):
         """What the parent computes, up to the last output."""
         stream, context = self.embed(image)
         outputs = []
-        for block, _, leaving in self.run_blocks(stream, range(self.out_indices[-1] + 1)):
+        for block, _, leaving in self.run_blocks(stream, range(self.out_indices[-1] + 1), context):
             if block in self.out_indices:
                 outputs.append(self.format_output(block, leaving, context))
         return tuple(outputs)
@@ -158,7 +175,9 @@ class SteeredBackbone(TransferBackbone):
         first = FirstPass(context=context)
         if keep_all or -1 in needed:
             first.streams[-1] = stream
-        for block, entering, leaving in self.run_blocks(stream, range(route.feedback_from)):
+        for block, entering, leaving in self.run_blocks(
+            stream, range(route.feedback_from), context
+        ):
             if keep_all or block in needed:
                 first.streams[block] = leaving
             if block in route.receivers:
@@ -245,10 +264,9 @@ class SteeredBackbone(TransferBackbone):
             )
         with set_modes(first_pass_modes(self.backbone_modules())):
             read = self.route.feedback_from
-            above = range(read, self.out_indices[-1] + 1)
-            for block, _, leaving in self.run_blocks(streams[read - 1], above):
+            above, context = range(read, self.out_indices[-1] + 1), record.first.context
+            for block, _, leaving in self.run_blocks(streams[read - 1], above, context):
                 streams[block] = leaving
             return tuple(
-                self.format_output(block, streams[block], record.first.context)
-                for block in self.out_indices
+                self.format_output(block, streams[block], context) for block in self.out_indices
             )

@@ -241,6 +241,10 @@ class TransferBackbone(BaseBackbone):
         """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
         return self.part_of(name) == 'base'
 
+    def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a file that ``init_cfg`` names, under the names of this backbone."""
+        return dict(weights)
+
     def block_names(self) -> list[str]:
         """Names of the modules of the first block: they tell one kind of backbone from another."""
         modules = self.block_modules(0)

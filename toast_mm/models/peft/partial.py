@@ -41,7 +41,7 @@ class Partial(Tuner):
 
 @MODELS.register_module()
 class BitFit(Tuner):
-    """Tune all biases, including those of the norms.
+    """Tune all biases, including those of the norms and those beside a layer.
 
     Ben Zaken et al., `BitFit <https://arxiv.org/abs/2106.10199>`_.
     """
@@ -50,5 +50,5 @@ class BitFit(Tuner):
         """Unfreeze the biases."""
         for _, module in backbone.base_modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if name == 'bias':
+                if name == 'bias' or name.endswith('_bias'):
                     parameter.requires_grad_(True)

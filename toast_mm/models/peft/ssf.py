@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import timm.layers
 from mmcv.cnn import Conv2d, Linear
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
@@ -74,6 +75,10 @@ class ScaledLayerNorm(ScaledLayer, nn.LayerNorm):  # type: ignore[misc]
     """Layer norm, scaled and shifted."""
 
 
+class ScaledTimmLayerNorm(ScaledLayer, timm.layers.LayerNorm):  # type: ignore[misc]
+    """timm's layer norm, scaled and shifted."""
+
+
 class ScaledConv2d(ScaledLayer, nn.Conv2d):
     """Convolution, scaled and shifted."""
 
@@ -98,6 +103,7 @@ class ScaledLayerNorm2d(ScaledLayer, LayerNorm2d):
 SCALED: dict[type[Any], type[ScaledLayer]] = {
     LayerNorm2d: ScaledLayerNorm2d,
     nn.LayerNorm: ScaledLayerNorm,
+    timm.layers.LayerNorm: ScaledTimmLayerNorm,
     nn.Linear: ScaledLinear,
     nn.Conv2d: ScaledConv2d,
     # mmcv's classes are PyTorch's, except for empty inputs in old versions.
