@@ -11,7 +11,9 @@ import toast_mm
 
 PACKAGE = Path(toast_mm.__file__).parent
 MODULES = [
-    path for path in sorted(PACKAGE.rglob('*.py')) if not {'.mim', 'configs'} & {*path.parts}
+    path
+    for path in sorted(PACKAGE.rglob('*.py'))
+    if path.relative_to(PACKAGE).parts[0] not in ('.mim', 'configs')
 ]
 
 
