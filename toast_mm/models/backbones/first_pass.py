@@ -1,4 +1,4 @@
-"""What the first pass of a backbone leaves behind, and the images that it belongs to."""
+"""The result of a first pass, and the images that it was computed from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toast_mm.topdown.feedback import Size
 
 @dataclass
 class FirstPass:
-    """All that the second pass needs of the first; of a backbone without feedback, its outputs.
+    """The parts of the first pass that the second needs. Without feedback: the outputs.
 
     Nothing in it depends on what is tuned, so it can be computed once and used again, for the same
     images: by ``SteeredBackbone.using``.
@@ -35,7 +35,7 @@ class FirstPass:
         self._version = _version(self.images)
 
     def belongs_to(self, images: Tensor) -> bool:
-        """Whether these are the images, unchanged: the same tensor, or one that is equal to it."""
+        """Whether these are the same images: the same unchanged tensor, or an equal one."""
         own = self.images
         if own is None or not (torch.compiler.is_compiling() or _version(own) == self._version):
             return False

@@ -1,4 +1,4 @@
-"""Freezing backbones that have no way to do it themselves."""
+"""Freezing backbones that cannot freeze themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @MODELS.register_module()
 class FrozenBackbone(BaseModule):
-    """Any backbone, frozen: no gradients, and eval mode whatever :meth:`train` says.
+    """A frozen backbone of any class: no gradients, and always in eval mode.
 
     Statistics of batch norms stay as they are, and neither dropout nor drop path acts. Names of its
     weights begin with ``backbone.``.
@@ -46,5 +46,5 @@ class FrozenBackbone(BaseModule):
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the backbone computes, without a graph."""
+        """Run the backbone without a graph."""
         return self.backbone(*args, **kwargs)

@@ -1,7 +1,7 @@
 """Which modules of a backbone are in training mode, and when.
 
-What is frozen never is. In the first pass nothing is: it is a fixed function of the image. In the
-second pass stochastic depth and the dropout of a method act while the model trains.
+Frozen modules never are. In the first pass no module is, so that it is a fixed function of the
+image. In the second pass stochastic depth and the dropout of a method act while the model trains.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def set_modes(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
 
 
 def first_pass_modes(modules: Iterable[nn.Module]) -> dict[nn.Module, bool]:
-    """All in eval mode."""
+    """All modules in eval mode."""
     return dict.fromkeys(modules, False)
 
 
 def second_pass_modes(modules: Iterable[nn.Module], training: bool) -> dict[nn.Module, bool]:
-    """Those that drop something in the mode of the backbone; the others stay as they are."""
+    """Modules with random dropping in the mode of the backbone. Others keep their mode."""
     kinds = (DropPath, timm.layers.DropPath, TuningDropout)
     return {module: training for module in modules if isinstance(module, kinds)}

@@ -1,4 +1,4 @@
-"""What the two passes of a steered backbone computed, for those who ask."""
+"""A record of both passes of a steered backbone."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .transfer import TransferBackbone
 
 
 class SteeredBackbone(TransferBackbone):
-    """Goes before an mmpretrain backbone: embed, first pass, select, feed back, second pass.
+    """Steers a backbone: embed, first pass, select, feed back, second pass.
 
     A backbone says how to :meth:`embed`, :meth:`run_block` with an optional
     signal, :meth:`read_out` and :meth:`format_output`; the order is written
@@ -33,7 +33,7 @@ class SteeredBackbone(TransferBackbone):
 
     @abstractmethod
     def embed(self, image: Tensor) -> tuple[Tensor, Any]:
-        """Image to the stream that enters block 0, and what format_output needs to know."""
+        """Turn an image into the stream that enters block 0, and context for later methods."""
 
     @abstractmethod
     def run_block(self, block: int, stream: Tensor, signal: Tensor | None = None) -> Tensor:
@@ -41,22 +41,23 @@ class SteeredBackbone(TransferBackbone):
 
     @abstractmethod
     def read_out(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """Stream after ``route.feedback_from`` blocks to what the selection needs, channels last.
+        """Turn the stream after ``route.feedback_from`` blocks into inputs of the selection.
 
         Returns:
-            What the mask is made of, and what it selects from.
+            Features that the mask is computed from, and features that it selects from, both with
+            channels last.
         """
 
     @abstractmethod
     def format_output(self, block: int, stream: Tensor, context: Any) -> Tensor:
-        """Stream after a block to the backbone's output of that block."""
+        """Turn the stream after a block into the output of the backbone for this block."""
 
     @abstractmethod
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
-        """How strong the signal is beside what it is added to: ratio of their norms."""
+        """Norm of the signal divided by the norm of the features that it is added to."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image ``(B, 3, H, W)`` to one output per index of ``out_indices``.
+        """Turn images ``(B, 3, H, W)`` into one output per index of ``out_indices``.
 
         Raises:
             ValueError: The first pass that :meth:`using` hands over is that of other images.
@@ -74,7 +75,7 @@ class SteeredBackbone(TransferBackbone):
             return self._run_plain(image)
 
         route, record = self.route, self._record
-        self._record = None  # now: no record goes on if this forward fails
+        self._record = None  # before anything can fail: a later forward must not continue it
         modules = self.backbone_modules()
         with set_modes(first_pass_modes(modules)):
             first = given or self._run_first_pass(image, keep_all=record is not None)
@@ -104,7 +105,7 @@ class SteeredBackbone(TransferBackbone):
         return tuple(outputs)
 
     def shared_arguments(self, context: Any) -> dict[str, Any]:
-        """What all blocks of a pass take as well, such as rotary embeddings; nothing by default.
+        """Arguments that all blocks of a pass share, such as rotary embeddings. Default: none.
 
         Args:
             context: What :meth:`embed` gave beside the stream.
@@ -121,7 +122,7 @@ class SteeredBackbone(TransferBackbone):
         context: Any,
         signals: Mapping[int, Tensor] | None = None,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Run blocks one after the other: the loop that all passes share.
+        """Run blocks in order: the loop of all passes.
 
         The graph begins where the first tuned block does: reentrant activation checkpointing, which
         mmengine's switch turns on, gives no gradients to the parameters of a block whose input asks
@@ -138,7 +139,7 @@ class SteeredBackbone(TransferBackbone):
         """
         signals = signals or {}
         shared = self.shared_arguments(context)
-        # A compiled graph has no reentrant checkpoints, and cannot begin in its middle.
+        # A compiled graph has no reentrant checkpoints, and no leaf can be made inside it.
         marks_start = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         for block in blocks:
             starts = marks_start and block == self.first_tuned and block not in signals
@@ -148,7 +149,7 @@ class SteeredBackbone(TransferBackbone):
             yield block, entering, stream
 
     def run_first_pass(self, image: Tensor) -> FirstPass:
-        """Everything up to the read-out, in eval mode; without feedback, up to the outputs.
+        """Run everything up to the read-out in eval mode. Without feedback, up to the outputs.
 
         Args:
             image: Images ``(B, 3, H, W)``.
@@ -160,7 +161,7 @@ class SteeredBackbone(TransferBackbone):
             return replace(self._run_first_pass(image), images=image)
 
     def _run_plain(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the parent computes, up to the last output."""
+        """Compute the outputs of the plain backbone."""
         stream, context = self.embed(image)
         outputs = []
         for block, _, leaving in self.run_blocks(stream, range(self.out_indices[-1] + 1), context):
@@ -169,7 +170,7 @@ class SteeredBackbone(TransferBackbone):
         return tuple(outputs)
 
     def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
-        """The streams that the second pass needs, or all of them."""
+        """Keep the streams that the second pass needs, or all of them."""
         route, needed = self.route, self._needed_streams()
         stream, context = self.embed(image)
         first = FirstPass(context=context)
@@ -186,7 +187,7 @@ class SteeredBackbone(TransferBackbone):
 
     @contextmanager
     def using(self, first: FirstPass) -> Iterator[None]:
-        """Let forwards take this first pass and run none; they must be of the same images.
+        """Give forwards inside the context this first pass, which they do not run then.
 
         What of the images the second pass needs are their embeddings, unless the streams hold the
         one that enters the first receiver.
@@ -220,7 +221,7 @@ class SteeredBackbone(TransferBackbone):
             self._given = outer
 
     def _needed_streams(self) -> set[int]:
-        """Blocks whose streams a forward takes from the first pass; -1 is the embedded image."""
+        """Blocks whose streams a forward takes from the first pass. -1 is the embedded image."""
         if self.topdown is None:
             return set(self.out_indices)
         route = self.route
@@ -229,12 +230,12 @@ class SteeredBackbone(TransferBackbone):
 
     @property
     def needs_image(self) -> bool:
-        """Whether a forward that uses a first pass needs the images all the same."""
+        """Whether a forward still needs the images when it is given a first pass."""
         return self.topdown is not None and self.route.feedback_to == 0
 
     @contextmanager
     def recording(self) -> Iterator[PassRecord]:
-        """Record what the passes of the next forward compute; nested, it is the same record.
+        """Record both passes of the next forward. Nested contexts share one record.
 
         Example:
             >>> with backbone.recording() as record:
@@ -249,7 +250,7 @@ class SteeredBackbone(TransferBackbone):
             self._record = outer
 
     def finish_first_pass(self, record: PassRecord) -> tuple[Tensor, ...]:
-        """Outputs of the plain backbone: the recorded first pass, run on to its end.
+        """Continue the recorded first pass to the outputs of the plain backbone.
 
         Raises:
             ValueError: The first pass was handed over, without the streams of lower outputs.

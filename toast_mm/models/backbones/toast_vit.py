@@ -42,10 +42,10 @@ class SteeredAttention(MultiheadAttention):
     """
 
     value_bias_twice: bool
-    signal_is_value: bool = False  # folded, the value projection is in the signal
+    signal_is_value: bool = False  # true if folded: the signal includes the value projection
 
     def forward(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
-        """Attend from normed tokens, signal and result all ``(B, N, C)``."""
+        """Attend. Normed tokens, signal and result are ``(B, N, C)``."""
         if signal is None:
             return super().forward(x)
         query, key, value = self.qkv(x).chunk(3, dim=-1)
@@ -60,7 +60,7 @@ class SteeredAttention(MultiheadAttention):
         return self.out_drop(self.gamma1(self.proj_drop(x)))
 
     def project_value(self, signal: Tensor) -> Tensor:
-        """``W_V td``, and the value bias once more where it enters twice."""
+        """Compute ``W_V td``, plus the value bias if it enters twice."""
         weight, bias = self.value_projection()
         bias = bias if self.value_bias_twice else None
         if self.signal_is_value:
@@ -73,7 +73,7 @@ class SteeredAttention(MultiheadAttention):
 
 
 class SteeredEncoderLayer(TransformerEncoderLayer):
-    """mmpretrain's encoder layer that hands a signal to its attention; adds no state."""
+    """mmpretrain's encoder layer, which passes a signal to its attention. Adds no state."""
 
     attn: SteeredAttention
 
@@ -237,19 +237,19 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         return layer(stream, signal, {module: module.training for module in layer.modules()})
 
     def read_out(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """The output passes the final norm; the stream in the middle is taken as it is."""
+        """Apply the final norm to the output. A stream of a middle block has none."""
         z = self.ln1(stream) if self.route.reads_output and self.final_norm else stream
         return z, z
 
     def format_output(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
-        """Output of a block as ``out_type`` says, the last one through the final norm."""
+        """Format the output of a block by ``out_type``. The last one passes the final norm."""
         if block == self.depth - 1 and self.final_norm:
             stream = self.ln1(stream)
         assert self.tokens is not None
         return self._format_output(self.tokens.without_prompts(stream), context)
 
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
-        """Norm of the signal's values over the norm of the values that it is added to."""
+        """Norm of the values of the signal divided by the norm of the values of the tokens."""
         layer = self.layers[block]
         weight, bias = layer.attn.value_projection()
         value = F.linear(layer.ln1(stream.to(weight.dtype)), weight, bias)
@@ -258,7 +258,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         return (signal.norm() / value.norm()).item()
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
-        """One matrix per receiving block, the value projection included."""
+        """Fold into one matrix per receiving block, with the value projection."""
         attentions = {block: self.layers[block].attn for block in self.route.receivers}
         values = {block: attn.value_projection()[0] for block, attn in attentions.items()}
         for attn in attentions.values():
@@ -266,12 +266,12 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         return fold_linear(feedback, transform, values)
 
     def block_modules(self, block: int) -> list[nn.Module]:
-        """The encoder layer; the final norm comes with the last one."""
+        """The encoder layer, and the final norm with the last one."""
         norms = [self.ln1] if self.final_norm and block == self.depth - 1 else []
         return [self.layers[block], *norms]
 
     def train(self, mode: bool = True) -> TOASTViT:
-        """Set the mode; what is frozen stays in eval mode."""
+        """Set the mode. Frozen modules stay in eval mode."""
         super().train(mode)
         if self.frozen_stages > 0:
             self._freeze_stages()
@@ -281,7 +281,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
 def _check_sizes(
     arch: Any = None, img_size: Any = None, patch_size: Any = None, **others: Any
 ) -> None:
-    """Check what mmpretrain computes with before it looks at it.
+    """Check sizes that mmpretrain computes with unchecked.
 
     Raises:
         ValueError: Names the argument, its value, and what it must be.

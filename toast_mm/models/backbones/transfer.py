@@ -1,4 +1,4 @@
-"""What of a pre-trained backbone trains, what is frozen, and where its weights come from."""
+"""Which parts of a pre-trained backbone train or are frozen, and where their weights are from."""
 
 from __future__ import annotations
 
@@ -43,35 +43,34 @@ def resolve_out_indices(out_indices: Sequence[int] | int, depth: int) -> list[in
 
 
 class TransferBackbone(BaseBackbone):
-    """Goes before an mmpretrain backbone, which it freezes but for what a transfer method tunes.
+    """Freezes a backbone, and lets only those parts train that a transfer method tunes.
 
-    That is a top-down module, a method beside it or in its place, or everything. A family builds
-    its parent, and then calls :meth:`prepare` once, which sets all the attributes below.
+    They are a top-down module, another method beside it or instead of it, or everything. It is the
+    first base class of a family; the second is the plain backbone. The ``__init__`` of a family
+    builds the plain backbone and then calls :meth:`prepare`, which sets all attributes below.
 
     Attributes:
         depth: Number L of blocks, or stages.
         out_indices: Blocks whose outputs are returned, from 0, in ascending order.
         topdown: The top-down module, or None for the plain backbone.
-        route: Way of its signals; there is none without a top-down module.
-        steering_signature: Arguments of a family that change how signals enter, and that no weight
-            tells.
-        output_signature: Arguments that change what the outputs are, and that no weight tells.
+        route: Route of its signals. It is not set without a top-down module.
+        steering_signature: Arguments that change how signals enter, and that weights do not show.
+        output_signature: Arguments that change the outputs, and that weights do not show.
         pretuned: File of the pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuned: Whether a method tunes the backbone itself.
-        method: The transfer method in words.
+        method: Description of the transfer method.
         added: Names of the weights that a method added.
         left_alone: Names of the weights of the base that do not train.
-        first_tuned: The lowest block of which a method tunes something.
-        pretrained: What ``init_cfg`` says of pre-trained weights.
+        first_tuned: Lowest block with a parameter that a method tunes.
+        pretrained: The entries of ``init_cfg`` that name pre-trained weights.
     """
 
-    # What a family may say of its weights and its stream:
-    modules_to_save: tuple[str, ...] = ()  # beside the base, which lacks them: they train
-    resized_parameters: tuple[str, ...] = ()  # to the images, so they do not tell bases apart
+    # A family may set these:
+    modules_to_save: tuple[str, ...] = ()  # new modules that no pre-trained checkpoint has
+    resized_parameters: tuple[str, ...] = ()  # parameters that depend on the size of the images
     lora_targets: tuple[str, ...] = ()  # last parts of the names of layers that LoRA updates
-
-    tokens: Tokens | None = None  # how the stream is made up, if it is one of tokens
+    tokens: Tokens | None = None  # layout of the tokens, if the stream consists of tokens
 
     depth: int
     out_indices: list[int]
@@ -92,11 +91,11 @@ class TransferBackbone(BaseBackbone):
 
     @abstractmethod
     def block_modules(self, block: int) -> list[nn.Module]:
-        """The modules that nothing but this block and what follows it needs."""
+        """Modules that only this block and later ones use; the block itself comes first."""
 
     @abstractmethod
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
-        """Fold the channel transform, and what follows linearly, into the feedback path."""
+        """Fold the channel transform, and linear layers after it, into the feedback path."""
 
     def prepare(
         self,
@@ -111,15 +110,15 @@ class TransferBackbone(BaseBackbone):
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add what is tuned and freeze the rest; called at the end of ``__init__``.
+        """Add the parts that are tuned and freeze the rest. ``__init__`` calls it at its end.
 
         Args:
             depth: Number of blocks, or stages.
             out_indices: Blocks whose outputs are returned.
             topdown: The top-down module. Defaults to None, the plain backbone.
-            route: Way of its signals. Defaults to None, for the plain backbone.
+            route: Route of its signals. Defaults to None, for the plain backbone.
             steering_signature: See :attr:`steering_signature`.
-            output_signature: See :attr:`output_signature`; ``out_indices`` is always part of it.
+            output_signature: See :attr:`output_signature`; ``out_indices`` is added to it.
             pretuned: Checkpoint of the pre-tuned module that :meth:`init_weights` loads. Defaults
                 to None.
             frozen: Whether the backbone is frozen. Defaults to True.
@@ -153,7 +152,7 @@ class TransferBackbone(BaseBackbone):
         self.output_signature = dict(output_signature, out_indices=self.out_indices)
         self.pretuned = pretuned
         self.frozen = frozen
-        # mmengine's own loader says neither which file it is nor that anything is missing.
+        # mmengine's own loader does not name the file, and does not report missing weights.
         self.init_cfg, self.pretrained = split_init_cfg(self.init_cfg)
         self._register_load_state_dict_pre_hook(before_loading, with_module=True)
         if frozen:
@@ -169,7 +168,9 @@ class TransferBackbone(BaseBackbone):
             )
         for module in self.modules():
             if isinstance(module, DropPath):
-                module.drop_prob = float(module.drop_prob)  # numpy's, in which no graph can be
+                module.drop_prob = float(
+                    module.drop_prob
+                )  # torch.compile cannot trace numpy's floats
         self.left_alone = frozenset(
             name
             for name, parameter in self.named_parameters()
@@ -178,7 +179,7 @@ class TransferBackbone(BaseBackbone):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; a frozen backbone stays in eval mode unless a method tunes it alone.
+        """Set the mode. A frozen backbone stays in eval mode, unless a method tunes it alone.
 
         Raises:
             RuntimeError: A folded backbone cannot be trained.
@@ -190,13 +191,13 @@ class TransferBackbone(BaseBackbone):
             )
         super().train(mode)
         for module in self.backbone_modules() if self.frozen else []:
-            # Where a method tunes the backbone alone, drop path acts; statistics stay the base's.
+            # A method that tunes the backbone alone has drop path; batch norms stay frozen.
             if not self.tuned or self.topdown is not None or isinstance(module, _BatchNorm):
                 module.training = False
         return self
 
     def init_weights(self) -> None:
-        """Initialise as the parent does, then load pre-trained weights and the pre-tuned module.
+        """Initialise like the parent, then load pre-trained weights and the pre-tuned module.
 
         Raises:
             CheckpointError: A checkpoint does not cover the backbone, or the
@@ -204,7 +205,7 @@ class TransferBackbone(BaseBackbone):
             ValueError: The config of the run has keys of ours that its Runner does not read.
         """
         check_reader()
-        # The parent's initialisers would reach the top-down module, which has its own.
+        # The parent's initialisers must not touch the top-down module, which has its own.
         topdown, self.topdown = self.topdown, None
         super().init_weights()
         self.topdown = topdown
@@ -224,11 +225,11 @@ class TransferBackbone(BaseBackbone):
             )
 
     def part_of(self, name: str) -> str:
-        """Part of the backbone that a weight or a module belongs to, by its name.
+        """Tell by its name which part of the backbone a weight or a module belongs to.
 
         Returns:
-            ``'topdown'``; ``'modules_to_save'``, see there; ``'added'``, what a method added; or
-            ``'base'``, what a pre-trained checkpoint has.
+            ``'topdown'``, ``'modules_to_save'``, ``'added'`` (by a method), or ``'base'`` (a
+            pre-trained checkpoint has it).
         """
         first = name.split('.')[0]
         if first == 'topdown':
@@ -238,20 +239,20 @@ class TransferBackbone(BaseBackbone):
         return 'added' if name in self.added else 'base'
 
     def is_base(self, name: str) -> bool:
-        """Whether a weight of this name is the pre-trained backbone's, as a checkpoint has it."""
+        """Whether a weight of this name belongs to the pre-trained backbone."""
         return self.part_of(name) == 'base'
 
     def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a file that ``init_cfg`` names, under the names of this backbone."""
+        """Give the weights of a pre-trained checkpoint the names of this backbone."""
         return dict(weights)
 
     def block_names(self) -> list[str]:
-        """Names of the modules of the first block: they tell one kind of backbone from another."""
+        """Names of the modules of the first block, which differ between kinds of backbones."""
         modules = self.block_modules(0)
         return [name for name, module in self.named_modules() if module in modules]
 
     def backbone_modules(self) -> list[nn.Module]:
-        """All modules below this one but the top-down part."""
+        """All modules of the backbone without the top-down module."""
         return [
             module
             for name, module in self.named_modules()
@@ -259,7 +260,7 @@ class TransferBackbone(BaseBackbone):
         ]
 
     def base_modules(self) -> list[tuple[str, Any]]:
-        """Names and modules of the pre-trained backbone: those that methods tune."""
+        """Names and modules of the pre-trained backbone, which methods may tune."""
         return [
             (name, module)
             for name, module in self.named_modules()
@@ -272,7 +273,7 @@ class TransferBackbone(BaseBackbone):
         return self.topdown is not None and self.topdown.selection.channel_transform is None
 
     def fold(self) -> Self:
-        """Fold the trained top-down module for inference: fewer products, the same outputs.
+        """Fold the trained top-down module for inference: fewer operations, the same outputs.
 
         Low-rank updates are merged, and nothing trains any more. Folded once, it stays as it is. A
         checkpoint of a folded model is loaded by the config of the training: the backbone folds
@@ -294,7 +295,7 @@ class TransferBackbone(BaseBackbone):
         return self
 
     def merge(self) -> Self:
-        """Write what a method added to the layers into their weights: the backbone without it.
+        """Merge what a method added to layers into their weights, and remove it.
 
         LoRA, SSF, and the low-rank updates of TOAST-Lite. The outputs stay the same, and nothing
         trains any more.
@@ -329,7 +330,7 @@ class TransferBackbone(BaseBackbone):
         return self.eval()
 
     def _own_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the pre-trained backbone, with what a method adds to its layers."""
+        """Parameters of the pre-trained backbone, and those that a method added to its layers."""
         return [
             parameter
             for name, parameter in self.named_parameters()
@@ -337,7 +338,7 @@ class TransferBackbone(BaseBackbone):
         ]
 
     def _inject(self, tuning: Mapping[str, Any]) -> str:
-        """Add what a method tunes, and note its names and where it begins; the method's name.
+        """Inject a method, note which weights it adds and its first tuned block; return its name.
 
         Raises:
             ValueError: It is no method, or does not fit.
@@ -365,7 +366,7 @@ class TransferBackbone(BaseBackbone):
         return type(method).__name__
 
     def _freeze_unused(self) -> None:
-        """Freeze what no output depends on: DDP fails on trainable parameters without gradients."""
+        """Freeze parts that no output depends on: DDP requires gradients of all that trains."""
         last = self.out_indices[-1]
         first_pass = self.route.feedback_from if self.topdown else 0
         unused = [
@@ -381,7 +382,7 @@ class TransferBackbone(BaseBackbone):
 
 
 def _describe(topdown: TopDown | None, methods: list[str], frozen: bool) -> str:
-    """The transfer method in words."""
+    """Describe the transfer method."""
     parts = [] if frozen else ['full fine-tuning']
     if topdown is not None:
         parts.append('TOAST-Lite' if topdown.lite else 'TOAST')
