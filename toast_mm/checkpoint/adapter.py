@@ -1,7 +1,7 @@
-"""Adapter checkpoints: what was tuned, without the frozen base.
+"""Adapter checkpoints: the tuned weights, without the frozen base.
 
-Task files and pre-tuned modules are such checkpoints. A record among their weights says where the
-base is, and its fingerprint, by which the base is known.
+Task files and pre-tuned modules are such checkpoints. One entry of their state dict is a record. It
+says where the base is, and holds its fingerprint, which tells this base from others.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from .io import CheckpointError
 if TYPE_CHECKING:
     from toast_mm.models.backbones.transfer import TransferBackbone
 
-# Among the weights, since these reach a model by whatever way a checkpoint is loaded.
+# The record is an entry of the state dict, which every loader of checkpoints passes to the model.
 RECORD = 'base_record'
 
 
 class Record(TypedDict):
-    """What a record says.
+    """Content of a record.
 
     Attributes:
-        fingerprint: Fingerprint of the weights that the file leaves to its base.
-        method: The transfer method in words; None in old files of pre-tuned modules.
-        signature: Arguments of the backbone that change what is computed, and that no weight tells.
+        fingerprint: Fingerprint of the weights that the file leaves out.
+        method: Description of the transfer method; None in old files of pre-tuned modules.
+        signature: Arguments of the backbone that change its outputs, and that weights do not show.
         route: Arguments of the :class:`FeedbackRoute`; None without feedback, and in old task
-            files, whose weights tell it.
-        as_in_the_base: Weights in the file that are as in the base, only resized.
-        init_cfg: Where the base is, as ``init_cfg`` of the backbone names it.
-        pretuned: Where the pre-tuned feedback path is that the file leaves out; None if it holds
-            all that there is.
+            files.
+        as_in_the_base: Weights in the file that are those of the base, only resized.
+        init_cfg: Where the base is, in the form of ``init_cfg`` of the backbone.
+        pretuned: Where the pre-tuned feedback path is, if the file leaves it out; otherwise None.
     """
 
     fingerprint: str
@@ -52,7 +51,7 @@ class Record(TypedDict):
 
 
 def frozen_base(backbone: TransferBackbone) -> list[str]:
-    """Names of the weights that the base brings, and that no training changes.
+    """Names of the weights that come with the base, and that training does not change.
 
     A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base. Position
     embeddings do not: they are resized to the images of the task, and stay with it.
@@ -67,17 +66,17 @@ def frozen_base(backbone: TransferBackbone) -> list[str]:
 
 
 def is_frozen_path(name: str) -> bool:
-    """Whether this is a weight of the feedback path that low-rank updates leave as it is."""
+    """Whether this is a weight of the feedback path that low-rank updates do not change."""
     return name.startswith('topdown.feedback.') and '.updates.' not in name
 
 
 def signature(backbone: TransferBackbone) -> dict[str, Any]:
-    """Arguments of a backbone that change what a task computes, and that no weight tells."""
+    """Arguments of a backbone that change its outputs, and that weights do not show."""
     return {**backbone.steering_signature, **backbone.output_signature}
 
 
 def make_record(backbone: TransferBackbone, names: Iterable[str]) -> Tensor:
-    """What a file says of the base that it leaves out, as JSON in bytes.
+    """Make the record of a file, as JSON in bytes.
 
     Args:
         backbone: Holds the base.
@@ -98,15 +97,15 @@ def make_record(backbone: TransferBackbone, names: Iterable[str]) -> Tensor:
 
 
 def relocate(record: Tensor, base: str | None = None, pretuned: str | None = None) -> Tensor:
-    """The record, with the base or the pre-tuned module found elsewhere.
+    """Change in a record where the base or the pre-tuned module is.
 
     Args:
-        record: What :func:`make_record` gave.
-        base: Path or URL of the base. Defaults to None, where it was.
-        pretuned: Path or URL of the pre-tuned module. Defaults to None, where it was.
+        record: The record, as :func:`make_record` returns it.
+        base: Path or URL of the base. Defaults to None, no change.
+        pretuned: Path or URL of the pre-tuned module. Defaults to None, no change.
 
     Raises:
-        ValueError: The base consists of several files, or there is no pre-tuned module in it.
+        ValueError: The base consists of several files, or the file leaves out no pre-tuned module.
     """
     content = read_record(record)
     if base is not None:
@@ -122,14 +121,14 @@ def relocate(record: Tensor, base: str | None = None, pretuned: str | None = Non
 
 
 def read_record(record: Tensor) -> Record:
-    """Content of a record, of today's files and of those before them.
+    """Read a record of a new or an old file.
 
     Raises:
         CheckpointError: It is damaged.
     """
     try:
         content = json.loads(bytes(record.cpu().numpy().tolist()))
-        if 'form' in content:  # as task files were written before they had a route
+        if 'form' in content:  # the keys of old task files
             content['signature'] = content.pop('form')
             content['route'] = None
             if content['method'] == 'a head alone':
@@ -140,11 +139,11 @@ def read_record(record: Tensor) -> Record:
 
 
 def record_in(weights: Mapping[str, Tensor], meta: Any = None) -> Record | None:
-    """The record of a checkpoint; None in those of a whole model.
+    """Find the record of a checkpoint; None if it holds a whole model.
 
     Args:
         weights: Weights of the checkpoint.
-        meta: Its metadata, where files of pre-tuned modules had their record before.
+        meta: Its metadata, where old files of pre-tuned modules have their record.
 
     Raises:
         CheckpointError: The record is damaged.
@@ -173,7 +172,7 @@ def record_in(weights: Mapping[str, Tensor], meta: Any = None) -> Record | None:
 
 
 def record_name(state_dict: Mapping[str, Tensor]) -> str | None:
-    """Name of the record in a checkpoint that leaves out the base; None in others."""
+    """Name of the record in an adapter checkpoint; None in others."""
     return next((name for name in state_dict if name.split('.')[-1] == RECORD), None)
 
 
@@ -187,9 +186,9 @@ def leave_out_base(
 
 
 def in_half(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a checkpoint in float16.
+    """Convert the weights of a checkpoint to float16.
 
-    What a task file takes from the base stays as it is: the same as in other tasks.
+    Weights that a task file shares with its base keep their type, so that tasks can share them.
     """
     name = record_name(state_dict)
     kept = [] if name is None else read_record(state_dict[name])['as_in_the_base']

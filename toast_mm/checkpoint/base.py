@@ -43,7 +43,7 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
 def load_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> None:
     """Load the pre-trained weights that ``init_cfg=dict(type='Pretrained', ...)`` names.
 
-    For the weights of a folded backbone, the backbone is folded.
+    If the weights are those of a folded backbone, the backbone is folded.
 
     Args:
         backbone: Takes the weights.
@@ -64,10 +64,10 @@ def load_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> None:
 
 
 def read_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Weights of a base, under the names of a backbone, which stays as it is.
+    """Read the weights of a base, under the names of a backbone. The backbone does not change.
 
     Args:
-        backbone: Whose base they shall be.
+        backbone: Backbone that gives the names.
         source: See :func:`load_base`.
 
     Raises:
@@ -87,7 +87,7 @@ def _open(
     map_location: Any = 'cpu',
     type: str = 'Pretrained',
 ) -> Iterator[dict[str, Tensor]]:
-    """Read the weights below a prefix, and name the file in what is found wrong with them."""
+    """Read the weights below a prefix, and name the file in errors inside the context."""
     file = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
     state_dict = file.get('state_dict', file)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
@@ -117,7 +117,7 @@ def _check(backbone: TransferBackbone, given: Mapping[str, Tensor]) -> None:
 
 
 def _right_prefix(backbone: nn.Module, state_dict: Mapping[str, Tensor], wrong: str) -> str:
-    """What else the names of the backbone's weights begin with in this file, if anything."""
+    """Suggest the prefix that the weights of the backbone have in this file, if any."""
     first = next(iter(backbone.state_dict()))
     found = [name.removesuffix(first) for name in state_dict if f'.{name}'.endswith(f'.{first}')]
     if not found or wrong in found:

@@ -1,4 +1,4 @@
-"""Before a backbone is loaded: a task file is completed by its base, and nothing may be missing."""
+"""Before a backbone is loaded: complete a task file by its base, and check the weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def before_loading(
     backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
-    """Hook before any loading: :func:`complete` the weights, and check that they are whole.
+    """Hook before any loading: :func:`complete` the weights, and check their coverage.
 
-    Whoever calls ``load_state_dict(part, strict=False)`` asks for a part, and gets it. Who loads by
-    mmengine's ``load_checkpoint``, as ``Runner``, ``init_model`` and inferencers do, has not asked
-    for a part, though mmengine only warns of what is missing. For the weights of a folded backbone,
-    the backbone is folded.
+    ``load_state_dict(part, strict=False)`` loads a part of the weights, without the check. Loading
+    by mmengine's ``load_checkpoint``, as in ``Runner``, ``init_model`` and inferencers, is
+    checked, though mmengine itself only warns of missing weights. If the weights are those of a
+    folded backbone, the backbone is folded.
     """
     complete(backbone, state_dict, prefix)
     if part_is_wanted():
@@ -38,13 +38,14 @@ def before_loading(
 def complete(
     backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str = ''
 ) -> None:
-    """Complete the weights of a task file by those of its base, and of its pre-tuned path.
+    """Add the weights of the base, and of the pre-tuned path, to those of a task file.
 
-    They are those that the backbone holds, if their fingerprint is that of the file; otherwise they
-    are read from where ``init_cfg`` or else the file says. Other weights stay as they are.
+    They are taken from the backbone if it holds them already, which the fingerprint tells.
+    Otherwise they are read from the file that ``init_cfg`` names, or else the task file. Weights
+    of other checkpoints are not changed.
 
     Args:
-        backbone: Is going to take the weights; it stays as it is.
+        backbone: Backbone that will take the weights. It does not change.
         state_dict: Weights by name, which are changed in place.
         prefix: Beginning of the names of the backbone's weights. Defaults to ``''``.
 
@@ -102,7 +103,7 @@ def _read_left_out(
 
 
 def _check_same_task(backbone: TransferBackbone, record: Record) -> None:
-    """Refuse a task file of another method, or of a backbone that gives or selects other things."""
+    """Refuse a task file of another method, or of a backbone with another signature."""
     if record['method'] != backbone.method:
         raise CheckpointError(
             f'the task file is of {record["method"]}, and this backbone is built for '

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part: str) -> None:
-    """Demand that ``given`` holds every tensor of ``expected`` in its shape.
+    """Check that ``given`` holds every tensor of ``expected`` in its shape.
 
     Args:
         expected: Tensors of the model by name.
         given: Tensors of the checkpoint by name.
-        part: The part of the model that is spoken of in the error.
+        part: Name of this part of the model, for the error.
 
     Raises:
         CheckpointError: Lists what is missing or has another shape.
@@ -45,19 +45,18 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
 def check_coverage(
     backbone: TransferBackbone, state_dict: Mapping[str, Tensor], prefix: str = ''
 ) -> None:
-    """Refuse weights that are less than a backbone, or more.
+    """Check that weights fit a backbone: none is missing, and none is left over.
 
-    Weights without a top-down module are those of a plain backbone and welcome; with a module for
-    another width or route they are not. Nor are those of a deeper one, which would be cut short in
-    silence.
+    Weights without a top-down module may be those of a plain backbone. A module for another width
+    or route is refused, and so are the weights of a deeper backbone.
 
     Args:
-        backbone: Is going to take the weights.
+        backbone: Backbone that will take the weights.
         state_dict: Weights by name.
         prefix: Beginning of the names of the backbone's weights. Defaults to ``''``.
 
     Raises:
-        CheckpointError: Says what is missing, or too much.
+        CheckpointError: Lists the missing weights, or those left over.
     """
     given = [name[len(prefix) :] for name in state_dict if name.startswith(prefix)]
     own = backbone.state_dict()
@@ -79,13 +78,13 @@ def check_coverage(
 
 
 def is_folded(names: Iterable[str]) -> bool:
-    """Whether a whole checkpoint of these names has a top-down module, and a folded one."""
+    """Whether these names are those of a whole checkpoint with a folded top-down module."""
     topdown = [name for name in names if 'topdown.' in name]
     return bool(topdown) and not any(n.endswith('selection.channel_transform') for n in topdown)
 
 
 def _check_same_kind(backbone: TransferBackbone, given: Iterable[str]) -> None:
-    """Say so if the checkpoint is of another kind of backbone, and not all that is missing."""
+    """Name another kind of backbone as such, instead of listing all its missing weights."""
     blocks = {_first(name) for name in backbone.block_names()}
     given = [name for name in given if backbone.part_of(name) != 'topdown']
     if given and blocks.isdisjoint(part for name in given for part in name.split('.')):
@@ -97,7 +96,7 @@ def _check_same_kind(backbone: TransferBackbone, given: Iterable[str]) -> None:
 
 
 def _check_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
-    """Refuse TOAST for TOAST-Lite, and such."""
+    """Refuse TOAST for TOAST-Lite and the reverse, and unfolded for folded weights."""
     given = [name for name in given if backbone.part_of(name) == 'topdown']
     if backbone.folded and not is_folded(given):
         raise CheckpointError(
@@ -123,10 +122,10 @@ def _first(name: str) -> str:
 
 
 def part_is_wanted() -> bool:
-    """Whether the caller of ``load_state_dict`` said ``strict=False``, for hooks before loading.
+    """Whether ``load_state_dict`` was called with ``strict=False``, for hooks before loading.
 
-    PyTorch tells its hooks ``strict=True`` in any case, and so does mmengine, which loads by a
-    function of its own: the call itself says what was asked for.
+    PyTorch always passes ``strict=True`` to its hooks. So does mmengine, which loads by a function
+    of its own. Only the call itself shows the argument.
     """
     frame = inspect.currentframe()
     while frame is not None:

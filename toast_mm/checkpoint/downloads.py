@@ -24,7 +24,7 @@ class DownloadError(RuntimeError):
 
 
 def download(url: str, folder: str | None = None, progress: bool = False) -> Path:
-    """Where the file of a URL is, which is downloaded if it is not there.
+    """Return the local path of a URL, and download the file if it is not there.
 
     The name alone does not tell one file from another: ``http://h/A/model.pth`` and
     ``http://h/B/model.pth`` are kept in folders of their own, which a digest of the whole URL
@@ -58,7 +58,7 @@ def download(url: str, folder: str | None = None, progress: bool = False) -> Pat
 
 
 def _fetch(url: str, path: Path, digest: str, progress: bool) -> None:
-    """Download a file, whole or not at all: PyTorch's own function takes what a broken line left.
+    """Download a file, whole or not at all. PyTorch's function keeps the rest of a broken download.
 
     Args:
         url: Address of the file.

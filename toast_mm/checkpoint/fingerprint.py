@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes and values, whatever the order, device and precision in memory.
+    """SHA-256 of names, shapes and values. Order, device and precision in memory do not matter.
 
     Example:
         >>> fingerprint({'weight': torch.ones(2)}) == fingerprint({'weight': torch.ones(2).half()})

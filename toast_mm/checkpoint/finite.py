@@ -12,7 +12,7 @@ from .io import CheckpointError
 
 
 def check_finite(weights: Mapping[str, Tensor], file: str | None = None) -> None:
-    """Refuse weights of which one holds infinite values or NaN.
+    """Check that no weight holds infinite values or NaN.
 
     Args:
         weights: By name.

@@ -1,4 +1,4 @@
-"""A pre-tuned top-down module as an adapter checkpoint: small, and bound to its base."""
+"""Pre-tuned top-down modules as adapter checkpoints, which belong to one base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def save_pretuned(backbone: TransferBackbone, path: str) -> None:
-    """Write the top-down module of a backbone alone, with what it was tuned for.
+    """Write only the top-down module of a backbone, with the record of its base.
 
     Args:
         backbone: Has a top-down module.
@@ -43,7 +43,7 @@ def save_pretuned(backbone: TransferBackbone, path: str) -> None:
 
 
 def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
-    """Load a pre-tuned top-down module into a backbone whose base weights are loaded already.
+    """Load a pre-tuned top-down module into a backbone with loaded base weights.
 
     Args:
         backbone: Takes the module.
@@ -61,13 +61,13 @@ def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
 def read_pretuned(
     backbone: TransferBackbone, checkpoint: str, base: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Weights of a pre-tuned top-down module, as its ``load_state_dict`` takes them.
+    """Read the weights of a pre-tuned top-down module.
 
     Args:
-        backbone: Whose module they are for; it stays as it is.
+        backbone: Backbone with the module. It does not change.
         checkpoint: Path or URL of a file of :func:`save_pretuned`, of a task file, or of a
             checkpoint of a whole model.
-        base: Weights of the base that the module shall work on, by name.
+        base: Weights of the base that the module will work on, by name.
 
     Raises:
         CheckpointError: The module was tuned on another base, or is of another width or route, or
@@ -137,7 +137,7 @@ def _base_beside(backbone: TransferBackbone, state_dict: Mapping[str, Tensor]) -
 
 
 def _base_names(backbone: TransferBackbone) -> list[str]:
-    """Names of the base's weights that tell it from others."""
+    """Names of the weights that tell a base from others."""
     return [
         name
         for name in backbone.state_dict()
