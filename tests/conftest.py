@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass
 class Web:
-    """What a server offers by path, where it is, and what it was asked for."""
+    """A web server: contents by path, its address, and the paths that were requested."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
     address: str = ''
@@ -49,21 +49,21 @@ def save(image: Image.Image, path: Path) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """mmengine's data sets collect garbage; what the imports made is none, and takes a second."""
+    """Freeze what the imports made: mmengine's data sets collect garbage, which takes a second."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope='session')
 def unformatted_configs():
-    """mmengine lays out the config with yapf at every start: most of the time of a short run."""
+    """mmengine formats the config with yapf at every start: most of the time of a short run."""
     with mock.patch('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False)):
         yield
 
 
 @pytest.fixture(scope='module', autouse=True)
 def no_former_scope() -> None:
-    """mmengine keeps the default scope of the runs of former files."""
+    """Reset the default scope, which mmengine keeps from runs of other test files."""
     DefaultScope._instance_dict.clear()
 
 
@@ -153,7 +153,7 @@ def cub(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    """A web server; a path that is ``short`` is announced longer than it is."""
+    """A web server; for a path in ``short`` it announces a wrong, larger size."""
     web = Web()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -193,7 +193,7 @@ class Full(io.FileIO):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Let the disk be full for files of a name: ``full_disk('*.json')``."""
+    """Simulate a full disk for files that match a pattern: ``full_disk('*.json')``."""
 
     def fill(pattern: str) -> None:
         def limited(path, mode='r', *args, original=builtins.open, **kwargs):

@@ -1,4 +1,4 @@
-"""Weights as the published TOAST code names them, small."""
+"""Small checkpoints with the names of the published TOAST code."""
 
 import torch
 
@@ -12,7 +12,7 @@ def random_state(shapes):
 
 
 def published_vit(lite=False):
-    """Names and shapes of the published ViT of 32 x 32 images, weights drawn."""
+    """Random weights with the names and shapes of the published ViT for 32 x 32 images."""
     shapes = {
         'cls_token': (1, 1, DIM),
         'pos_embed': (1, 17, DIM),
@@ -39,7 +39,7 @@ def published_vit(lite=False):
 
 
 def published_convnext():
-    """The same of the published ConvNeXt."""
+    """The same for the published ConvNeXt."""
     shapes = {
         'norm.weight': CHANNELS[-1:],
         'norm.bias': CHANNELS[-1:],

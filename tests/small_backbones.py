@@ -1,4 +1,4 @@
-"""Small backbones with values everywhere, norms and biases included, that make a difference."""
+"""Small backbones whose parameters, including norms and biases, all have an effect."""
 
 import timm
 import torch
@@ -42,7 +42,7 @@ KINDS = {
 
 
 def scatter(backbone, seed=0):
-    """Values that make a difference, the same for the same names whatever else there is."""
+    """Set random values that depend only on the names of the parameters."""
     for name, parameter in backbone.named_parameters():
         generator = torch.Generator().manual_seed(seed + sum(map(ord, name)))
         scale = parameter.ndim == 1 and name.endswith(('.weight', 'gamma'))

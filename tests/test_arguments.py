@@ -1,4 +1,4 @@
-"""Arguments of another type than annotated."""
+"""Arguments whose type differs from the annotation."""
 
 import inspect
 from collections.abc import Mapping, Sequence

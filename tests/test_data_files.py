@@ -101,6 +101,6 @@ def test_yaml(tmp_path):
         mmengine.load(tmp_path / 'a.yaml')
 
 
-def test_whoever_names_a_loader_gets_it(tmp_path):
+def test_a_given_loader_is_used(tmp_path):
     (tmp_path / 'a.yaml').write_text('a: !!python/name:math.sqrt')
     assert mmengine.load(tmp_path / 'a.yaml', Loader=yaml.UnsafeLoader)['a'](4) == 2

@@ -31,7 +31,7 @@ TENSORS = {
 
 @pytest.fixture(params=[None, 'former content'])
 def target(request, tmp_path):
-    """A file to write, with or without a former one; nothing may be left beside it."""
+    """A file to write, existing or not; no temporary file may remain."""
     path = tmp_path / 'weights.safetensors'
     if request.param:
         path.write_text(request.param)
@@ -195,7 +195,7 @@ def pickled(path: str) -> None:
 
 
 def logged(path: str) -> None:
-    """As mmengine logs how weights were initialised."""
+    """Log as mmengine does after the initialisation of weights."""
     handler = logging.FileHandler(path)
     handler.stream.write('content')
     handler.stream.flush()

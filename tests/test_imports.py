@@ -1,4 +1,4 @@
-"""What importing the package prints, and what it leaves as it was."""
+"""Output and side effects of importing the package."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_mmseg_api(camvid, tmp_path):
 
 @pytest.mark.filterwarnings('ignore:Failed to add')
 def test_mmseg_api_on_a_task_file(camvid, tmp_path):
-    """It finds its base by itself: these tools drop init_cfg."""
+    """It finds its base, although these tools drop init_cfg."""
     cfg = Config.fromfile(Path(__file__).parents[1] / CONFIG)
     cfg.model.decode_head.norm_cfg.type = cfg.model.auxiliary_head.norm_cfg.type = 'BN'
     torch.manual_seed(0)
@@ -81,7 +81,7 @@ def save_task_file(model, folder: Path, dataset_meta: dict) -> str:
 
 
 def check(cfg: Config, checkpoint: str, camvid: Path) -> np.ndarray:
-    """Both of mmseg's ways say the same, and what they say."""
+    """Assert that both interfaces of mmseg predict the same, and what."""
     image = str(next((camvid / 'JPEGImages').iterdir()))
     model = init_model(cfg, checkpoint, device='cpu')
     labels = inference_model(model, image).pred_sem_seg.data

@@ -1,4 +1,4 @@
-"""What a part of the package may know of the others, and what is up to the command lines."""
+"""Which parts of the package may import which, and what only command lines may do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def module_name(path: Path) -> str:
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """All that runs: imports for annotations alone do not."""
+    """All statements that run, without imports that are only for annotations."""
     for node in ast.iter_child_nodes(tree):
         if not (isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'):
             yield node
@@ -61,7 +61,7 @@ def test_no_imports_run_in_a_circle():
 
 
 def test_arrows_go_down():
-    """A part imports itself and those behind it; what belongs to no part is open to all."""
+    """A part imports itself and later parts; all may import modules outside the parts."""
     parts = ['experiments', 'engine', 'models', 'checkpoint', 'topdown']
     upward = [
         f'{module_name(path)}: {name}'
@@ -74,7 +74,7 @@ def test_arrows_go_down():
     assert upward == []
 
 
-def test_nobody_imports_the_experiments():
+def test_nothing_imports_the_experiments():
     assert 'toast_mm.experiments.sweep.Run' in {name for path in MODULES for name in imported(path)}
     curious = [
         f'{path.relative_to(PACKAGE)}: {name}'
@@ -86,7 +86,7 @@ def test_nobody_imports_the_experiments():
     assert curious == []
 
 
-def test_exits_are_up_to_the_tools():
+def test_only_tools_exit():
     exits = [
         f'{path.relative_to(PACKAGE)}:{node.lineno}'
         for path in MODULES
@@ -98,13 +98,13 @@ def test_exits_are_up_to_the_tools():
 
 
 def imports_quietly(package: Path) -> bool:
-    """Whether the first import of a package turns off what others print meanwhile."""
+    """Whether the first import of a package hides the output of others."""
     first, *_ = ast.parse((package / '__init__.py').read_text()).body[-2:]
     return ast.unparse(first).startswith('with quiet_imports():')
 
 
 def test_parts_that_import_mm_packages_do_so_quietly():
-    """Whichever part of the package is imported first."""
+    """For any part of the package that is imported first."""
     noisy = {
         path
         for path in MODULES
@@ -124,7 +124,7 @@ def test_parts_that_import_mm_packages_do_so_quietly():
 
 
 def test_backbones_know_no_method():
-    """Of methods they know the base alone; a method says itself what it does to a layer."""
+    """They only import the base classes of methods."""
     known = {
         '.'.join(name.split('.')[:4])
         for path in MODULES

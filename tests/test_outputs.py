@@ -1,4 +1,4 @@
-"""The rule for what command lines write."""
+"""Which files command lines may write."""
 
 import os
 
@@ -39,13 +39,13 @@ def files(tmp_path, monkeypatch):
         (['new', 'folder/../new'], [], r'folder/\.\./new would be written twice: choose another'),
     ],
 )
-def test_never(outputs, inputs, sentence, overwrite):
+def test_errors_in_any_case(outputs, inputs, sentence, overwrite):
     with pytest.raises(WriteError, match=sentence):
         check_free(outputs, inputs, overwrite)
 
 
 @pytest.mark.parametrize('output', ['there', 'folder', 'soft', 'dead', 'way/../there'])
-def test_only_if_asked(output):
+def test_overwrite(output):
     sentence = f'^{output} exists already: choose another path, or add --overwrite to replace it$'
     with pytest.raises(WriteError, match=sentence):
         check_free(['new', output], ['other'])
@@ -53,5 +53,5 @@ def test_only_if_asked(output):
 
 
 @pytest.mark.parametrize('output', ['new', 'folder/new', '/dev/null', '/dev/full'])
-def test_always(output):
+def test_always_allowed(output):
     check_free([output], ['read', 'https://host/new', 's3://new', '/dev/null'])

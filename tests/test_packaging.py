@@ -146,7 +146,7 @@ def test_configs_inherit_by_package_name(tmp_path):
     job.write_text(f"_base_ = ['toast_mm::{base.relative_to(ROOT / 'configs')}']\n")
     inherited, expected = (Config.fromfile(path).to_dict() for path in (job, base))
     for hook in inherited['custom_hooks']:
-        hook.pop('_scope_', None)  # mmengine's note of where a type is to be found
+        hook.pop('_scope_', None)  # mmengine adds where a type was found
     for backend in inherited['vis_backends']:
         backend.pop('_scope_', None)
     assert inherited == expected
@@ -154,7 +154,7 @@ def test_configs_inherit_by_package_name(tmp_path):
 
 # The environment
 
-# Knows what setup_env.sh asks a Python, makes an environment of itself and notes what it installs.
+# A fake Python for setup_env.sh: it makes an environment of itself and logs installations.
 FAKE_PYTHON = """
 case "$*" in
   *version_info*) echo {version} ;;
@@ -243,7 +243,7 @@ def test_setup_env_takes_torch_alone_from_its_index(machine):
     assert torch.startswith(f'https://torch.example {PIP} --no-deps torch==')
     assert 'torchvision==' in torch
 
-    # What an environment has, it keeps: a later call need not name it.
+    # An environment keeps its settings: a later call need not repeat them.
     assert machine.setup_env().returncode == 0
     assert machine.calls == []
     assert machine.setup_env(TORCH='cuda').returncode == 0
@@ -251,7 +251,7 @@ def test_setup_env_takes_torch_alone_from_its_index(machine):
 
 
 def test_setup_env_takes_torch_for_cpus_as_a_pair(machine):
-    """uv is asked for it; the other packages come as ever."""
+    """uv installs it; other packages are installed as usual."""
     fake_python(machine.bin / 'python3')
     first = machine.setup_env(TORCH='cpu')
     assert first.returncode == 0 and '(about 2 GB)' in first.stdout

@@ -1,4 +1,4 @@
-"""What stands beside the package says the same as the package."""
+"""Files outside the package agree with the package."""
 
 import re
 from pathlib import Path

@@ -24,7 +24,7 @@ def test_equal_counters_give_equal_streams():
 
 @pytest.mark.parametrize('generator', range(3), ids=['python', 'numpy', 'torch'])
 def test_different_counters_give_different_streams(generator):
-    """Also those that differ in zeros behind, in order, or in their number."""
+    """Also if they differ in trailing zeros, in order, or in number."""
     counters = [(), (0,), (0, 0), (1,), (1, 0), (0, 1), (1, 0, 0), (1, 1), (1, 2), (2, 1), (3,)]
     counters += [(2**32,), (2**31 - 1, 160000, 7), (2**31 - 1, 160000, 8)]
     assert len({draw_after(*each)[generator] for each in counters}) == len(counters)

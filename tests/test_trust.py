@@ -1,4 +1,4 @@
-"""No file runs code but a config that a person names: one canary for every way in."""
+"""Only configs that the user names run code: one canary for every way to read a file."""
 
 import json
 import pickle
@@ -33,14 +33,14 @@ WAY_OUT = (
 
 @pytest.fixture
 def mark(tmp_path):
-    """The folder that running code would make; at the end it must not be there."""
+    """The folder that running code would make; it must not exist at the end."""
     path = tmp_path / 'mark'
     yield path
     assert not path.exists()
 
 
-def test_the_canaries_sing(tmp_path):
-    """What the other tests are worth."""
+def test_the_canaries_work(tmp_path):
+    """Otherwise the other tests would mean nothing."""
     pickle.loads(pickle.dumps(Canary(tmp_path / 'pickle')))
     exec(code(tmp_path / 'code'))
     with trusted():
@@ -70,7 +70,7 @@ class TestCheckpoints:
             CheckpointLoader.load_checkpoint(f'{scheme}bucket/a.pth', map_location='cpu')
 
     def test_a_zoo_that_names_a_file(self, evil, monkeypatch):
-        """``open-mmlab://`` looks into a table of names in MMENGINE_HOME."""
+        """``open-mmlab://`` reads a table of names in MMENGINE_HOME."""
         monkeypatch.setenv('MMENGINE_HOME', str(evil.parent))
         (evil.parent / 'open_mmlab.json').write_text(json.dumps(dict(mine='evil.pth')))
         for scheme in ('open-mmlab://', 'openmmlab://'):
@@ -83,7 +83,7 @@ class TestCheckpoints:
             read_weights(str(tmp_path / 'a.npz'))
 
     def test_a_task_file(self, evil, tmp_path):
-        """It names its base, which is read as any checkpoint is."""
+        """It names its base, which is read like any checkpoint."""
         arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=8)
         settings = dict(arch=arch, img_size=16, patch_size=8, feedback_from=None)
         backbone = TOASTViT(**settings)
@@ -99,7 +99,7 @@ class TestCheckpoints:
         with pytest.raises(CheckpointError, match=r'evil\.pth is refused'):
             backbone.load_state_dict({RECORD: content})
 
-    def test_the_way_out(self, tmp_path, monkeypatch):
+    def test_trusted_files(self, tmp_path, monkeypatch):
         """A context, and a variable for a whole process."""
         file = str(tmp_path / 'mine.pth')
         torch.save(dict(state_dict={}, meta=dict(path=tmp_path)), file)
@@ -142,7 +142,7 @@ class TestConfigsInCheckpoints:
             MMSegInferencer(None, str(file), device='cpu')
 
     def test_a_trusted_one_is_built(self, tmp_path):
-        """And what others read of a checkpoint stays as it is."""
+        """And the checkpoint is not changed."""
         text = 'model = dict(type="mmengine.model.Linear0")'
         file = str(tmp_path / 'mine.pth')
         torch.save(dict(state_dict={}, meta=dict(cfg=text)), file)
@@ -200,7 +200,7 @@ class TestWorkDirs:
 
 
 def test_a_first_pass_cache(tmp_path):
-    """Objects in a file that is mapped into memory would be addresses of whatever it says."""
+    """Objects in a memory-mapped file would be arbitrary addresses."""
     cache = FirstPassCache(tmp_path)
     cache.meta = dict(number=8, offsets=dict(a=0), arrays=dict(a=['O', 8]), checksums=dict(a=''))
     (tmp_path / 'a.npy').write_bytes(bytes(64))
@@ -208,5 +208,5 @@ def test_a_first_pass_cache(tmp_path):
         cache.open('r')
 
 
-def test_the_package_names_the_way_out():
+def test_the_package_exports_trusted():
     assert toast_mm.checkpoint.trusted is trusted

@@ -1,4 +1,4 @@
-"""Several tasks at once: the predictions of each alone, in fewer passes."""
+"""Several tasks together: the same predictions as each task alone, in fewer passes."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def config(mean=127.5, **backbone) -> Config:
 
 
 def save(path: Path, cfg: Config, seed: int, base_seed: int = 0) -> str:
-    """A trained model: the base is that of its seed, all else is drawn by another."""
+    """Save a model: one seed draws the base, another one everything else."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
     for number, offset in ((base_seed, 0), (seed, 100)):
@@ -63,7 +63,7 @@ def save(path: Path, cfg: Config, seed: int, base_seed: int = 0) -> str:
 
 @pytest.fixture
 def tasks(tmp_path):
-    """Tasks of these methods."""
+    """Build tasks with these methods."""
 
     def load(*names):
         tasks = MultiTask()
@@ -83,7 +83,7 @@ def batch():
 
 
 def count_blocks(tasks):
-    """Numbers of calls of encoder layers, from here on."""
+    """Count the calls of encoder layers from now on."""
     calls = []
     layers = {id(layer): layer for model in tasks.values() for layer in model.backbone.layers}
     for layer in layers.values():
@@ -144,18 +144,18 @@ def test_tasks_with_other_positions_run_alone(tasks, tmp_path):
         assert torch.equal(predictions[name][0].pred_score, samples[0].pred_score)
 
 
-def test_sliding_windows_have_first_passes_of_their_own(tasks):
-    """A first pass of the whole image is none of a window."""
+def test_sliding_windows_do_not_share_a_first_pass(tasks):
+    """The first pass of the whole image is not that of a window."""
     together = tasks('last', 'other')
     for model in together.values():
-        model.test_cfg = dict(mode='slide')  # what a segmentor has
+        model.test_cfg = dict(mode='slide')  # as in a segmentor
     calls = count_blocks(together)
     together(batch())
     assert len(calls) == 4 * DEPTH
 
 
 def test_preprocessor_beside_the_model(tmp_path):
-    """Where mmpretrain's own configs have it."""
+    """As in mmpretrain's own configs."""
     cfg = config(feedback_from='last')
     file = save(tmp_path / 'task.pth', cfg, seed=1)
     tasks = MultiTask()
@@ -234,7 +234,7 @@ def test_what_does_not_fit_says_so(tasks, tmp_path):
         ),
     ],
 )
-def test_what_no_shape_tells_is_compared(tasks, tmp_path, change, message):
+def test_settings_that_shapes_do_not_show_are_compared(tasks, tmp_path, change, message):
     present = tasks('head')
     cfg = config(feedback_from=None)
     cfg.merge_from_dict({f'model.backbone.{k.replace("__", ".")}': v for k, v in change.items()})
@@ -244,7 +244,7 @@ def test_what_no_shape_tells_is_compared(tasks, tmp_path, change, message):
 
 @pytest.mark.parametrize('order', [('last', 'bitfit'), ('bitfit', 'last')])
 def test_folded_before(order, tasks):
-    """What a method tuned is not the base, although nothing trains any more."""
+    """Tuned parameters are not part of the base, although nothing trains any more."""
     separate = {name: tasks(name)[name] for name in order}
     for name, parameter in separate['bitfit'].backbone.named_parameters():
         if parameter.requires_grad and not name.startswith('topdown.'):
@@ -282,7 +282,7 @@ def test_a_classifier_beside_a_segmentor(tasks, tmp_path):
     )
     together.add('scene', cfg, save(tmp_path / 'scene.pth', cfg, seed=2))
     calls = count_blocks(together)
-    size = dict(ori_shape=(32, 32), img_shape=(32, 32))  # as pipelines note it
+    size = dict(ori_shape=(32, 32), img_shape=(32, 32))  # as pipelines set it
     images = batch()
     images['data_samples'] = [DataSample(metainfo=size), DataSample(metainfo=size)]
     predictions = together(images)

@@ -1,4 +1,4 @@
-"""benchmarks/cost.py: its bounds, and that a broken one is noticed."""
+"""benchmarks/cost.py: its bounds on FLOPs hold, and a broken one is reported."""
 
 import runpy
 import sys
@@ -32,7 +32,7 @@ def test_bounds(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_broken_bound(monkeypatch, capsys):
-    """What folding saves is needed."""
+    """Without folding the bound is broken."""
     monkeypatch.setattr(TOASTViT, 'fold', lambda backbone: backbone.eval())
     assert check(monkeypatch) == 1
     assert 'broken: forward of last, folded, to the plain backbone' in capsys.readouterr().out

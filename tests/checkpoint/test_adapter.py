@@ -1,4 +1,4 @@
-"""Records of today's files and of those before them, whole and damaged."""
+"""Records of adapter files, of this version and older ones, complete and damaged."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_whole():
     ('before', 'now'),
     [('a head alone', 'linear probe'), ('TOAST', 'TOAST'), ('TOAST with LoRA', 'TOAST with LoRA')],
 )
-def test_task_files_of_before_say_the_same_in_other_words(before, now):
+def test_older_task_files_mean_the_same(before, now):
     old = {name: value for name, value in WHOLE.items() if name not in ('signature', 'route')}
     old |= dict(form={'out_indices': [3]}, method=before)
     assert read_record(record(json.dumps(old).encode())) == dict(WHOLE, method=now)

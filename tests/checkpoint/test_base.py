@@ -37,7 +37,7 @@ def is_loaded(backbone, weights) -> bool:
 @pytest.mark.parametrize('type_', ['Pretrained', PretrainedInit])
 @pytest.mark.parametrize('as_list', [False, True])
 def test_every_form_of_init_cfg_loads_every_weight(base, type_, as_list):
-    """Under a list mmpretrain itself would draw the position embedding anew after loading."""
+    """With a list, mmpretrain itself would draw the position embedding again after loading."""
     file, weights = base
     init_cfg = dict(type=type_, checkpoint=file, prefix='backbone')
     backbone = TOASTViT(**SIZES, init_cfg=[init_cfg] if as_list else init_cfg)
@@ -71,7 +71,7 @@ def test_other_initialisers_still_work(base):
 
 
 def test_the_feedback_of_a_convnext_keeps_its_initialisation():
-    """The parent's would give every convolution a standard deviation of 0.02."""
+    """The parent's initialisation gives every convolution a standard deviation of 0.02."""
     sizes = dict(arch=dict(depths=[1, 1, 1, 1], channels=[16, 16, 32, 64]))
     torch.manual_seed(0)
     backbone = TOASTConvNeXt(**sizes, feedback_std=1.0)
@@ -84,7 +84,7 @@ def test_the_feedback_of_a_convnext_keeps_its_initialisation():
 
 @pytest.mark.parametrize('lite', [None, dict(rank=2)])
 def test_base_and_pretuned_module_in_one_file(tmp_path, lite):
-    """What a published pre-tuned checkpoint becomes; of the base alone, for another route."""
+    """As a converted pre-tuned checkpoint has them; only the base is loaded for another route."""
     trained = TOASTViT(**SIZES)
     torch.save(trained.state_dict(), tmp_path / 'all.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'all.pth'))
@@ -136,7 +136,7 @@ def test_a_misspelt_key_of_init_cfg_is_an_error(base):
         (dict(feedback_from=None), None),
     ],
 )
-def test_the_module_of_a_task_must_fit_by_whatever_way_it_comes(tmp_path, other, sentence):
+def test_the_module_of_a_task_must_fit_for_every_way_of_loading(tmp_path, other, sentence):
     torch.save(TOASTViT(**SIZES, **other).state_dict(), tmp_path / 'task.pth')
     backbone = TOASTViT(**SIZES)
     if sentence is None:
@@ -153,7 +153,7 @@ def test_the_module_of_a_longer_route_is_refused(tmp_path):
         load_checkpoint(backbone, str(tmp_path / 'task.pth'))
 
 
-def test_whoever_asks_for_a_part_gets_it():
+def test_a_part_is_loaded_with_strict_false():
     """One tensor, a plain backbone, a module of another route, of one block less, of TOAST-Lite."""
     backbone = TOASTViT(**SIZES)
     own = set(backbone.state_dict())

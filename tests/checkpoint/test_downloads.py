@@ -1,4 +1,4 @@
-"""Which file of the cache belongs to which URL, and what is never taken."""
+"""Downloads: which cached file belongs to which URL, and which files are not used."""
 
 import hashlib
 
@@ -31,8 +31,8 @@ def test_the_whole_url_tells_files_apart(web, tmp_path):
     ]
 
 
-def test_what_other_programs_left_is_not_taken(web, tmp_path, monkeypatch):
-    """PyTorch keeps files by their name alone, of whatever URL."""
+def test_files_of_other_programs_are_not_used(web, tmp_path, monkeypatch):
+    """PyTorch stores files of all URLs by their name only."""
     contents, address = web.contents, web.address
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.setattr(torch.hub, '_hub_dir', None)
@@ -46,7 +46,7 @@ def test_what_other_programs_left_is_not_taken(web, tmp_path, monkeypatch):
 
 
 def test_a_digest_in_the_name(web, tmp_path):
-    """Such files are shared with other programs, if they are what their name says."""
+    """Such files are shared with other programs if their content has this digest."""
     contents, address, requests = web.contents, web.address, web.requests
     name = f'model-{hashlib.sha256(b"right").hexdigest()[:8]}.pth'
     contents[f'/{name}'] = b'right'
@@ -78,7 +78,7 @@ def test_nothing_is_left_of_a_failure(web, tmp_path, path, why):
         assert not [file for file in tmp_path.rglob('*') if file.is_file()]
 
 
-def test_a_name_leads_nowhere_else(web, tmp_path):
+def test_a_name_cannot_leave_the_folder(web, tmp_path):
     contents, address = web.contents, web.address
     for path in ('/%2e%2e', '/..%2f..%2fmodel.pth', '/%2fetc%2f'):
         contents[path] = b'content'

@@ -48,7 +48,7 @@ def torch_bytes(content, zipped: bool = True) -> bytes:
 
 
 def mmengine_checkpoint() -> dict:
-    """Every kind of thing that mmengine's runner saves."""
+    """A checkpoint with every type that mmengine's runner saves."""
     model = nn.Linear(3, 2)
     model.load_state_dict(WEIGHTS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
@@ -81,7 +81,7 @@ def mmengine_checkpoint() -> dict:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Where downloads are kept."""
+    """Folder of downloads."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     return tmp_path / 'hub' / 'checkpoints'
 
@@ -112,7 +112,7 @@ class TestRefusal:
         ids=['eval', 'getattr buffer', 'getattr array'],
     )
     def test_builtins_are_refused(self, tmp_path, monkeypatch, content):
-        """Also the getattr that mmengine's own checkpoints need."""
+        """This includes getattr, which mmengine's own checkpoints need."""
         monkeypatch.chdir(tmp_path)
         torch.save(dict(state_dict=WEIGHTS, meta=content), 'evil.pth')
         with pytest.raises(CheckpointError, match=r'evil\.pth is refused'):
@@ -166,7 +166,7 @@ class TestReading:
         ('zipped', 'core'), [(True, b'_core'), (False, b'_core'), (False, b'core')]
     )
     def test_mmengine_checkpoint_loads_whole(self, tmp_path, zipped, core):
-        """Whether numpy 1 or numpy 2 named its functions in it."""
+        """With the names of functions in numpy 1 and numpy 2."""
         saved, content = mmengine_checkpoint(), torch_bytes(mmengine_checkpoint(), zipped)
         content = re.sub(rb'numpy\._?core\.', b'numpy.%b.' % core, content)
         (tmp_path / 'iter_7.pth').write_bytes(content)
@@ -232,7 +232,7 @@ class TestBrokenFiles:
     @pytest.mark.parametrize('zipped', [True, False])
     @pytest.mark.parametrize('share', [0.001, 0.05, 0.3, 0.5, 0.7, 0.9, 0.99])
     def test_truncated_pth(self, tmp_path, zipped, share):
-        """Such as an interrupted download or a full disk leaves."""
+        """As left by an interrupted download or a full disk."""
         file = tmp_path / 'cut.pth'
         content = torch_bytes(mmengine_checkpoint(), zipped)
         file.write_bytes(content[: int(share * len(content))])
@@ -362,7 +362,7 @@ class TestHTTP:
             CheckpointLoader.load_checkpoint(f'{scheme}://no')
 
     def test_every_process_finds_the_file(self, web, hub, monkeypatch):
-        """Process 0 downloads before the others look; elsewhere they download themselves."""
+        """Process 0 downloads before the others look; other machines download it again."""
         address, requests = web.address, web.requests
         web.contents['/vit.pth'] = torch_bytes(WEIGHTS)
         url, seen = f'{address}/vit.pth', []
@@ -380,7 +380,7 @@ class TestHTTP:
 class TestPackage:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):
-        """Where the package would have its checkpoints."""
+        """Replace the folder of the package that holds its checkpoints."""
         monkeypatch.setattr('toast_mm.checkpoint.io.WEIGHTS', tmp_path)
         return tmp_path
 
@@ -448,7 +448,7 @@ class TestCheckFit:
         )
 
     def test_some_under_another_prefix(self):
-        """No advice where the other prefix would lose what fits."""
+        """No advice if the other prefix would lose tensors that fit."""
         given = {'ln.weight': torch.zeros(4), 'teacher.cls_token': torch.zeros(1, 1, 4)}
         assert self.message(given).endswith('missing: cls_token')
 
@@ -466,11 +466,11 @@ def test_the_safe_list_survives_contexts_of_others(tmp_path):
 
 
 class TestManners:
-    """What importing the package changes for others."""
+    """Effects of importing the package on other code."""
 
     @pytest.fixture
     def original(self):
-        """mmengine's readers as they are without the package."""
+        """mmengine's readers without the package."""
         path = mmengine.runner.checkpoint.__file__
         spec = importlib.util.spec_from_file_location('original', path)
         module = importlib.util.module_from_spec(spec)
@@ -510,7 +510,7 @@ class TestManners:
 
 
 class TestAdvice:
-    """PyTorch advises to run the code of what it cannot read: not in our name."""
+    """PyTorch's errors advise to run the code of a file; ours must not."""
 
     @pytest.mark.parametrize(
         'kind', ['zeros', 'all zeros', 'TorchScript', 'protocol 4', 'object', 'old numpy']

@@ -1,4 +1,4 @@
-"""A pre-tuned top-down module as a file, and what refuses it."""
+"""Files of pre-tuned top-down modules, and errors for those that do not fit."""
 
 import json
 import logging
@@ -88,7 +88,7 @@ def record_of(file):
 
 
 def as_before(file, path):
-    """The file as this project wrote it before its record stood among the weights."""
+    """The older format, where the record was not among the weights."""
     weights = load_file(file)
     record = read_record(weights.pop(RECORD))
     steering = ('token_selection', 'value_bias_twice')
@@ -124,7 +124,7 @@ def test_content(base, tuned, tmp_path):
     )
 
 
-def test_files_of_before_load_the_same(base, file, tuned, tmp_path):
+def test_older_files_load_the_same(base, file, tuned, tmp_path):
     assert_loaded(load(base, as_before(file, tmp_path / 'before.safetensors')), tuned)
 
 
@@ -135,7 +135,7 @@ def test_files_of_before_load_the_same(base, file, tuned, tmp_path):
         (dict(init_cfg=None), 'was tuned on the base with fingerprint'),
     ],
 )
-def test_files_of_before_are_refused_for_the_same(base, file, tmp_path, other, sentence):
+def test_older_files_are_refused_for_the_same(base, file, tmp_path, other, sentence):
     before = as_before(file, tmp_path / 'before.safetensors')
     backbone = TOASTViT(
         **{**SIZES, 'feedback_from': 'middle', 'init_cfg': base, **other}, pretuned=before
@@ -146,7 +146,7 @@ def test_files_of_before_are_refused_for_the_same(base, file, tmp_path, other, s
 
 
 def test_a_task_file_brings_its_module(base, tuned, tmp_path):
-    """It says itself which base it leaves out."""
+    """It names the base that it leaves out."""
     tuned.pretrained = [base]
     weights = {f'backbone.{name}': tensor for name, tensor in tuned.state_dict().items()}
     names = frozen_base(tuned)
@@ -181,7 +181,7 @@ def test_a_file_of_this_project_reads_the_same_through_the_package(
 
 
 def test_the_base_is_loaded_first(base, file, tuned):
-    """The other way round every base would be another one: a random one."""
+    """Otherwise the module would be compared with a random base."""
     backbone = TOASTViT(**SIZES, feedback_from='middle', init_cfg=[base], pretuned=file)
     backbone.init_weights()
     assert_loaded(backbone, tuned)
@@ -280,7 +280,7 @@ def test_other_width(base, file, tmp_path):
 
 
 def test_deeper_backbone(base, file):
-    """Another base, but the route says it better."""
+    """The base differs as well, but the error names the route."""
     deeper = dict(SIZES['arch'], num_layers=5)
     message = refused(None, file, arch=deeper)
     assert 'depth=4, feedback_from=2, feedback_to=0), but this is FeedbackRoute(depth=5' in message

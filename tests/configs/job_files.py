@@ -1,4 +1,4 @@
-"""The files under configs/, and what all tests of them need."""
+"""The files in configs/, and helpers for their tests."""
 
 import copy
 import functools
@@ -44,7 +44,7 @@ def depth(arch: str) -> int:
     return VisionTransformer.arch_zoo[arch]['num_layers']
 
 
-# In these settings jobs differ that train in the same way.
+# Settings in which configs differ that train in the same way.
 SIZES = {'arch', 'img_size', 'in_channels', 'init_cfg', 'num_classes', 'out_indices', 'pretuned'}
 
 
@@ -55,7 +55,7 @@ def without_sizes(part: object) -> object:
 
 
 def representatives(paths: list[Path]) -> list[Path]:
-    """The jobs whose model or whose preparation of images is that of no job before them."""
+    """Configs whose model or whose preparation of images differs from all before them."""
     chosen, models, preparations = [], set(), set()
     for path in paths:
         cfg = load(path).to_dict()
@@ -88,7 +88,7 @@ def narrow(cfg: Config) -> list[int]:
 
 
 def full_size(cfg: Config) -> torch.nn.Module:
-    """The model of a job in its own size, without memory for its weights."""
+    """Full-size model of a config, without memory for its weights."""
     cfg.model.backbone.init_cfg = None
     # mmpretrain's ConvNeXt reads its drop rates from a tensor.
     on_cpu = functools.partial(torch.linspace, device='cpu')
@@ -102,7 +102,7 @@ def build(cfg: Config) -> torch.nn.Module:
     return model
 
 
-# What the methods of the jobs tune, by whole names; of Partial, the last block of a ViT-B.
+# Patterns of the parameters that methods tune; for Partial, the last block of a ViT-B.
 TUNED = {
     'toast_mm.LoRA': r'.*\.lora_(up|down)\.weight',
     'toast_mm.VPT': r'.*\.prompts',
@@ -123,7 +123,7 @@ def is_tuned(cfg: Config, parameter: str) -> bool:
     inner = parameter.removeprefix('backbone.')
     if inner.startswith('topdown.feedback.') and backbone.get('lite'):
         return '.updates.' in inner
-    # A ConvNeXt's norms of dense outputs below the last are new.
+    # The norms on the lower dense outputs of a ConvNeXt are new.
     if inner.startswith(('topdown.', 'norm0.', 'norm1.', 'norm2.')):
         return True
     tuning = backbone.get('tuning')

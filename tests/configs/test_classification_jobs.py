@@ -1,4 +1,4 @@
-"""Every classification job builds with a tiny arch; those of one form train by one of them."""
+"""Every classification config builds with a tiny arch; one config of each form trains."""
 
 import os
 from types import SimpleNamespace
@@ -40,10 +40,10 @@ def shrink(cfg: Config) -> Config:
 
 
 def on_data(cfg: Config, folders, cub) -> Config:
-    """The same job on data of a test."""
+    """The same config on the data of a test."""
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False, batch_size=4)
-        if loader.dataset.type == 'mmpretrain.CUB':  # the job in the small
+        if loader.dataset.type == 'mmpretrain.CUB':  # a small config
             loader.dataset.data_root = str(cub)
         else:
             loader.dataset = dict(
@@ -85,7 +85,7 @@ def test_jobs_train_and_predict(path, folders, cub):
 
     losses = model.loss(**data)
     names = {'loss', 'loss_var'} if path in PRETUNE else {'loss'}
-    if path.name.startswith('inca'):  # every layer by its own
+    if path.name.startswith('inca'):  # a loss for every layer
         names = {f'loss_layer{layer}' for layer in range(4)}
     assert set(losses) == names
     total = sum(losses.values())

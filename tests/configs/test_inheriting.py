@@ -1,4 +1,4 @@
-"""Every config of the package by its name, as users' configs and mmengine.hub take it."""
+"""Every config of the package by its name, as users' configs and mmengine.hub load it."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +24,7 @@ from toast_mm.registry import SCOPE, TransparentRegistry, type_name
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FILES = sorted(CONFIGS.rglob('*.py'))
 JOBS = [path for path in FILES if '_base_' not in path.parts]
-# One of each form; the others are other data, sizes and methods.
+# One config of each form; the others differ in data, size or method.
 SAMPLE = [
     'ade20k_toast_upernet.py',
     'voc12aug/inca-vit-b16_8xb2-20k_voc12aug-512x512.py',
@@ -45,7 +45,7 @@ def relative(path: Path) -> str:
 
 
 def name(path: str) -> str:
-    """The name of a config: mmengine demands a folder in it."""
+    """Name of a config; mmengine needs a folder in it."""
     return f'toast_mm::{path if "/" in path else f"_base_/../{path}"}'
 
 
@@ -56,7 +56,7 @@ def inherit(path: str, folder: Path, more: str = '') -> Config:
 
 
 def without_scope(value):
-    """A config without what mmengine wrote into it."""
+    """A config without the keys that mmengine adds."""
     if isinstance(value, dict):
         return {k: without_scope(v) for k, v in value.items() if (k, v) != ('_scope_', SCOPE)}
     if isinstance(value, (list, tuple)):
@@ -65,7 +65,7 @@ def without_scope(value):
 
 
 def typed(value, scopes: tuple[str, ...] = ()):
-    """Every type in a config, with the scopes that are written around it, the outermost first."""
+    """Every type in a config with the scopes around it, the outermost first."""
     if isinstance(value, dict):
         scopes += (value['_scope_'],) if '_scope_' in value else ()
         if 'type' in value:
@@ -78,7 +78,7 @@ def typed(value, scopes: tuple[str, ...] = ()):
 
 
 def found(kind: str, *scopes: str) -> dict[str, type]:
-    """What a type names in scopes: a class in one registry, or in some."""
+    """Classes that a type names in scopes, in all registries."""
     classes = {}
     with ExitStack() as stack:
         for scope in scopes:
@@ -91,7 +91,7 @@ def found(kind: str, *scopes: str) -> dict[str, type]:
     return classes
 
 
-SEEN: set = set()  # what several jobs name is looked for once
+SEEN: set = set()  # types of several configs are looked up once
 
 
 def check(path: str, folder: Path, seen: set) -> None:
@@ -114,7 +114,7 @@ def test_a_job_by_name_is_the_job(path, tmp_path):
 
 
 def build(cfg: Config) -> torch.nn.Module:
-    """The model without memory; of a narrow ConvNeXt, which mmpretrain cannot build so."""
+    """Build a model without memory, or narrow for a ConvNeXt, which mmpretrain cannot build so."""
     convnext = 'ConvNeXt' in cfg.model.backbone.type
     if convnext:
         cfg.model.backbone.arch = dict(depths=[1] * 4, channels=[8, 8, 8, 16])
@@ -137,7 +137,7 @@ def test_every_job_by_name_builds(tmp_path):
             assert build(cfg).backbone is not None, path
 
 
-# What mmseg and mmpretrain both have, as a default that no config writes.
+# A class that mmseg and mmpretrain both have, as a default that no config names.
 LOSSES = {
     'mmseg': mmseg.models.losses.CrossEntropyLoss,
     'mmpretrain': mmpretrain.models.losses.CrossEntropyLoss,
@@ -171,12 +171,12 @@ def test_with_no_scope_around_names_are_ours_or_mmengines(monkeypatch):
 
 @pytest.mark.parametrize('root', ROOTS, ids=lambda root: root.name)
 def test_every_registry_of_mmengine_has_a_child_of_ours(root):
-    """Without one, mmengine would warn, and look in its own alone."""
+    """Without one, mmengine would warn and only search its own."""
     assert type(root.children[SCOPE]) is TransparentRegistry
 
 
 def test_what_a_user_writes_into_a_job_needs_no_prefix(tmp_path):
-    """It is merged into dicts that say toast_mm, and built as in a job of one's own."""
+    """It is merged into dicts with the scope toast_mm, and built as in an own config."""
     cfg = inherit(
         'ade20k_toast_upernet.py',
         tmp_path,
@@ -209,7 +209,7 @@ model = dict(decode_head=dict(loss_decode=dict(_delete_=True, type='DiceLoss')))
     ],
 )
 def test_the_hub_builds_a_job(job, mean, monkeypatch):
-    """Without the job's scope, and with the right one of two losses of a name."""
+    """Without the scope of the config, and with the right one of two losses with this name."""
     monkeypatch.setattr(DefaultScope, '_instance_dict', type(DefaultScope._instance_dict)())
     cfg = get_config(name(job))
     file = Config.fromfile(CONFIGS / job)
@@ -234,7 +234,7 @@ def small(cfg: Config) -> Config:
 
 
 def test_a_preprocessor_beside_the_model_is_the_models():
-    """mmengine.hub takes the one beside it, mmpretrain the one in it."""
+    """mmengine.hub uses the one outside the model, mmpretrain the one inside."""
     beside = [cfg for cfg in map(Config.fromfile, JOBS) if 'data_preprocessor' in cfg]
     assert len(beside) == 6  # the jobs on ImageNet, whose data set brings one
     for cfg in beside:
@@ -242,7 +242,7 @@ def test_a_preprocessor_beside_the_model_is_the_models():
 
 
 def test_a_batch_is_made_under_mmengines_own_runner(tmp_path, folders):
-    """mmengine hands `_scope_` of a collate_fn on to the function."""
+    """mmengine passes `_scope_` of a collate_fn to the function."""
     cfg = inherit('quickstart/toast-vit-1m_1xb32-400_digits-cued-64x64.py', tmp_path)
     loader = cfg.train_dataloader
     assert loader.collate_fn._scope_ == SCOPE

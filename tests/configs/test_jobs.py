@@ -1,4 +1,4 @@
-"""What all jobs have in common, and that each belongs to one of the tested kinds."""
+"""Properties of all configs; each of them belongs to one of the tested kinds."""
 
 import ast
 from pathlib import Path

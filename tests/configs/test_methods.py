@@ -40,7 +40,7 @@ UNFIT = {('convnext', name) for name in ('vpt', 'vpt-shallow', 'adaptformer', 'i
 UNFIT.add(('vit', 'inca_convnext-b'))
 CASES = [(kind, name) for kind in BACKBONES for name in METHODS if (kind, name) not in UNFIT]
 
-# What trains beside the head, by the ends of names; of a ViT, whose last block is `layers.3`.
+# Ends of names of what trains in addition to the head; the last block of the ViT is `layers.3`.
 TOPDOWN = r'topdown\..*'
 BIAS = r'(?!topdown).*\.bias'
 TRAINS = {
@@ -79,7 +79,7 @@ def bases(tmp_path_factory):
 
 
 def arguments(method: str) -> tuple[dict, dict]:
-    """What the job says of its method: arguments of the backbone and, of InCA, of the head."""
+    """Method of a config: arguments of the backbone and, for InCA, of the head."""
     model = load(JOBS[method]).to_dict()['model']
     plain = {'type', 'arch', 'img_size', 'patch_size', 'init_cfg'}
     backbone = {key: value for key, value in model['backbone'].items() if key not in plain}
@@ -177,7 +177,7 @@ def trained(bases, folders, tmp_path_factory):
 
 @pytest.mark.parametrize(('kind', 'method'), CASES)
 def test_one_small_file_per_task(kind, method, trained, bases):
-    """The file leaves out the base, and completes a model that is told of none."""
+    """The file leaves out the base, and loads into a model without init_cfg."""
     before = (bases / f'{kind}.pth').read_bytes()
     _, cfg, model = trained(kind, method)
     base = torch.load(bases / f'{kind}.pth')
@@ -248,7 +248,7 @@ def test_what_does_not_fit_says_so(kind, method, bases, folders, tmp_path):
 
 @pytest.mark.parametrize('method', [name for name in METHODS if not name.startswith('inca')])
 def test_with_upernet(method, ade20k):
-    """Four maps for UPerNet, and gradients for all that trains."""
+    """Four maps for UPerNet, and gradients for everything that trains."""
     cfg = Config.fromfile(CONFIGS / 'ade20k_toast_upernet.py')
     dense = dict(out_type='featmap', out_indices=(0, 1, 2, 3))
     cfg.model.backbone = dict(BACKBONES['vit'], **dense, **arguments(method)[0])
@@ -271,7 +271,7 @@ def test_with_upernet(method, ade20k):
 
 @pytest.mark.parametrize(('kind', 'method'), CASES)
 def test_under_autocast(kind, method, bases, folders, tmp_path):
-    """bfloat16 changes outputs by its rounding, and gradients are there."""
+    """bfloat16 changes outputs by rounding only, and there are gradients."""
     cfg = Config.fromfile(job(kind, method, bases, folders, tmp_path))
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -290,7 +290,7 @@ def test_under_autocast(kind, method, bases, folders, tmp_path):
 
 
 def outputs(model, feats):
-    """Logits, of InCA those of every layer."""
+    """Logits; for InCA, of every layer."""
     head = model.head
     return head.layer_logits(feats) if hasattr(head, 'layer_logits') else [head(feats)]
 

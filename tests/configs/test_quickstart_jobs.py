@@ -31,7 +31,7 @@ def test_every_job_has_its_counterpart():
 
 
 @pytest.mark.parametrize(('toast', 'linear'), PAIRS, ids=lambda path: name(path))
-def test_the_head_alone_differs_in_the_method_only(toast, linear):
+def test_the_linear_probe_differs_in_the_method_only(toast, linear):
     ours, theirs = (load(path).to_dict() for path in (toast, linear))
     assert ours['model']['backbone'].pop('feedback_from') in ('last', 'middle')
     assert theirs['model']['backbone'].pop('feedback_from') is None

@@ -1,4 +1,4 @@
-"""Every segmentation job builds with a tiny arch; those of one form train by one of them."""
+"""Every segmentation config builds with a tiny arch; one config of each form trains."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 
 
 def smaller(part):
-    """An eighth of the sizes of images, of 150 classes in 512 x 512 pixels: seconds per job."""
+    """Make images an eighth as large: 150 classes at 512 x 512 take seconds per config."""
     if isinstance(part, dict):
         return type(part)({key: smaller(value) for key, value in part.items()})
     if isinstance(part, (list, tuple)):
@@ -54,7 +54,7 @@ def scope():
 
 @pytest.fixture
 def data_root(request):
-    """Data set of a config, by what its name says."""
+    """Data set of a config, from its name."""
     return lambda path: request.getfixturevalue(
         re.search(r'ade20k|voc12aug|camvid', Path(path).name)[0]
     )
@@ -91,7 +91,7 @@ def test_jobs_train_and_predict(path, data_root):
     terms = {name: value for name, value in losses.items() if 'loss' in name}
     if cfg.model.auxiliary_head:
         assert terms.keys() == {'decode.loss_ce', 'aux.loss_ce'}
-    else:  # InCA: every layer by its own
+    else:  # InCA: a loss for every layer
         assert terms.keys() == {f'decode.loss_ce_layer{layer}' for layer in range(4)}
     total = sum(terms.values())
     assert total.isfinite() and total > 0

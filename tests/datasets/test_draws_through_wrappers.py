@@ -1,4 +1,4 @@
-"""The draw of a sample reaches its pipeline through every data set of data sets."""
+"""The draw of a sample reaches its pipeline through all wrappers of data sets."""
 
 import copy
 import pickle
@@ -65,7 +65,7 @@ WRAPPERS = {
 
 
 def stream(seed: int, number: int) -> tuple:
-    """What the generators give behind seeding from (seed, number of the draw)."""
+    """Random numbers after seeding from (seed, number of the draw)."""
     seed_everything(seed, number)
     return random.random(), np.random.rand(), torch.rand(1).item()
 
@@ -96,7 +96,7 @@ def test_independent_of_workers():
 
 
 def test_mixed_images():
-    """The image that is mixed in is loaded within the stream of the first, and not like it."""
+    """The mixed-in image continues the random stream of the first, and does not repeat it."""
 
     def mixed(batch_size: int) -> list[dict]:
         parts = dict(type=ConcatDataset, datasets=[dict(type=Numbers)])
@@ -122,7 +122,7 @@ def test_copies_fetch_from_themselves(copied):
 
 
 def test_a_stock_sampler_of_the_same_data_set():
-    """It counts no draws, whoever sampled the data set before."""
+    """It counts no draws, even if one of our samplers used the data set before."""
     dataset = Numbers()
     DefaultSampler(dataset, seed=8)
     with drawing((8, 0)):

@@ -12,7 +12,7 @@ from PIL import Image
 from toast_mm.datasets import LoadAnnotations, LoadImageFromFile
 
 RNG = np.random.default_rng(0)
-# Where a job loads masks: in front of what resizes, behind it, under augmentation, before images.
+# Places where pipelines load masks: before resizing, after it, in TTA, before images.
 TRAIN = [dict(type='toast_mm.LoadImageFromFile'), dict(type='toast_mm.LoadAnnotations')]
 TEST = [
     dict(type='LoadImageFromFile', _scope_='toast_mm'),
@@ -27,7 +27,7 @@ PIPELINES = dict(train=TRAIN, test=TEST, stock=STOCK_LOADER, tta=TTA, mask_first
 
 @pytest.fixture(params=PIPELINES)
 def load(request, tmp_path):
-    """Load ``image.jpg`` and ``mask.png`` as a data set of mmseg has it done."""
+    """Load ``image.jpg`` and ``mask.png`` as a data set of mmseg does."""
     with DefaultScope.overwrite_default_scope('mmseg'):
         pipeline = Compose(PIPELINES[request.param])
 
@@ -125,7 +125,7 @@ class TestLabels:
         assert load_mask(tmp_path / 'mask.png').tolist() == [[1, 0]]
 
     def test_custom_classes_behind_reduced_labels(self, tmp_path):
-        """Of 0..254 first becomes 255, 0, .., 253; then the map renames what it names."""
+        """First 0..254 become 255, 0, .., 253; then the map renames labels."""
         Image.fromarray(np.array([[0, 1, 2, 3, 254, 255]], dtype=np.uint8)).save(tmp_path / 'm.png')
         settings = dict(reduce_zero_label=True, label_map={0: 1, 1: 0, 2: 255})
         loaded = load_mask(tmp_path / 'm.png', **settings)
@@ -133,7 +133,7 @@ class TestLabels:
 
     @pytest.mark.filterwarnings('ignore:`reduce_zero_label` will be deprecated')
     def test_settings_that_disagree(self, tmp_path):
-        """No word of a broken file."""
+        """The error does not blame the file."""
         save_mask(tmp_path)
         info = dict(seg_map_path=f'{tmp_path}/mask.png', reduce_zero_label=False)
         with pytest.raises(ValueError, match=r'^LoadAnnotations has reduce_zero_label=True, but'):
@@ -150,7 +150,7 @@ def warnings_of(monkeypatch):
 @pytest.mark.parametrize('suffix', ['png', 'tiff'])
 class TestBitDepth:
     def save(self, path, suffix: str, values: list[int]) -> tuple[str, np.ndarray]:
-        """Gray image of some values, and what mmcv reads of an 8 bit one: BGR."""
+        """Save a gray image; return what mmcv reads from an 8 bit version of it: BGR."""
         values = np.array([values], dtype=np.uint16)
         cv2.imwrite(str(path / f'image.{suffix}'), values)
         return str(path / f'image.{suffix}'), np.repeat(values[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Files that data sets pass over, by suffix, as dead links, or for want of a mask."""
+"""Files that data sets skip: by suffix, as dead links, or without a mask."""
 
 from types import SimpleNamespace
 
@@ -49,7 +49,7 @@ def test_images_without_a_mask(folder):
 
 
 def test_classification(folder):
-    """Any case will do, and other formats."""
+    """Suffixes in any case, and other formats."""
     dataset = CustomDataset(str(folder / 'img'), extensions=('.jpg', '.gif'))
     assert len(dataset) == 6  # of the folders class and sub
     found = passed_over(dataset)
@@ -67,7 +67,7 @@ def test_nothing_is_passed_over(folder, tmp_path):
     assert not passed_over(segmentation(folder))
 
 
-def test_said_once_by_the_hook(folder, monkeypatch):
+def test_the_hook_warns_once(folder, monkeypatch):
     lines = []
     runner = SimpleNamespace(
         model=SimpleNamespace(),

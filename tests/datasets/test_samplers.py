@@ -89,7 +89,7 @@ class TestInfiniteSampler:
 
     @pytest.mark.parametrize('rank', [0, 1])
     def test_skip(self, world, rank):
-        """As mmengine skips when it resumes."""
+        """Skip samples as mmengine does when it resumes."""
         world(rank, 2)
         sampler = InfiniteSampler(Numbers(), seed=3)
         if not hasattr(sampler, 'skip'):
@@ -154,7 +154,7 @@ class TestBothSamplers:
 
 
 def test_stock_loader():
-    """A torch DataLoader asks a sampler for nothing more than mmengine's."""
+    """A torch DataLoader needs no more of a sampler than mmengine's."""
     dataset = Numbers()
     sampler = DefaultSampler(dataset, shuffle=False, seed=0)
     loader = DataLoader(dataset, batch_size=5, sampler=sampler, collate_fn=list)

@@ -14,12 +14,12 @@ from toast_mm.datasets import SeedAugmentation, drawing
 
 
 def noise(results: dict) -> dict:
-    """As augmentations draw: from all three generators."""
+    """Noise from all three generators, as in augmentations."""
     return dict(results, noise=(random.random(), np.random.rand(), torch.rand(1).item()))
 
 
 def keep_even(results: dict) -> dict | None:
-    """As a transform that finds some samples unusable; mmengine fetches others for them."""
+    """A transform that drops some samples; mmengine fetches others for them."""
     return None if results['number'] % 2 else results
 
 

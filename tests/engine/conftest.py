@@ -26,7 +26,7 @@ _number = itertools.count()
 
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
-    """A frozen normed backbone, and a linear head behind dropout that predicts a number."""
+    """A frozen backbone with a norm, dropout, and a linear head that predicts a number."""
 
     def __init__(self, dropout: float = 0.5, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -80,7 +80,7 @@ class ToyAugmentation(BaseTransform):
 
 @METRICS.register_module(force=True)
 class ToyError(BaseMetric):
-    """Mean absolute error; leaves no random state as it was."""
+    """Mean absolute error that also changes all random states."""
 
     default_prefix = 'toy'
 

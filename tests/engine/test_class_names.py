@@ -85,7 +85,7 @@ def test_mmseg_says_whether_labels_are_reduced(tmp_path):
 
 
 def test_folders(tmp_path):
-    """Their order by name is what numbers the classes, whatever names are said."""
+    """The order of the folders numbers the classes, whatever names are given."""
     for folder in ('n2', 'n10'):
         (tmp_path / folder).mkdir()
         Image.new('RGB', (4, 4)).save(tmp_path / folder / 'a.png')

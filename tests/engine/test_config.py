@@ -63,7 +63,7 @@ def test_unreadable_configs(write, text, sentence):
 
 
 def test_the_data_set_of_a_job_for_several(write, monkeypatch):
-    """Its name is a part of the job's; another one is told with what there is."""
+    """The data set is part of the name; a wrong one is an error that lists the right ones."""
     write('classes = 3', 'my_birds_64.py')
     write('classes = 5', 'my_cars_64.py')
     write("_base_ = './my_{{$DATASET:birds}}_64.py'", 'parent.py')

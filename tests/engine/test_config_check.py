@@ -1,4 +1,4 @@
-"""Settings of a job that cannot be meant, by what classes of every package take."""
+"""Wrong settings, compared with the arguments of classes of any package."""
 
 import pytest
 from mmengine.config import Config
@@ -16,7 +16,7 @@ def scope():
 
 
 class Base:
-    """As other packages annotate."""
+    """Annotations as in other packages."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Base:
 
 
 class Wider(Base):
-    """Takes more of one argument than its base."""
+    """Accepts more types for one argument than its base."""
 
     def __init__(self, place: str | dict = '', **others) -> None:
         super().__init__(**others)
@@ -59,7 +59,7 @@ def test_refused(settings, sentence):
         # An annotation that its own default contradicts.
         (Base, dict(bias='q')),
         (Base, dict(bias=3)),
-        # What upstream's configs write where annotations say otherwise.
+        # Values in configs of other packages that their annotations exclude.
         (Base, dict(sizes=(14, 14), rate=None, place=[dict(a=1)], flag=[False, True])),
         (Base, dict(sizes=0.7, free='any')),
     ],

@@ -58,7 +58,7 @@ def test_predictions_stay_whole_for_other_metrics(tmp_path):
 
 @pytest.mark.parametrize('former', [None, 'former results'])
 def test_complete_or_absent(tmp_path, monkeypatch, former):
-    """A failure in the middle leaves the former file, or none."""
+    """A failure in the middle leaves the old file, or none."""
     path = tmp_path / 'predictions.pkl'
     if former:
         path.write_text(former)

@@ -1,4 +1,4 @@
-"""A disk that is full: the file is named, and no part of it is left."""
+"""Full disk: the error names the file, and no incomplete file remains."""
 
 from pathlib import Path
 

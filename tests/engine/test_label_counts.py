@@ -59,7 +59,7 @@ def test_classes_that_never_occur():
     assert counts.judge(complete=False) == (None, None)
 
 
-def test_nothing_to_say():
+def test_no_warning():
     assert count([0, 1, 255]).judge(complete=True) == (None, None)
     assert count().judge(complete=True) == (None, None)  # no truth
     # A class that is ignored need not occur.

@@ -182,7 +182,7 @@ def processor(monkeypatch):
 
 @pytest.fixture
 def said(monkeypatch) -> list[str]:
-    """What is said to the log."""
+    """Messages in the log."""
     lines: list[str] = []
     monkeypatch.setattr(optim, 'print_log', lambda line, logger, level: lines.append(line))
     return lines
@@ -290,7 +290,7 @@ class TestBFloat16OptimWrapper:
 
     @pytest.mark.parametrize('saved_with', [True, False])
     def test_state_goes_to_a_machine_of_the_other_kind(self, processor, saved_with):
-        """A momentum that was gathered in one precision is used in the other."""
+        """Momentum from one precision is used in the other."""
         x = torch.rand(5, 3)
         processor(saved_with)
         model = Model()
@@ -320,7 +320,7 @@ class TestBFloat16OptimWrapper:
         assert not torch.is_autocast_enabled('cpu')
 
     def test_trains(self, toy_config, tmp_path, processor):
-        """In a run: near the one in float32, but not the same."""
+        """A run is close to that in float32, but not equal."""
         from toast_mm.engine import Runner
 
         processor(True)

@@ -21,7 +21,7 @@ from toast_mm.files import WriteError
 
 
 class InterruptHook(Hook):
-    """Ctrl-C in front of an iteration."""
+    """Ctrl-C before an iteration."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
@@ -45,7 +45,7 @@ def load(path) -> dict:
 
 
 def assert_same(one, other) -> None:
-    """Bit for bit."""
+    """Assert that two values are equal bit for bit."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         for name in one:
@@ -82,7 +82,7 @@ class TestResume:
     def test_goes_on_as_uninterrupted(
         self, toy_config, tmp_path, by_epoch, start, end, num_workers, seed
     ):
-        """Behind iteration 5, which is no point of validation, or behind an epoch."""
+        """After iteration 5, which has no validation, or after an epoch."""
         settings = dict(by_epoch=by_epoch, num_workers=num_workers, randomness__seed=seed)
         whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
         train(toy_config(whole, **settings))
@@ -116,7 +116,7 @@ class TestResume:
     @pytest.mark.parametrize('runner_type', [Runner, mmengine.runner.Runner])
     @pytest.mark.parametrize('automatic', [True, False])
     def test_runs_no_code_of_the_checkpoint(self, toy_config, tmp_path, runner_type, automatic):
-        """mmengine runs a config under this name, and wants to know the number of GPUs."""
+        """mmengine runs a config in this key to get the number of GPUs."""
         train(toy_config(tmp_path / 'a'))
         checkpoint = load(tmp_path / 'a' / 'iter_5.pth')
         checkpoint['meta']['config'] = code(tmp_path / 'mark')
@@ -139,7 +139,7 @@ class TestResume:
 
     @pytest.mark.parametrize('seed', [3, None])
     def test_another_run_is_another_run(self, toy_config, tmp_path, seed):
-        """The equalities of this class would mean nothing if all runs were equal."""
+        """Different seeds must give different runs, or the equalities here would mean nothing."""
         for name, other in (('a', seed), ('b', seed and seed + 1)):
             train(toy_config(tmp_path / name, randomness__seed=other))
         weights = [load(tmp_path / name / 'iter_9.pth')['state_dict'] for name in 'ab']
@@ -159,7 +159,7 @@ class TestResume:
 
     @pytest.mark.parametrize('name', ['weights.pth', 'best_toy_error_iter_3.pth'])
     def test_weights_alone(self, toy_config, toy_weights, tmp_path, name):
-        """mmengine's best checkpoints have no optimizer: it would start afresh."""
+        """mmengine's best checkpoints have no optimizer state: it would start from zero."""
         train(
             toy_config(
                 tmp_path,
@@ -252,7 +252,7 @@ class TestLatestCheckpoint:
         return tmp_path
 
     def test_pointer(self, folder):
-        """It is right also where an older training counted further."""
+        """It is used even if an older training has a higher number."""
         (folder / 'last_checkpoint').write_text(f'{folder}/iter_200.pth\n')
         assert latest_checkpoint(str(folder)) == f'{folder}/iter_200.pth'
 
@@ -262,7 +262,7 @@ class TestLatestCheckpoint:
 
     @pytest.mark.parametrize('pointer', [None, '', '\n', 'iter_9.pth', '/nowhere/iter_1100.pth'])
     def test_no_pointer_or_a_wrong_one(self, folder, pointer):
-        """The numbered one that counts furthest, as numbers and not as names."""
+        """The one with the highest number, compared as numbers and not as names."""
         if pointer is not None:
             (folder / 'last_checkpoint').write_text(pointer)
         assert latest_checkpoint(str(folder)) == f'{folder}/iter_1000.pth'
@@ -287,7 +287,7 @@ class TestLoading:
         assert metrics['toy/error'] == pytest.approx((2 + 1 + 0 + 1 + 2 + 3 + 4) / 7)
 
     def test_test_after_training(self, toy_config, tmp_path):
-        """Tests what was trained, not the checkpoint that training began with."""
+        """Tests the trained model, not the checkpoint that the training started from."""
         runner = train(toy_config(tmp_path))
         with torch.no_grad():
             runner.model.head.weight.zero_(), runner.model.head.bias.fill_(6)

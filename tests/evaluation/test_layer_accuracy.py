@@ -1,4 +1,4 @@
-"""Accuracies of layers, on scores of which they can be told by hand."""
+"""Accuracies of layers, for scores where they are known by hand."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def test_of_the_prediction_the_usual_accuracy(predictions):
 
 
 def test_results_of_several_processes(predictions):
-    """Collected in whatever order, on one of them."""
+    """Collected in any order, on one process."""
     results = []
     for share in (predictions[3:], predictions[:3]):
         metric = LayerAccuracy()

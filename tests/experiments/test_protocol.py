@@ -10,7 +10,7 @@ GRID = [{'lr': 0.1, 'decay': 0.0}, {'lr': 0.5, 'decay': 0.0}, {'lr': 0.9, 'decay
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Runs that were asked for; the metric of a search is given by its rate."""
+    """Fake runs; the learning rate gives the metric of a search."""
     runs = []
 
     def train(asked, out_dir, workers, devices):

@@ -1,4 +1,4 @@
-"""What is read from the folders of runs."""
+"""Results that are read from the folders of runs."""
 
 import json
 
@@ -63,7 +63,7 @@ def test_newest_training(tmp_path):
 
 
 def test_the_number_of_tuned_parameters_of_another_runner(tmp_path):
-    """It is not written there, and building the model of a stranger's config may run any code."""
+    """It is not written there, and somebody else's config may run any code."""
     log(tmp_path / 'mine', '1', {METRIC: 5.0, 'step': 5})
     (tmp_path / 'mine' / '1' / 'vis_data' / TUNED).unlink()
     assert read_results(tmp_path / 'mine', METRIC)[0].tuned is None

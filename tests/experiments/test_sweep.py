@@ -57,7 +57,7 @@ optim_wrapper = dict(
 
 
 def sweep(config: str) -> list[Run]:
-    """Rates at which nothing is learned, and at which something is."""
+    """A rate at which nothing is learned, and one at which something is."""
     return [
         Run(f'rate/{rate}', config, {'optim_wrapper.optimizer.lr': rate}, seed=1)
         for rate in (0.0, 0.5)
@@ -92,7 +92,7 @@ def test_finished_runs_are_not_repeated(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr('toast_mm.experiments.sweep._train', fail)
     assert run_all(sweep(config), out) == both
-    with open(config, 'a') as file:  # what no training sees
+    with open(config, 'a') as file:  # without effect on a training
         file.write("\nsearch = dict(lr=[1.0])\n_private = 'name'\n")
     assert run_all(sweep(config), out) == both
     changed = Path(config).read_text().replace('max_epochs=2', 'max_epochs=3')
@@ -146,7 +146,7 @@ def test_what_changes_no_outcome_is_no_part_of_a_run(config, tmp_path):
 
 
 def test_rates_are_scaled_to_the_batch(config, tmp_path, monkeypatch):
-    """Where the config says so: batches of 4, rates given for batches of 8."""
+    """If the config asks for it: batches of 4, rates for batches of 8."""
     rates = []
 
     def spied(cfg):
@@ -170,7 +170,7 @@ def test_rates_are_scaled_to_the_batch(config, tmp_path, monkeypatch):
 
 
 def test_the_weights_of_the_package_that_a_job_names_are_part_of_it(config, monkeypatch, tmp_path):
-    """Other weights make another run; weights that it does not name do not."""
+    """Changed weights make another run, unless the run does not use them."""
     monkeypatch.setattr('toast_mm.experiments.sweep.WEIGHTS', tmp_path)
     base = {
         'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='toast_mm://a.safetensors')
@@ -184,7 +184,7 @@ def test_the_weights_of_the_package_that_a_job_names_are_part_of_it(config, monk
 
 
 def test_a_run_is_the_same_whenever_it_is_loaded(config):
-    """What is replaced whole, is so each time."""
+    """Settings that are replaced completely are so every time."""
     data = ConfigDict(_delete_=True, type='DefaultSampler')  # as from a config
     run = Run('a', config, {'train_dataloader.sampler': data})
     for _ in range(2):

@@ -1,1 +1,1 @@
-"""What another project may have: a family and a method, each in one file."""
+"""An example of another project: a family and a method, each in one file."""

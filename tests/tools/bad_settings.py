@@ -1,4 +1,4 @@
-"""Settings that cannot be meant, made from those of a job by a fixed seed."""
+"""Wrong settings, made from those of a config with a fixed seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What may be wrong about a value of a kind: another kind, a sign, a length, a name.
+# Wrong values by type: another type, sign, length or name.
 WRONG: dict[type, list[Any]] = {
     bool: ['maybe', 3],
     int: ['abc', -1, 0, 2.5, [1, 2], None],

@@ -81,7 +81,7 @@ def kill_tree(pid: int) -> None:
 
 
 def as_in_a_new_process() -> None:
-    """Forget the runs of this process; mmengine keeps one of a name for whoever asks for it."""
+    """Forget the runs of this process, which mmengine keeps by name."""
     for manager in (DefaultScope, MessageHub, MMLogger, *_subclasses(Visualizer)):
         manager._instance_dict.clear()
 

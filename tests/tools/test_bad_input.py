@@ -32,7 +32,7 @@ def train(tool, ade20k, tmp_path):
         tool('train', CONFIG, '--work-dir', tmp_path / 'work', *arguments, *options)
 
     yield run
-    assert not list((tmp_path / 'work').glob('*.pth'))  # nothing that --resume would take
+    assert not list((tmp_path / 'work').glob('*.pth'))  # no checkpoint that --resume would use
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_arguments(tool, capsys, command, sentence):
     assert sentence in capsys.readouterr().err
 
 
-def test_the_last_line_of_a_command_is_the_sentence(ade20k, tmp_path):
+def test_the_last_line_of_a_command_is_the_error(ade20k, tmp_path):
     process = start(
         *('python', 'tools/train.py', CONFIG, '--work-dir', tmp_path),
         *tiny_ade20k(ade20k, **{'model.backbone.feedback_from': '9'}),

@@ -1,4 +1,4 @@
-"""Wrong settings end in one sentence that names the setting or its value; ours never count."""
+"""Wrong settings end in an error that names the setting or its value."""
 
 import copy
 from pathlib import Path
@@ -14,7 +14,7 @@ from toast_mm.engine.config import apply_options, read_config
 from toast_mm.engine.explain import explained
 from toast_mm.engine.runner import build_runner
 
-# What wrong settings of other packages may do without an error: nothing that is ours.
+# Wrong settings of other packages that raise no error; none of ours is among them.
 OURS = ('model.backbone.', 'first_pass_cache', 'task_files', 'channels_last')
 
 

@@ -1,4 +1,4 @@
-"""Pictures of digits: what is drawn is what the labels say, and nothing else tells the class."""
+"""Drawn digits agree with their labels, and only the cue shows the class."""
 
 import numpy as np
 import pytest
@@ -107,7 +107,7 @@ def test_the_digit_on_the_cue_is_the_class():
 
 
 def test_nothing_but_the_cue_tells_the_class():
-    """Its place and what the other cards show are fair dice."""
+    """Its place and the other digits are uniformly random."""
     rng = np.random.default_rng(0)
     number = 400
     drawings = [SPOT if digit == 3 else BLANK for digit in range(10)]  # and the class is 6

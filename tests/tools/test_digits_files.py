@@ -1,4 +1,4 @@
-"""The data sets of digits as files: layout, balance, and whole or not there."""
+"""Files of the digits: layout, balance, and complete folders."""
 
 import errno
 from itertools import chain
@@ -120,7 +120,7 @@ def test_what_a_killed_run_left_is_replaced(root, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['digits', 'digits.partial', 'digits.former'])
-def test_folders_of_others_are_left_alone(tmp_path, name):
+def test_folders_of_others_are_not_changed(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'notes.txt').write_text('mine')
     sentence = f'/{name} exists and was not made by this command; remove it'

@@ -1,4 +1,4 @@
-"""tools/dataset_converters/digits.py: how many images it is asked for."""
+"""tools/dataset_converters/digits.py: the number of images."""
 
 import runpy
 import subprocess
@@ -36,13 +36,13 @@ def test_the_number_of_cued_training_images_can_be_chosen(asked):
 
 
 @pytest.mark.parametrize('number', ['9', '-1', 'many'])
-def test_a_number_that_cannot_be_meant_is_refused(asked, capsys, number):
+def test_a_wrong_number_is_refused(asked, capsys, number):
     with pytest.raises(SystemExit) as error:
         asked('--cued', number)
     assert error.value.code == 2 and number in capsys.readouterr().err
 
 
-def test_drawing_waits_for_no_framework():
+def test_drawing_imports_no_framework():
     command = 'import digits_files, sys; print({"torch", "mmengine", "toast_mm"} & {*sys.modules})'
     folder = ROOT / 'tools/dataset_converters'
     result = subprocess.run([sys.executable, '-c', command], cwd=folder, capture_output=True)

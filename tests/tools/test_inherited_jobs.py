@@ -39,7 +39,7 @@ TWO_CLASSES = {
     'model.data_preprocessor.num_classes': 2,
     'val_evaluator.topk': 1,
 }
-# Scopes, data, and what makes the job small: one of each form that the jobs have.
+# Scopes, data and settings that make a config small: one of each form.
 SEGMENTATION = {
     '_base_/../ade20k_toast_upernet.py': (
         'ade20k',

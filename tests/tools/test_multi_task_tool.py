@@ -11,7 +11,7 @@ from PIL import Image
 
 @pytest.fixture
 def trained(classifier_job, tmp_path):
-    """Two tasks on one base: files with whole models whose head always says the same."""
+    """Two tasks on one base: complete models whose head has a constant prediction."""
     cfg = Config.fromfile(classifier_job)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model)
@@ -41,7 +41,7 @@ def test_table(tool, trained, classifier_job, folders, capsys):
 
 @pytest.fixture
 def parts(tmp_path, folders, monkeypatch):
-    """Arguments for one image and a segmentor that says 3 everywhere."""
+    """Arguments for one image and a segmentor that predicts 3 everywhere."""
     monkeypatch.chdir(tmp_path)
     (config,) = ROOT.glob('configs/quickstart/linear-*_digits-scenes-*.py')
     with DefaultScope.overwrite_default_scope('mmseg'):

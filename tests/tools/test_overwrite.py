@@ -1,4 +1,4 @@
-"""No command line replaces a file unasked, nor, asked or not, one that it reads."""
+"""No command line replaces a file without --overwrite, and never one of its inputs."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-# What is written, what is read beside it, and the command.
+# Output, inputs and command.
 COMMANDS = [
     ('o.pkl', 'w.pth', 'test job.py w.pth --out o.pkl'),
     ('o.json', 'job.py', 'test job.py w.pth --out o.json --out-item metrics'),
@@ -46,7 +46,7 @@ def files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('output', 'read', 'command'), COMMANDS)
-def test_what_is_there_stays(tool, tmp_path, output, read, command):
+def test_existing_files_stay(tool, tmp_path, output, read, command):
     (tmp_path / output).write_text('mine')
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
     with pytest.raises(SystemExit, match=rf'{output} exists already: choose another path, or add'):
@@ -55,7 +55,7 @@ def test_what_is_there_stays(tool, tmp_path, output, read, command):
 
 
 @pytest.mark.parametrize(('output', 'read', 'command'), COMMANDS)
-def test_what_is_read_stays_in_any_case(tool, tmp_path, output, read, command):
+def test_inputs_stay_in_any_case(tool, tmp_path, output, read, command):
     os.link(read, output)
     content = (tmp_path / read).read_bytes()
     with pytest.raises(SystemExit, match=rf'{output} would replace {read}, which is read: name'):

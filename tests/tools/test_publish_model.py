@@ -43,7 +43,7 @@ def test_published_once_more_it_keeps_its_metadata(tool, trained, tmp_path):
 
 
 def test_weights_that_come_with_the_package(tool, tmp_path):
-    """They are no path; the former file of the name is replaced if that is asked."""
+    """They are not a path; an old file of this name is replaced with --overwrite."""
     target = tmp_path / 'base.safetensors'
     target.write_bytes(b'former')
     source = 'toast_mm://vit-1m_tinyin100.safetensors'
@@ -59,7 +59,7 @@ def test_another_release_of_the_name_stays(tool, trained, tmp_path):
     assert len(list(tmp_path.glob('birds-*.safetensors'))) == 1
 
 
-def test_a_task_file_is_told_where_its_base_will_be(tool, tmp_path, capsys):
+def test_a_task_file_gets_the_new_place_of_its_base(tool, tmp_path, capsys):
     sizes = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
     backbone = TOASTViT(arch=sizes, img_size=16, patch_size=8)
     torch.nn.init.normal_(backbone.pos_embed)

@@ -1,4 +1,4 @@
-"""A pure-Python config of a user: types are classes, base configs of ours are imported."""
+"""A user's pure-Python config: types are classes, and it imports our base configs."""
 
 from pathlib import Path
 
@@ -92,7 +92,7 @@ IMPORTED = [path for path in BASES if '\n_base_ = ' not in path.read_text()]
 
 
 def test_what_a_config_may_import():
-    """Every model, and what has no base itself: mmengine keeps the kinds apart."""
+    """Every model, and every config without a base: mmengine does not mix the two kinds."""
     assert {path.parent.name for path in set(BASES) - set(IMPORTED)} == {'schedules'}
     models = {path.stem for path in IMPORTED if path.parent.name == 'models'}
     files = (ROOT / 'configs/_base_/models').glob('*.py')

@@ -1,4 +1,4 @@
-"""tools/quickstart.py: what it runs, and what it does not run again. The tools are faked."""
+"""tools/quickstart.py with fake tools: what it runs, and what it does not run again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from commands import ROOT
 JOBS = [path.stem for path in sorted((ROOT / 'configs/quickstart').glob('*.py'))]
 VALUES = {job: 10 + 10 * number for number, job in enumerate(JOBS)}
 
-# Does for each tool what the quickstart relies on, and notes the call.
+# A fake tool: it makes the files that the quickstart needs, and logs the call.
 FAKE_TOOLS = f"""
 import json, os, sys, time
 from pathlib import Path
@@ -160,7 +160,7 @@ def test_a_failure_shows_the_end_of_the_log_and_is_repaired_by_the_next_call(fol
     assert {*calls_of(JOBS[1])} <= {*folder.calls}
 
 
-def test_an_interrupted_run_goes_on(folder):
+def test_an_interrupted_run_continues(folder):
     process = folder.start(HANG=f'train configs/quickstart/{JOBS[1]}')
     while not (folder.root / 'hanging').exists():
         assert process.poll() is None
@@ -178,7 +178,7 @@ def test_an_interrupted_run_goes_on(folder):
     assert half_trained.exists()
 
 
-def test_origin_follows_what_a_run_follows_from(script, tmp_path, monkeypatch):
+def test_origin_changes_with_everything_a_run_depends_on(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('data/digits/digits.json', 'configs/job.py', 'toast_mm/weights/base.safetensors'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def test_numbers_that_no_images_have(tool, source, tmp_path, capsys, option, val
     assert not (tmp_path / 'lists').exists()
 
 
-def test_images_of_other_formats_are_told(tool, source, tmp_path, capsys):
+def test_images_of_other_formats_are_reported(tool, source, tmp_path, capsys):
     for name in ('one.webp', 'two.GIF', 'three.webp'):
         (source / 'a' / name).touch()
     split(tool, source, tmp_path / 'lists')

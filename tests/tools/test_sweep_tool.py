@@ -1,4 +1,4 @@
-"""Settings chosen on what is held out, tested on the test data."""
+"""Settings are chosen on held-out images; results are on the test data."""
 
 import json
 import pkgutil
@@ -61,7 +61,7 @@ def test_the_data_set_of_the_environment_is_a_part_of_the_name(tool, job, tmp_pa
     )
 
 
-def test_a_table_of_others_stays(tool, job, tmp_path):
+def test_another_table_is_not_replaced(tool, job, tmp_path):
     (tmp_path / 'table.md').write_text('mine')
     with pytest.raises(SystemExit, match=r'table\.md exists already, but .* holds no sweep'):
         tool('sweep', job, '--out-dir', tmp_path)

@@ -1,4 +1,4 @@
-"""A command on a full disk ends in one sentence that names the file, and leaves no part of it."""
+"""A command on a full disk names the file in its error, and leaves no incomplete file."""
 
 import json
 

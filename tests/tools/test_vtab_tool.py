@@ -42,7 +42,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    """The real job in the small: 2 rates, 2 decays, 2 seeds, 3 epochs."""
+    """A small version of the real config: 2 rates, 2 decays, 2 seeds, 3 epochs."""
     path = tmp_path_factory.mktemp('job') / 'tiny.py'
     path.write_text(f"""
 _base_ = '{ROOT}/configs/vtab/toast-last_vit-b16-in21k_1xb32-100e_vtab-224x224.py'

@@ -25,7 +25,7 @@ def reference(feedback, selected):
     return signals
 
 
-# Blocks 8, 9, 10: as strings they sort otherwise. The order of naming them does not matter.
+# Blocks 8, 9, 10 sort differently as strings. The given order does not matter.
 @pytest.mark.parametrize('receivers', [range(8, 11), (10, 8, 9)])
 def test_values_and_gradients(receivers):
     feedback = make(receivers)
@@ -116,7 +116,7 @@ def make_deconv(receivers=range(3)):
 
 
 def deconvolve(feedback, stage, hidden, size):
-    """Every pixel becomes a square; pixels beyond all squares are as the last ones within."""
+    """Every pixel becomes a square; pixels beyond all squares repeat the last ones."""
     state = feedback.state_dict()
     side, weight = STRIDES[stage], state[f'layers.{stage}.descend.weight']
     out = torch.zeros(len(hidden), CHANNELS[stage], *size, dtype=torch.double)

@@ -45,7 +45,7 @@ def test_gradient_into_the_first_matrices_alone():
 
 
 def test_only_blocks_that_ran():
-    """Where the outputs end below the last receiver, it does not run in the second pass."""
+    """If the last output is below the last receiver, that receiver does not run."""
     feedback, inputs, outputs = make(), streams(2, 3), streams(2, 3, seed=2)
     del inputs[10], outputs[10]
     loss = variational_loss(feedback, inputs, outputs)

@@ -65,7 +65,7 @@ def test_without_channel_selection_only_the_task_embedding_trains():
     frozen = [name for name, value in topdown.named_parameters() if not value.requires_grad]
     assert sorted(frozen) == FROZEN_WITHOUT_CHANNELS
 
-    # Loaded values count, and stay: the forward pass and the embedding's gradient are unchanged.
+    # Loaded values are used and stay: the forward pass and the embedding's gradient are unchanged.
     topdown.load_state_dict({name: value * 2 for name, value in full.state_dict().items()})
     before = {name: value.clone() for name, value in topdown.state_dict().items()}
     z = torch.randn(2, 5, DIM, dtype=torch.double)

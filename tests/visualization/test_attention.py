@@ -1,4 +1,4 @@
-"""Maps of attention, beside PyTorch's own multi-head attention with its weights."""
+"""Attention maps, against PyTorch's own multi-head attention with the same weights."""
 
 import pytest
 import torch
@@ -19,13 +19,13 @@ def build(**settings) -> TOASTViT:
     backbone = TOASTViT(**SETTINGS, **settings).eval()
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
-            if 'feedback' in name:  # a signal that one sees
+            if 'feedback' in name:  # a visible signal
                 parameter.normal_(std=0.5)
     return backbone
 
 
 def class_token_weights(layer: torch.nn.Module, stream: torch.Tensor) -> torch.Tensor:
-    """Of the class token to the patches, mean over heads, by PyTorch."""
+    """Attention of the class token to the patches, mean over heads, by PyTorch."""
     tokens = layer.ln1(stream).transpose(0, 1)
     _, weights = F.multi_head_attention_forward(
         *(tokens, tokens, tokens),

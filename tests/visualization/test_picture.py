@@ -1,4 +1,4 @@
-"""The picture: a row per sample, a column per thing to look at."""
+"""The picture: a row per sample, a column per kind of map."""
 
 import numpy as np
 import pytest

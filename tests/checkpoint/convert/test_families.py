@@ -1,7 +1,7 @@
-"""Models that compute other things than mmpretrain's are refused, whatever their weights look like.
+"""Models that compute something else than mmpretrain's are refused, even if their weights fit.
 
-Of each family of timm either the features are timm's or nothing is converted, with timm's model at
-hand and without it.
+For each family of timm, with and without timm's model: the converted features equal timm's, or the
+conversion is refused.
 """
 
 import pytest
@@ -17,7 +17,7 @@ SMALL_VIT = dict(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, 
 SMALL_CONVNEXT = dict(depths=(1, 2, 1, 1), dims=(8, 12, 16, 20), num_classes=5)
 UNTOLD, NO_PLACE, DIFFER = 'do not show', 'which has no place for its weights: ', 'features differ'
 
-# What conversion says without timm's model and with it; None where it converts.
+# Errors of the conversion without and with timm's model; None if it converts.
 VITS = {
     'vit_tiny_patch16_224': (None, None),
     'deit3_small_patch16_224': (None, None),
@@ -25,12 +25,12 @@ VITS = {
     'vit_base_patch16_clip_224': (UNTOLD, None),  # another epsilon
     'vit_base_patch16_clip_quickgelu_224': (UNTOLD, None),
     'vit_base_patch16_siglip_224': (UNTOLD, None),  # pools by attention
-    'eva_large_patch14_196': (UNTOLD, None),  # its norm is behind the pooling
-    'vit_pe_core_tiny_patch16_384': (UNTOLD, DIFFER),  # rotates positions, as the next ones
+    'eva_large_patch14_196': (UNTOLD, None),  # its norm follows the pooling
+    'vit_pe_core_tiny_patch16_384': (UNTOLD, DIFFER),  # rotary positions, as in the next ones
     'vit_pe_spatial_tiny_patch16_512': (UNTOLD, DIFFER),
     'vit_small_patch16_rope_ape_224': (UNTOLD, DIFFER),
     'vit_small_patch16_rope_mixed_ape_224': (NO_PLACE + r'rope\.freqs$',) * 2,
-    'vit_base_patch16_rpn_224': (UNTOLD, DIFFER),  # norms behind the layers
+    'vit_base_patch16_rpn_224': (UNTOLD, DIFFER),  # norms after the layers
     'beit_base_patch16_224': (NO_PLACE + r'blocks\.0\.attn\.q_bias, ',) * 2,
     'beit3_base_patch16_224': (NO_PLACE + r'blocks\.0\.attn\.norm\.weight, ',) * 2,
     'vit_giant_patch14_dinov2': (r'mlp\.fc2\.weight is',) * 2,  # gated
@@ -45,7 +45,7 @@ CONVNEXTS = {
     'convnext_atto_ols': (NO_PLACE + r'stem\.2\.weight, ',) * 2,
     'convnext_tiny_hnf': (NO_PLACE + r'norm_pre\.weight, ',) * 2,
 }
-OWN_SIZES = {  # by which they are known
+OWN_SIZES = {  # by which convert_convnext recognises them
     'convnext_xxlarge': dict(depths=(3, 4, 30, 3)),
     'test_convnext': dict(dims=(24, 32, 48, 64)),
 }
@@ -93,7 +93,10 @@ def test_same_features_or_refused(kind, name, told):
     with torch.no_grad():
         expected, given = features_of(model, image), own(image)[0]
     assert (given - expected).abs().max() <= 1e-5 * expected.abs().max()
-    heads = {'eva_large_patch14_196', 'vit_base_patch16_siglip_224'}  # behind what has no place
+    heads = {
+        'eva_large_patch14_196',
+        'vit_base_patch16_siglip_224',
+    }  # after a layer that cannot be converted
     assert any(n.startswith('head.') for n in converted.weights) == (name not in heads)
 
 

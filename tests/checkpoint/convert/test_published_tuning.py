@@ -1,7 +1,7 @@
 """Published TOAST-Lite, LoRA and VPT, against the published formulation written out.
 
-The trainer of the published code saves in evaluation mode, in which updates are in the weights and
-stand beside them as well.
+The trainer of the published code saves in evaluation mode, where updates are merged into the
+weights and also saved on their own.
 """
 
 import pytest
@@ -43,7 +43,7 @@ def published_vpt(deep=True, width=DIM):
 
 
 def merge(weights):
-    """The weights as evaluation mode has them."""
+    """Merge the updates, as evaluation mode does."""
     merged = dict(weights)
     for name in weights:
         if name.endswith('.lora_A'):
@@ -66,7 +66,7 @@ def linear(x, p, name):
 
 
 def run(p, image, prompts=lambda x, n: x, signals=None):
-    """The published ViT with the weights of evaluation mode; prompts behind the class token."""
+    """Run the published ViT with the weights of evaluation mode; prompts follow the class token."""
     x = F.conv2d(image, p['patch_embed.proj.weight'], p['patch_embed.proj.bias'], stride=8)
     x = torch.cat([p['cls_token'].expand(len(x), -1, -1), x.flatten(2).mT], 1) + p['pos_embed']
     for n in range(DEPTH):
@@ -142,8 +142,8 @@ def test_the_updates_count_once(kind, merged, told):
 
 
 @updated
-def test_the_wrong_word_is_far_off(kind):
-    """So that a guess would be."""
+def test_a_wrong_choice_of_merged_or_unmerged_is_far_off(kind):
+    """A guess would change the outputs."""
     make, reference = UPDATED[kind]
     expected = reference(merge(make()), make_image())
     given = features(convert_toast(merge(make()), merged=False))[1]
@@ -151,7 +151,7 @@ def test_the_wrong_word_is_far_off(kind):
 
 
 @updated
-def test_without_a_word_it_is_refused_unless_updates_are_zero(kind):
+def test_without_a_choice_it_is_refused_unless_updates_are_zero(kind):
     make, reference = UPDATED[kind]
     with pytest.raises(CheckpointError, match=UNTOLD):
         convert_toast(make())

@@ -126,7 +126,7 @@ def build(converted, cls):
 
 
 def close(given, expected, tolerance):
-    """Within a share of the largest magnitude."""
+    """Whether two tensors are equal, relative to the largest magnitude."""
     assert expected.abs().max() > 0
     assert (given - expected).abs().max() <= tolerance * expected.abs().max()
 

@@ -54,7 +54,7 @@ def assert_same_features(converted, model, size=32, **kwargs):
 )
 def test_timm(name, kwargs):
     model = make_timm(name, **kwargs)
-    # With a norm before the blocks or without a class token the file tells too little.
+    # With a norm before the blocks or without a class token, the file is ambiguous.
     untold = 'pre_norm' in kwargs or 'class_token' in kwargs
     reference = make_timm(name, **kwargs) if untold else None
     converted = convert_vit(model.state_dict(), reference=reference)
@@ -85,7 +85,7 @@ def test_heads_of_imagenet_21k_tell_the_preprocessing(classes, mean):
 
 
 def test_known_architectures_are_named():
-    """Which tells the number of heads, as weights do not."""
+    """The name gives the number of heads, which weights do not show."""
     for dim, hidden, heads in ((192, 768, 3), (768, 3072, 12)):
         name = _named(dict(embed_dims=dim, num_layers=12, feedforward_channels=hidden))
         with torch.device('meta'):
@@ -94,7 +94,7 @@ def test_known_architectures_are_named():
 
 
 def as_hugging_face(state, prefix):
-    """The names of transformers.ViTModel; queries, keys and values apart."""
+    """Rename to transformers.ViTModel, with separate queries, keys and values."""
     renamed = {
         'embeddings.cls_token': state['cls_token'],
         'embeddings.position_embeddings': state['pos_embed'],
@@ -199,7 +199,7 @@ def test_jax(prefix, tmp_path):
 
 
 def test_jax_of_big_vision(tmp_path):
-    """Other numbers of the same layers."""
+    """The same layers with other numbers."""
     random_npz(str(tmp_path / 'a.npz'))
     random_npz(str(tmp_path / 'b.npz'), attention=0, norm=1, mlp=0)
     one, other = (convert_vit(*read_weights(str(tmp_path / f'{n}.npz'))) for n in 'ab')

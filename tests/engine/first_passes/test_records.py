@@ -1,4 +1,4 @@
-"""Arrays of records: whole or not there, and every record known by its checksum."""
+"""Arrays of records: written atomically, with a checksum of every record."""
 
 import json
 import pickle
@@ -64,7 +64,7 @@ def test_an_interruption_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize('change', [dict(number=4), dict(checksum=1), None])
-def test_what_describes_them_is_checked(folder, change):
+def test_their_description_is_checked(folder, change):
     meta = json.loads((folder / 'meta.json').read_text())
     (folder / 'meta.json').write_text(json.dumps({**meta, **change} if change else [meta]))
     with pytest.raises(DamagedCacheError, match=r'meta\.json is damaged'):

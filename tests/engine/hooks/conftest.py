@@ -53,7 +53,7 @@ def spy() -> Spy:
 
 @pytest.fixture
 def run():
-    """Train from a config; hooks that are objects come along."""
+    """Train from a config; hooks may be objects."""
 
     def train(cfg: Config, *hooks: Hook, wrap=None) -> Runner:
         runner = Runner.from_cfg(cfg)

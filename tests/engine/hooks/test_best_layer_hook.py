@@ -1,4 +1,4 @@
-"""The best layer on validation data: chosen, saved with its epoch, and what a test predicts by."""
+"""The best layer on validation data: chosen, saved with its epoch, and used in a test."""
 
 import shutil
 
@@ -46,7 +46,7 @@ def job(steered_config, tmp_path):
 
 @pytest.fixture
 def script(monkeypatch):
-    """Let validations find these accuracies of the layers, one list each."""
+    """Fake the accuracies of the layers, one list per validation."""
 
     def follow(*validations):
         pending = list(validations)
@@ -64,7 +64,7 @@ def saved(folder, name):
 
 
 class Watch(Hook):
-    """The layer in front of every validation, and the losses of every step."""
+    """Records the layer before every validation, and the losses of every step."""
 
     def __init__(self) -> None:
         self.best, self.losses = [], []
@@ -95,7 +95,7 @@ def test_every_checkpoint_has_the_layer_of_its_own_validation(job, run, script, 
 
 
 def test_what_is_written_again_is_otherwise_the_same(job, run, script, tmp_path):
-    """And is written where the choice has changed, and nowhere else."""
+    """It is only written if the choice has changed."""
     script([50, 70, 70, 60], [0, 1, 0, 0])
     writes = []
 
@@ -136,7 +136,7 @@ def test_best_checkpoints(job, run, script, tmp_path):
     assert saved(tmp_path / 'work', 'epoch_3.pth') == 2
 
 
-def test_a_test_predicts_by_it(job, run, tmp_path):
+def test_a_test_uses_it(job, run, tmp_path):
     """A real training; the images of the test are those of the validation."""
     cfg = job(optim_wrapper__optimizer=dict(type='AdamW', lr=0.02), train_cfg__max_epochs=3)
     runner = run(cfg)
@@ -169,7 +169,7 @@ def test_a_resumed_training_is_as_an_uninterrupted_one(job, run, script, tmp_pat
 
 
 def test_beside_an_average_of_the_weights(job, run, script, tmp_path):
-    """Whose buffers, those of the last step, EMAHook saves in place of those of the model."""
+    """EMAHook saves its own buffers in place of the model's."""
     script([50, 70, 70, 60], [80, 10, 10, 10], [0, 1, 0, 0])
     hooks = dict(type='EMAHook'), dict(type='toast_mm.BestLayerHook')
     run(job(*hooks, default_hooks__checkpoint__save_best='accuracy/layer0/top1'))

@@ -1,4 +1,4 @@
-"""Whatever stops a training, at whatever file: it can be resumed, and nothing differs."""
+"""A training that is stopped while it writes any file can be resumed exactly."""
 
 import builtins
 import os
@@ -18,11 +18,11 @@ from toast_mm.registry import METRICS
 
 
 class Killed(BaseException):
-    """Nothing of the process touches a file from here on."""
+    """Raised to stop a process: it must not touch a file after that."""
 
 
 class FileEvents:
-    """Counts what changes files below a folder, and kills the process at one such event."""
+    """Counts changes of files below a folder, and kills the process at one of them."""
 
     def __init__(self, monkeypatch, folder, kill_at: int | None = None) -> None:
         self.folder, self.kill_at, self.count = str(folder), kill_at, 0
@@ -47,7 +47,7 @@ class FileEvents:
 
 @METRICS.register_module(force=True)
 class Zigzag(BaseMetric):
-    """Two metrics that are the best at different times: one rises, one goes up and down."""
+    """Two metrics with different best times: one rises, one goes up and down."""
 
     default_prefix = 'zigzag'
     values = (1.0, 3.0, 2.0, 4.0, 0.0, 5.0)
@@ -133,7 +133,7 @@ def assert_same(one, other) -> None:
 
 @pytest.fixture(autouse=True)
 def many_runs(monkeypatch):
-    """What costs time in each of them: looking for compilers, and formatting the config."""
+    """Speed up many runs: no search for compilers, no formatting of the config."""
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     monkeypatch.setattr('mmengine.runner.runner.get_git_hash', lambda *args: '')
     monkeypatch.setattr(Config, 'pretty_text', '')
@@ -141,7 +141,7 @@ def many_runs(monkeypatch):
 
 @pytest.mark.parametrize('setting', ['newest', 'several', 'published'])
 def test_killed_at_a_file_event(config, tmp_path, monkeypatch, setting):
-    """There is always a checkpoint to resume, and the training ends as if nothing had been."""
+    """There is always a checkpoint to resume, and the result is that of an uninterrupted run."""
     kill(config, tmp_path, monkeypatch, setting, step=13)
 
 
@@ -205,7 +205,7 @@ def test_best_checkpoint_of_another_folder_stays(config, tmp_path):
 
 
 def test_under_mmengines_runner(config, tmp_path, monkeypatch):
-    """By its name, and a cut file is never under the name of a checkpoint."""
+    """It works under its name, and no checkpoint is ever incomplete."""
     hook = dict(type='toast_mm.CheckpointHook', max_keep_ckpts=1)
     without = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)
 

@@ -91,7 +91,7 @@ def test_a_class_that_the_test_data_lack(config, checkpoint):
 
 
 def test_resuming_and_starting_from_a_checkpoint(config, checkpoint):
-    """Only a training that goes on must have the same classes."""
+    """Only a resumed training must have the same classes."""
     cfg = config('renamed', 'renamed', load_from=checkpoint, resume=True, experiment_name='again')
     cfg.train_cfg.max_epochs = 2
     with pytest.raises(ValueError, match=SENTENCE.format('train', 'checkpoint')):
@@ -106,7 +106,7 @@ def test_validation_against_training(config, tmp_path):
     assert not [*(tmp_path / 'run').glob('*.pth')]
 
 
-def test_names_that_are_said_in_another_order_than_the_folders(config):
+def test_names_in_another_order_than_the_folders(config):
     cfg = config()
     cfg.train_dataloader.dataset.metainfo = dict(classes=['red', 'green', 'blue'])
     with pytest.raises(ValueError, match=r'numbers its classes in the order of their folders'):
@@ -114,7 +114,7 @@ def test_names_that_are_said_in_another_order_than_the_folders(config):
 
 
 def test_folders_of_classes_with_other_names(config, checkpoint, tmp_path):
-    """The names that are said are the same; the folders that they stand for are not."""
+    """The given names are the same, but they stand for different folders."""
     names = dict(classes=['sky', 'grass', 'brick'])
     cfg = config(experiment_name='named')
     cfg.train_dataloader.dataset.metainfo = cfg.val_dataloader.dataset.metainfo = names

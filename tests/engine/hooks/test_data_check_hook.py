@@ -28,7 +28,7 @@ class ToyTTA(BaseTTAModel):
 
 
 class Model(BaseModel):
-    """Heads alone."""
+    """A model of heads only."""
 
     def __init__(self, **heads: nn.Module) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ class TestLabels:
             DataCheckHook().before_train_iter(SimpleNamespace(model=segmentor()), 0, batch)
 
 
-def test_in_front_of_other_hooks(toy_config, tmp_path):
-    """A run: the check comes in front of what would stumble."""
+def test_runs_before_other_hooks(toy_config, tmp_path):
+    """In a run, the check comes before code that would fail."""
     runner = Runner.from_cfg(toy_config(tmp_path))
     hooks = [type(hook).__name__ for hook in runner.hooks]
     assert hooks.index('DataCheckHook') < hooks.index('IterTimerHook')

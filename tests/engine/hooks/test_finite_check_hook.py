@@ -44,7 +44,7 @@ def test_stops_at_once_when_weights_are_spoiled(toy_config, tmp_path):
 
 
 def test_not_saved_over_good_ones(toy_config, tmp_path):
-    """Spoiled in the very iteration that is saved."""
+    """The weights are spoiled in the iteration that is saved."""
     settings = dict(default_hooks__checkpoint__max_keep_ckpts=1)
     with pytest.raises(NotFiniteError, match=r'iteration 9: head\.weight is not finite') as info:
         train(toy_config(tmp_path, **settings), at=[9])
@@ -57,7 +57,7 @@ def test_not_saved_over_good_ones(toy_config, tmp_path):
 
 @pytest.mark.parametrize(('patience', 'at', 'stops'), [(3, (2, 3, 4), 4), (3, (2, 3, 5, 6), None)])
 def test_patience(toy_config, tmp_path, patience, at, stops):
-    """Losses that spoil nothing, as where a scaler skips the step: so many in a row."""
+    """Infinite losses that spoil no weight, as when a scaler skips steps: only some in a row."""
     cfg = toy_config(tmp_path)
     cfg.custom_hooks.append(dict(type='toast_mm.FiniteCheckHook', patience=patience))
     if stops is None:

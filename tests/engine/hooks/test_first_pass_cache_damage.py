@@ -1,4 +1,4 @@
-"""A cache that a disk, a kill or a copy damaged is mended, and never used as it is."""
+"""A cache that a disk, a kill or a copy damaged is repaired before it is used."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def one_bit(folder):
 
 
 def header(folder):
-    """Which nothing is read by."""
+    """Damage the header of the array, which is never read."""
     with open(folder / '3.npy', 'r+b') as file:
         file.write(b'x' * 64)
 

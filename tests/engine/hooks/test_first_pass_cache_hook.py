@@ -1,4 +1,4 @@
-"""Training on cached first passes equals training without, and a stale one is never used."""
+"""Training with cached first passes equals training without; a stale cache is not used."""
 
 import os
 import re
@@ -23,12 +23,12 @@ METHODS = {
     'linear probe': dict(feedback_from=None),
     'lite': dict(lite=dict(rank=2)),
 }
-# Layers (of four) that a step and a validation batch still run.
+# Number of layers (of four) that a step and a validation batch still run.
 SECOND_PASS = {'last': 4, 'early': 4, 'late': 2, 'dense late': 2, 'linear probe': 0, 'lite': 4}
 
 
 class Watch(Hook):
-    """Losses, and the work of every step."""
+    """Records the losses and the work of every step."""
 
     def __init__(self) -> None:
         self.losses, self.labels, self.layers, self.calls = [], [], [], 0
@@ -177,7 +177,7 @@ CHANGES = [
 
 @pytest.mark.parametrize('change', CHANGES)
 def test_a_stale_one_is_not_used(job, run, images, tmp_path, change):
-    """The base has no checkpoint here: its weights follow from the seed."""
+    """The base has no checkpoint here: the seed determines its weights."""
     run(job('last', {}, train_cfg__max_iters=1))
     cfg = job('last', {}, train_cfg__max_iters=1)
     change(cfg, images)
@@ -193,7 +193,7 @@ def test_images_are_not_decoded_again(job, run, images):
         path.write_bytes(b'x' * stat.st_size)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     cfg = job('last', {}, train_cfg__max_iters=4)
-    cfg.custom_hooks.pop()  # which takes the mean token of the images
+    cfg.custom_hooks.pop()  # computes the mean token of the images
     watch = Watch()
     run(cfg, watch)
     assert len(watch.losses) == 4
@@ -322,7 +322,7 @@ class Usage:
 
 
 @pytest.mark.parametrize('log_level', ['INFO', 'ERROR'])  # this of a sweep
-def test_the_size_is_told_beforehand(job, run, tmp_path, capsys, log_level):
+def test_the_size_is_logged_before(job, run, tmp_path, capsys, log_level):
     run(job('last', {}, log_level=log_level))
     (folder,) = caches(tmp_path)
     told = re.search(r'computing ([\d.]+) MiB in (\S+)', capsys.readouterr().out)
@@ -395,7 +395,7 @@ def test_a_file_in_the_place_of_the_folder(job, run, tmp_path):
 
 
 def test_samples_that_were_loaded_before_are_noticed(job, run, monkeypatch):
-    """As by a loader that starts its workers with the training."""
+    """As with a loader that starts its workers before the training."""
     monkeypatch.setattr(ServedPipeline, '__call__', lambda served, data: Compose(plain)(data))
     plain = [
         dict(type='LoadImageFromFile'),

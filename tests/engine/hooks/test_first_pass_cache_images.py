@@ -1,4 +1,4 @@
-"""Whose first pass it is, where models see other images than those of the batch."""
+"""First passes belong to their images, in models that see other images than the batch."""
 
 import copy
 
@@ -41,7 +41,7 @@ class PackToyScene(BaseTransform):
 
 @METRICS.register_module(force=True)
 class KeepLogits(BaseMetric):
-    """The logits of every image, and the work of every batch."""
+    """Records the logits of every image and the work of every batch."""
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
         self.results += [sample['seg_logits']['data'] for sample in data_samples]
@@ -101,7 +101,7 @@ def segmentor(steered_config, tmp_path):
 
 
 def validate(runner):
-    """Logits of the last validation, and the layers that a further one runs for a batch."""
+    """Logits of the last validation, and the layers that another one runs for a batch."""
     logits = runner.val_evaluator.metrics[0].logits
     calls = []
     for layer in runner.model.backbone.layers:
@@ -116,7 +116,7 @@ def validate(runner):
     ('test_cfg', 'plain', 'cached'),
     [
         (dict(mode='whole'), 6, 4),  # layers: both passes of the early route, and the second alone
-        (CROP, 4 * 6, 4 * 6),  # windows have first passes of their own
+        (CROP, 4 * 6, 4 * 6),  # windows do not use the cache
     ],
 )
 def test_logits_of_the_validation_are_those_without(

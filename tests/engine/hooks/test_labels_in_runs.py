@@ -1,4 +1,4 @@
-"""Labels that cannot be meant end a run before anything is saved by them."""
+"""Wrong labels end a run before it saves anything."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def job(toy_config, tmp_path):
 
 
 def train(cfg: Config, word: str = 'occur') -> list[str]:
-    """Warnings of a training that have a word."""
+    """Warnings of a training that contain a word."""
     runner = Runner.from_cfg(cfg)
     lines: list[str] = []
     runner.logger.warning = lines.append
@@ -73,13 +73,13 @@ def train(cfg: Config, word: str = 'occur') -> list[str]:
     return [line for line in lines if word in line]
 
 
-def test_labels_that_are_meant(job, tmp_path):
+def test_right_labels(job, tmp_path):
     assert train(job([0, 1, 255])) == []
     assert [*(tmp_path / 'run').glob('best*')]
 
 
 def test_masks_of_0_and_255(job, tmp_path):
-    """The first pass is of 4 batches; the validation behind the second one ends the run."""
+    """An epoch has 4 batches; the validation after the second one ends the run."""
     with pytest.raises(ValueError) as info:
         train(job([0, 255], [0, 255]))
     assert str(info.value) == (
@@ -98,7 +98,7 @@ def test_masks_of_0_and_255_in_training_alone(job):
 @pytest.mark.parametrize('reduced', [False, True])
 def test_all_ignored(job, tmp_path, reduced):
     cfg = job([0], [0, 1, 2]) if reduced else job([255])
-    cfg.custom_hooks[-1].batches = 2  # the first validation is behind the second batch
+    cfg.custom_hooks[-1].batches = 2  # the first validation follows the second batch
     cfg.train_dataloader.dataset.reduce_zero_label = reduced
     cfg.val_dataloader.dataset.reduce_zero_label = reduced
     with pytest.raises(ValueError, match=r'^all labels of the train data are ignored: 100\.0%'):
@@ -112,7 +112,7 @@ def test_reduced_labels_in_one_part_alone(job):
 
 
 def test_a_class_that_never_occurs(job):
-    """It is said once of either part, and not in every validation."""
+    """There is one warning per part, not one per validation."""
     lines = train(job([0], [1]))
     assert lines == [
         "1 of 2 classes: 'road' never occurs in the val data",
@@ -120,7 +120,7 @@ def test_a_class_that_never_occurs(job):
     ]
 
 
-def test_a_mask_of_another_size_whoever_loads_it(job, tmp_path):
+def test_a_mask_of_another_size_with_any_loader(job, tmp_path):
     cfg = job([0, 1])
     for part in ('train', 'val'):
         cfg[f'{part}_dataloader'].dataset.pipeline[1].type = 'LoadAnnotations'
@@ -130,7 +130,7 @@ def test_a_mask_of_another_size_whoever_loads_it(job, tmp_path):
 
 
 def test_images_that_a_loader_makes_dark_and_padding_that_is_learned(job, tmp_path):
-    """Both are said once; our loader takes the bits that are used."""
+    """There is one warning for each; our loader keeps the bits that are used."""
     words = ('8 bits per channel', 'the head learns padding')
     for kind, expected in (('LoadImageFromFile', [1, 1]), ('toast_mm.LoadImageFromFile', [0, 1])):
         cfg = job([0, 1, 255])

@@ -118,7 +118,7 @@ def test_a_wrapped_model(steered_config, run, spy, tmp_path, one_process_group, 
 def test_a_sampler_that_does_not_count_is_refused_as_without_the_hook(
     steered_config, run, tmp_path
 ):
-    """The hook's own draws must not pass for those of the sampler."""
+    """The hook's own draws must not count as draws of the sampler."""
     for number, hooks in enumerate(([], [hook()])):
         cfg = steered_config(tmp_path / str(number), *hooks, by_epoch=True)
         cfg.train_dataloader.sampler.type = 'DefaultSampler'

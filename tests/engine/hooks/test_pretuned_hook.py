@@ -19,7 +19,7 @@ def hook(**kwargs) -> dict:
 
 
 def test_what_it_writes_is_what_pretuned_takes(steered_config, run, tmp_path, capsys):
-    """On the same base, which comes from a file of its own."""
+    """On the same base, which is loaded from another file."""
     backbone = dict(feedback_from='middle', feedback_gain=2.0)
     cfg = steered_config(
         tmp_path / 'run', hook(), backbone=backbone, log_level='INFO', train_cfg__max_iters=5
@@ -61,7 +61,7 @@ def test_one_process_writes(steered_config, run, tmp_path, monkeypatch):
     assert not list(tmp_path.glob('*.safetensors'))
 
 
-def test_nothing_to_write_is_said_before_the_training(steered_config, run, spy, tmp_path):
+def test_nothing_to_write_is_an_error_before_the_training(steered_config, run, spy, tmp_path):
     cfg = steered_config(tmp_path, hook(), backbone=dict(feedback_from=None))
     with pytest.raises(ValueError, match=r'^PretunedHook: the backbone has no top-down module'):
         run(cfg, spy)

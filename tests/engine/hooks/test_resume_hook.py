@@ -50,7 +50,7 @@ def resume_from(folder, start: str, cfg) -> Runner:
 
 @pytest.mark.parametrize('start', [1, 2])
 def test_early_stopping_goes_on_counting(toy_config, tmp_path, start):
-    """mmengine's counts anew; and the validation of the saved epoch counts, too."""
+    """mmengine's starts from zero; the validation of the saved epoch counts as well."""
 
     def config(name):
         return toy_config(
@@ -94,7 +94,7 @@ SWITCH = dict(
     ids=['mmengine', 'mmpretrain', 'late'],
 )
 @pytest.mark.parametrize('start', [1, 2])
-def test_averages_go_on(toy_config, tmp_path, hook, start):
+def test_averages_continue(toy_config, tmp_path, hook, start):
     def config(name):
         cfg = toy_config(tmp_path / name, by_epoch=True)
         cfg.custom_hooks.append(dict(hook))
@@ -125,7 +125,7 @@ def test_recipes_switch_at_their_epoch(toy_config, tmp_path, start):
 
 
 @pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')  # of mmengine
-def test_waiting_gradients_go_on_waiting(toy_config, tmp_path, capsys):
+def test_accumulated_gradients_are_restored(toy_config, tmp_path, capsys):
     """Saved at iteration 5, in the middle of three that are accumulated."""
     settings = dict(optim_wrapper__accumulative_counts=3)
     train(toy_config(tmp_path / 'a', **settings))
@@ -146,12 +146,12 @@ class TestSettings:
         self.config = lambda **settings: toy_config(self.folder, **settings)
         capsys.readouterr()
 
-    def test_nothing_is_said_if_nothing_has_changed(self, capsys):
+    def test_no_warning_without_changes(self, capsys):
         resume_from(self.folder, self.file, self.config())
         said = capsys.readouterr().out
         assert 'changed since' not in said and 'toast_mm' not in said.replace(str(self.folder), '')
 
-    def test_what_is_kept_and_what_was_asked(self, capsys):
+    def test_kept_and_changed_settings(self, capsys):
         cfg = self.config(
             optim_wrapper__optimizer__lr=0.5,
             optim_wrapper__optimizer__weight_decay=0.3,
@@ -225,7 +225,7 @@ class TestUnderMmengine:
     @pytest.mark.parametrize('seed', [3, None])
     @pytest.mark.parametrize('num_workers', [0, 1])
     def test_goes_on_as_uninterrupted(self, config, tmp_path, seed, num_workers):
-        """The samplers of a config without a seed take that of the checkpoint."""
+        """Without a seed in the config, samplers use that of the checkpoint."""
         settings = dict(randomness__seed=seed, num_workers=num_workers)
         whole = self.train(config('whole', **settings))
         (tmp_path / 'b').mkdir()

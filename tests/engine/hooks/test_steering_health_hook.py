@@ -19,7 +19,7 @@ def hook(**kwargs) -> dict:
 
 
 def reported(work_dir) -> list[dict]:
-    """What the hook put beside the losses."""
+    """Scalars that the hook adds to the losses."""
     files = work_dir.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return [line for line in lines if any(key.startswith('steering/') for key in line)]
@@ -30,7 +30,7 @@ def backbone_of(model):
 
 
 class Watch(Hook):
-    """Numbers of every step, from what goes into the module and into the layers."""
+    """Computes the numbers of every step from the inputs of the module and of the layers."""
 
     def __init__(self) -> None:
         self.steps = []
@@ -120,7 +120,7 @@ def test_numbers(steered_config, run, tmp_path, capsys, source, target, receiver
     ) in capsys.readouterr().out
 
 
-def test_only_of_the_steps_in_turn(steered_config, run, tmp_path, monkeypatch):
+def test_only_at_the_interval(steered_config, run, tmp_path, monkeypatch):
     recording, recorded = TOASTViT.recording, []
     monkeypatch.setattr(TOASTViT, 'recording', lambda self: recorded.append(1) or recording(self))
     run(steered_config(tmp_path, hook(interval=2), train_cfg__max_iters=5, **FIXED))
@@ -151,7 +151,7 @@ INIT = dict(type='toast_mm.MeanTokenInitHook')
     [
         (Embed(1.0), False),
         (Embed(-1.0), True),  # no token is selected
-        (Embed(1.0, emit=0.0), True),  # tokens are selected, but no signal comes of it
+        (Embed(1.0, emit=0.0), True),  # tokens are selected, but there is no signal
     ],
 )
 def test_warns_once_if_steering_is_dead(steered_config, run, tmp_path, warned, embed, dead):
@@ -164,7 +164,7 @@ def test_warns_once_if_steering_is_dead(steered_config, run, tmp_path, warned, e
             assert remedy in message
 
 
-def test_what_is_not_finite_is_no_weak_signal(steered_config, run, tmp_path, warned):
+def test_nan_is_not_a_weak_signal(steered_config, run, tmp_path, warned):
     class Spoil(Hook):
         priority = 'LOWEST'
 
@@ -189,7 +189,7 @@ def test_warns_late_too(steered_config, run, tmp_path, warned):
 
 
 def test_thresholds(steered_config, run, tmp_path, warned):
-    """Dead means above one and below the other; at the limit it is alive."""
+    """Steering is dead above one limit or below the other, and alive at the limits."""
     kwargs = dict(backbone=STRONG, train_cfg__max_iters=1, **FIXED)
     run(steered_config(tmp_path / 'plain', hook(), **kwargs), watch := Watch())
     step = watch.steps[0]
@@ -221,12 +221,12 @@ def test_every_token_at_mask_0_may_be_allowed(steered_config, run, tmp_path, war
     assert not warned
 
 
-def test_plain_backbones_are_passed_by(steered_config, run, tmp_path, warned):
+def test_plain_backbones_are_ignored(steered_config, run, tmp_path, warned):
     run(steered_config(tmp_path, hook(), backbone=dict(feedback_from=None)))
     assert not reported(tmp_path) and not warned
 
 
-def test_models_without_a_backbone_are_passed_by(toy_config, run, tmp_path):
+def test_models_without_a_backbone_are_ignored(toy_config, run, tmp_path):
     run(toy_config(tmp_path, custom_hooks=[hook()], train_cfg__max_iters=2))
     assert not reported(tmp_path)
 
@@ -273,7 +273,7 @@ def test_a_failing_step_leaves_nothing_switched_on(steered_config, run, tmp_path
 
 
 def test_the_step_after_a_failing_one(monkeypatch):
-    """The record of the failing step is not taken for that of a later one."""
+    """The record of the failed step is not used for a later one."""
     monkeypatch.setattr(
         'toast_mm.engine.hooks.steering_health_hook.steered_backbone', lambda model: model
     )

@@ -30,7 +30,7 @@ def test_function_of_seed_iteration_and_process():
 
 @pytest.mark.parametrize('number', [0, 5])
 def test_differs_from_the_augmentation(number):
-    """Dropout of step i must not know the crop of draw i."""
+    """Dropout of step i must be independent of the crop of draw i."""
     with drawing((3, number)):
         SeedAugmentation()({})
     assert not set(draw()) & set(draw_in_step(3, number, 0))

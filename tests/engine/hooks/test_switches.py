@@ -1,4 +1,4 @@
-"""Every hook of this project, named under mmengine's Runner and ours, by its key, and unasked."""
+"""Every hook of this project: named under mmengine's Runner and ours, by key, and by default."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class Way:
 
 
 def plain(cfg) -> mmengine.runner.Runner:
-    """mmengine's Runner, with no more hooks than the config names."""
+    """mmengine's Runner with only the hooks that the config names."""
     return mmengine.runner.Runner.from_cfg(cfg)
 
 
 def check(function):
-    """Register what a hook does, which is the same whatever way the run got it."""
+    """Register the check of a hook, which is the same for all ways to add it."""
     CHECKS[function.__name__] = function
     return function
 
@@ -156,7 +156,7 @@ def CompileHook(way, config, trained):
 
 @check
 def ResumeHook(way, config):
-    """Goes on from the newest checkpoint, though nothing names it, and as the config says."""
+    """Resumes from the newest checkpoint, which is not named, with settings of the config."""
     plain(config(train_cfg__max_iters=2, default_hooks__checkpoint__interval=1)).train()
     folder = config().work_dir
     with open(f'{folder}/last_checkpoint', 'w') as file:
@@ -231,7 +231,7 @@ def StepSeedHook(way, toy_config, tmp_path):
 
 @check
 def DataCheckHook(way, toy_config, tmp_path):
-    """A sampler of no sample would search for ever."""
+    """A sampler of an empty data set would search forever."""
     cfg = toy_config(tmp_path, custom_hooks=[])
     cfg.train_dataloader.dataset.size = 0
     with pytest.raises(ValueError, match=r'data set is empty: toast_mm\.ToyDataset\(.*no sample'):
@@ -274,7 +274,7 @@ def BestLayerHook(way, job, script):  # noqa: F811  fixtures
 
 @check
 def CheckpointHook(way, config, tmp_path, monkeypatch):
-    """The former checkpoint stays until the new one is whole."""
+    """The old checkpoint stays until the new one is complete."""
     put = LocalBackend.put
 
     def fail(self, content, filepath):
@@ -290,7 +290,7 @@ def CheckpointHook(way, config, tmp_path, monkeypatch):
 
 @check
 def EarlyStoppingHook(way, toy_config, tmp_path, monkeypatch):
-    """The first score is the best one; the two that the hook waits for are of two trainings."""
+    """The first score is the best one; the two worse ones are from two trainings."""
     scores = iter(range(1, 9))
     monkeypatch.setattr(
         METRICS.get('toast_mm.ToyError'),
@@ -309,7 +309,7 @@ def EarlyStoppingHook(way, toy_config, tmp_path, monkeypatch):
 
 @check
 def VisualizationHook(way, steered_config, tmp_path):
-    """Images of one name in two folders have two pictures."""
+    """Images with the same name in two folders have two pictures."""
     cfg = steered_config(tmp_path, visualizer=dict(type='mmpretrain.UniversalVisualizer'))
     folder = tmp_path / 'pictures'
     runner = way.build(cfg, enable=True, interval=1, out_dir=str(folder))

@@ -1,4 +1,4 @@
-"""Checkpoints without the base: what they hold, and that every reader takes them."""
+"""Checkpoints without the base: their content, and that every reader loads them."""
 
 import json
 
@@ -88,7 +88,7 @@ def test_it_holds_what_is_tuned_and_loads_by_itself(config, run, tmp_path, base)
 
 
 def test_a_pretuned_path_that_stays_frozen_is_left_out_too(config, run, tmp_path):
-    """TOAST-Lite: updates, selection and head; the rest is found by the record."""
+    """TOAST-Lite: it holds updates, selection and head; the record names the rest."""
     run(config('pretune', custom_hooks=[dict(type='toast_mm.PretunedHook')]))
     pretuned = str(tmp_path / 'pretune' / 'topdown.safetensors')
     cfg = config(backbone=dict(lite=dict(rank=2), pretuned=pretuned))
@@ -187,7 +187,7 @@ def test_a_task_file_of_another_method_is_refused(config, run, tmp_path):
     ],
 )
 def test_a_backbone_that_computes_something_else_is_refused(config, run, tmp_path, change, message):
-    """What no weight tells."""
+    """Weights do not show the difference."""
     cfg = config()
     run(cfg)
     with pytest.raises(CheckpointError, match=message):
@@ -195,7 +195,7 @@ def test_a_backbone_that_computes_something_else_is_refused(config, run, tmp_pat
 
 
 def test_positions_are_those_of_the_task(config, run, tmp_path):
-    """A base that differs in them alone passes, since they are in the file."""
+    """A base that differs only in them is accepted, since they are in the file."""
     cfg = config()
     expected = outputs(run(cfg).model)
     weights = torch.load(cfg.model.backbone.init_cfg.checkpoint)
@@ -205,7 +205,7 @@ def test_positions_are_those_of_the_task(config, run, tmp_path):
     assert torch.equal(outputs(model), expected)
 
 
-def test_what_the_file_holds_is_not_looked_for_elsewhere(config, run, tmp_path):
+def test_weights_in_the_file_are_not_searched_elsewhere(config, run, tmp_path):
     """TOAST that starts from a pre-tuned module tunes all of it."""
     run(config('pretune', custom_hooks=[dict(type='toast_mm.PretunedHook')]))
     pretuned = tmp_path / 'pretune' / 'topdown.safetensors'

@@ -1,4 +1,4 @@
-"""Every image has a picture, whatever the names of the files."""
+"""Every image has a picture, also with equal file names."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_files_of_one_name_in_two_folders(tmp_path, phase):
 
 
 def test_several_data_sets_of_other_folders(tmp_path):
-    """One by an absolute path, and folders that look alike when they are joined."""
+    """One has an absolute path, and the joined names of folders look alike."""
     dataset = ConcatDataset([Paths(['/d/a_b/1.png', '/d/a/b_1.png']), Paths(['a/1.png'])])
     assert draw(dataset, tmp_path) == ['0_1.png_0.png', '1_b_1.png_0.png', '2_1.png_0.png']
 

@@ -84,7 +84,7 @@ def test_a_model_without_our_backbone(config, runner_type, name, model, message)
 
 
 def test_hooks_that_any_model_may_have(config, runner_type):
-    """Those that every run of ours has, and what says nothing of backbones."""
+    """Hooks of every run of ours, and hooks that need no backbone."""
     names = {*SINGLE} - {'BestLayerHook', 'CompileHook', 'FirstPassCacheHook', 'MeanTokenInitHook'}
     names -= {'PretunedHook', 'TaskFileHook', 'ResumeHook'}
     hooks = (*sorted(names), 'ResumeHook')
@@ -136,7 +136,7 @@ def test_whole_steps_compiled_as_well(config):
 
 @pytest.mark.parametrize('key', ['task_file', 'channels_last'])
 def test_a_key_that_nobody_reads_without_a_backbone_of_ours(config, key):
-    """Every hook of ours looks for it, whatever the model."""
+    """Every hook of ours checks for it, with any model."""
     runner = mmengine.runner.Runner.from_cfg(config('StepSeedHook', **{key: True}))
     with pytest.raises(ValueError, match=f"nobody reads the key '{key}'"):
         runner.train()

@@ -1,4 +1,4 @@
-"""Toy images for a small steered classifier, and what is to be seen of its training."""
+"""Toy images for a small steered classifier, and a hook that observes its training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def toy_image(number: int) -> Tensor:
 
 
 def read_out(backbone: nn.Module, numbers: list[int], noise: dict[int, Tensor] | None = None):
-    """Tokens ``(B, N, C)`` that the selection sees, by mmpretrain's ViT with the same weights."""
+    """Tokens ``(B, N, C)`` that the selection gets, from mmpretrain's ViT with the same weights."""
     depth = backbone.route.feedback_from
     vit = VisionTransformer(**SIZES, out_type='raw', out_indices=[depth - 1])
     vit.eval()
@@ -65,7 +65,7 @@ def read_out(backbone: nn.Module, numbers: list[int], noise: dict[int, Tensor] |
 
 
 class Spy(Hook):
-    """What is trained on, and the task embedding in front of each step."""
+    """Records the training images, and the task embedding before each step."""
 
     priority = 'LOWEST'
 

@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class Plain(BaseBackbone):
-    """What mmpretrain would have."""
+    """A plain backbone, as mmpretrain could have it."""
 
     def __init__(self, dim=DIM, depth=DEPTH, out_indices=(DEPTH - 1,), init_cfg=None):
         super().__init__(init_cfg)

@@ -1,4 +1,4 @@
-"""Work of ViT-B/16 at 224 x 224 beside the plain backbone and full fine-tuning."""
+"""FLOPs of ViT-B/16 at 224 x 224, compared with the plain backbone and full fine-tuning."""
 
 import functools
 
@@ -39,7 +39,7 @@ def full_fine_tuning():
     [('last', 'first', 2, 2.09), ('middle', 'first', 1.5, 1.56), ('last', 'middle', 1.5, 1.56)],
 )
 def test_folded_forward(source, target, passes, bound):
-    """Published, without folding: 2.40."""
+    """As published, without folding, it is 2.40."""
     plain = flops(make(feedback_from=None), backward=False)
     assert plain == pytest.approx(35.13e9, rel=0.01)
     model = make(feedback_from=source, feedback_to=target)
@@ -52,7 +52,7 @@ def test_folded_forward(source, target, passes, bound):
     [('last', 'first', 1.23), ('middle', 'first', 0.96), ('last', 'middle', 0.79)],
 )
 def test_step(source, target, bound):
-    """Published, from the last layer: 1.33."""
+    """As published, from the last layer, it is 1.33."""
     full = full_fine_tuning()
     assert full == pytest.approx(105.15e9, rel=0.01)
     model = make(feedback_from=source, feedback_to=target)

@@ -1,4 +1,4 @@
-"""What every family of backbones has from the loop, whoever wrote it."""
+"""Common tests of all families of backbones, also of other packages."""
 
 import copy
 
@@ -30,7 +30,7 @@ def steered(kind, source='last', target='first', **arguments):
 
 
 def build(kind, path, **arguments):
-    """A backbone of other values, with a base in a file."""
+    """A backbone with other values, and a file of its base."""
     cls, _, sizes = KINDS[kind]
     base = {'type': 'Pretrained', 'checkpoint': str(path)}
     return cls(**sizes, init_cfg=base, **arguments).double().eval()
@@ -93,7 +93,7 @@ def test_a_first_pass_that_is_handed_over_does_not_run_again(
 
 
 @kinds
-def test_a_training_step_changes_the_top_down_module_alone(kind, image):
+def test_a_training_step_changes_only_the_top_down_module(kind, image):
     backbone = steered(kind).train()
     before = copy.deepcopy(backbone.state_dict())
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=0.01, weight_decay=0.1)
@@ -141,7 +141,7 @@ def test_pretuned(kind, base, tmp_path):
 
 @kinds
 def test_task_file(kind, base, image):
-    """It finds its base by itself, and refuses another one."""
+    """It finds its base, and another base is an error."""
     source = build(kind, base)
     source.init_weights()
     for parameter in source.topdown.parameters():

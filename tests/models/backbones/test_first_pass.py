@@ -1,4 +1,4 @@
-"""A forward that uses a first pass, against one that runs its own; and whose first pass it is."""
+"""A forward with a given first pass, against one that runs its own; other images are errors."""
 
 from contextlib import nullcontext
 
@@ -43,7 +43,7 @@ def images(name, seed=1):
 
 
 def without_image(first):
-    """As it comes from a cache."""
+    """A first pass as read from a cache."""
     first.streams.pop(-1, None)
     return first
 
@@ -195,7 +195,7 @@ def test_compiled():
 
 
 def test_outputs_of_the_first_pass_alone_need_its_streams():
-    """What pre-tuning on both passes would take from a first pass that was handed over."""
+    """Pre-tuning on both passes needs the streams of a given first pass."""
     backbone = make('vit', out_indices=(0, 3)).eval()
     image = images('vit')
     with backbone.using(backbone.run_first_pass(image)), backbone.recording() as record:

@@ -41,7 +41,7 @@ def image(size=(32, 32)):
 
 
 def assert_same(outputs, expected, tolerance=1e-5):
-    """Within a share of the largest magnitude."""
+    """Assert that tensors are equal, relative to the largest magnitude."""
     assert len(outputs) == len(expected)
     for output, wanted in zip(outputs, expected, strict=True):
         assert (output - wanted).abs().max() <= tolerance * wanted.abs().max()

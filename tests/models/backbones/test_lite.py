@@ -66,7 +66,7 @@ def test_a_random_path_is_warned_of(monkeypatch):
     assert level == logging.WARNING and 'without pretuned=... that is a random one' in text
 
 
-def test_signals_that_no_output_sees_do_not_train():
+def test_signals_without_effect_on_outputs_do_not_train():
     backbone = make('vit', lite=LITE, out_indices=[1])
     frozen = backbone.topdown.feedback.layers['2'].updates.emit
     assert not any(value.requires_grad for value in frozen.parameters())

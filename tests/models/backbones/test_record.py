@@ -1,4 +1,4 @@
-"""What a record holds, against a run step by step."""
+"""The content of a record, against a run step by step."""
 
 import copy
 
@@ -62,7 +62,7 @@ def test_content(source, target, image):
 @pytest.mark.parametrize('out_indices', [(3,), (0, 2, 3), (2,)])
 @pytest.mark.parametrize(('source', 'target'), ROUTES)
 def test_first_pass_run_to_its_end(source, target, out_indices, image):
-    """Of a backbone in training: drop path acts in the second pass alone."""
+    """In training, drop path acts in the second pass only."""
     backbone = make(source, target, out_indices=out_indices, drop_path_rate=0.5, out_type='featmap')
     calls = []
     for block, layer in enumerate(backbone.layers):
@@ -124,7 +124,7 @@ def test_nested_traces_are_one(image):
 @pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize('call', [1, 6])  # in the first pass, in the second pass
 def test_an_exception_ends_the_record(image, error, call):
-    """Also for those who do not leave the context: a hook that no one calls after a failure."""
+    """Even if the context is not left, as in a hook that is not called after a failure."""
     backbone = make()
     calls = []
 
@@ -153,7 +153,7 @@ def test_nothing_to_trace(image):
 @pytest.mark.parametrize('qkv_bias', [True, False])
 @pytest.mark.parametrize('value_bias_twice', [True, False])
 def test_signal_ratio(image, qkv_bias, value_bias_twice):
-    """The bias belongs to the values, however often it enters."""
+    """The bias counts as part of the values, even if it is added twice."""
     backbone = make(qkv_bias=qkv_bias, value_bias_twice=value_bias_twice)
     with torch.no_grad(), backbone.recording() as record:
         backbone(image)

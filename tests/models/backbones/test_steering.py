@@ -1,4 +1,4 @@
-"""The loop and what it promises, on the smallest backbone there can be."""
+"""The steering loop and its promises, on the smallest possible backbone."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ ROUTES = [('last', 'first'), ('middle', 'first'), ('last', 'middle'), (3, 1), (1
 
 
 def reference(backbone, x):
-    """Two whole passes from the image, without any sharing."""
+    """Two complete passes from the image, without shared blocks."""
 
     def run(signals):
         streams = [x @ backbone.stem.weight.T + backbone.stem.bias]

@@ -79,7 +79,7 @@ def layer(x, p, name, keep):
 
 
 def patches(x, p, name):
-    """Convolution of which the patches do not overlap: what is left over at the edge is cut."""
+    """Convolution with patches that do not overlap; the rest at the edge is cut off."""
     weight, bias = p[f'{name}.weight'], p[f'{name}.bias']
     side = weight.shape[-1]
     x = x.unfold(2, side, side).unfold(3, side, side)
@@ -98,7 +98,7 @@ def stage(x, p, index, keep=None):
 
 
 def deconvolve(x, weight, size):
-    """Every pixel becomes a patch; pixels that no patch reaches are as the last ones reached."""
+    """Every pixel becomes a patch; pixels beyond all patches repeat the last ones."""
     spread = torch.einsum('bihw,ioyx->bohywx', x, weight)
     spread = spread.flatten(4, 5).flatten(2, 3)
     rows, columns = (
@@ -204,7 +204,7 @@ def test_any_input_size(size, source, target):
 
 
 def test_selection_and_feedback_matter():
-    """The comparisons above are not of nothing: masked and unmasked pixels, large signals."""
+    """The comparisons above are meaningful: there are masked and unmasked pixels, large signals."""
     backbone = make()
     for _ in range(2):
         with backbone.recording() as record:
@@ -281,7 +281,7 @@ def test_arches_of_the_parent():
 
 
 def test_a_classification_checkpoint_is_complete_for_dense_outputs(tmp_path):
-    """Norms below the last stage are new: they train, and no checkpoint need have them."""
+    """Norms below the last stage are new: they train, and checkpoints may lack them."""
     torch.save(make(ConvNeXt, double=False).state_dict(), tmp_path / 'convnext.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'convnext.pth'))
     backbone = make(double=False, init_cfg=init_cfg, **DENSE)
@@ -353,7 +353,7 @@ def test_runs_exactly_the_stages_it_needs(source, target, out_indices, first, se
         )
     backbone.topdown.register_forward_pre_hook(lambda *_: log.append('topdown'))
     backbone(image())
-    # Without a drop rate, which the first layer has not, there is nothing to switch.
+    # The first layer has no drop rate, and so no module with a mode.
     drops = {0: not frozen}
     assert log == [
         *((index, False, False) for index in first),

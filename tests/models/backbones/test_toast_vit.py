@@ -236,7 +236,7 @@ def test_outputs(out_type, out_indices, blocks, source, target):
 
 
 def test_selection_and_feedback_matter():
-    """The comparisons above are not of nothing: masked and unmasked tokens, large signals."""
+    """The comparisons above are meaningful: there are masked and unmasked tokens, large signals."""
     backbone = make()
     seen = {}
     selection, feedback = backbone.topdown.selection, backbone.topdown.feedback
@@ -490,7 +490,7 @@ def test_parents_frozen_stages_survive_train():
 
 
 class Attentions(TorchFunctionMode):
-    """Records the calls of the fused attention, and forbids an attention of one's own."""
+    """Records calls of the fused attention, and forbids any other attention."""
 
     def __init__(self):
         super().__init__()
@@ -679,7 +679,7 @@ def test_number_of_parameters(arch, source, target, feedback):
         assert round(backbone.embed_dims**2 / 1e6, 2) == 0.59
 
 
-# One of the names that each has.
+# One of the names of each arch.
 ARCHS = {id(settings): arch for arch, settings in VisionTransformer.arch_zoo.items()}.values()
 
 

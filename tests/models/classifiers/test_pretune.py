@@ -58,7 +58,7 @@ def gradients(model, loss):
 
 
 def plain_features(model, images):
-    """Of mmpretrain's ViT with the same weights."""
+    """Features of mmpretrain's ViT with the same weights."""
     vit = VisionTransformer(arch=ARCH, img_size=16, patch_size=8).double()
     vit.eval()  # mmpretrain's returns None
     state = model.backbone.state_dict()
@@ -188,7 +188,7 @@ def test_sum_is_trained_and_each_is_logged(batch):
 
 
 @pytest.mark.parametrize('kwargs', [dict(both_passes=True), dict()])
-def test_one_record_for_all_who_ask(batch, kwargs):
+def test_nested_recordings_share_one_record(batch, kwargs):
     model = make(**kwargs)
     with model.backbone.recording() as record:
         losses = model.loss(*batch)
@@ -221,7 +221,7 @@ def test_nothing_is_computed_at_weight_0(batch, monkeypatch):
     assert losses['loss'].equal(plain.loss(*batch)['loss'])
 
 
-def test_of_both_passes_only_the_mean_is_computed_at_weight_0(batch, monkeypatch):
+def test_both_passes_without_the_variational_loss(batch, monkeypatch):
     model = make(variational_weight=0, both_passes=True)
     monkeypatch.setattr('toast_mm.models.classifiers.pretune.variational_loss', None)
     assert set(model.loss(*batch)) == {'loss'}

@@ -1,4 +1,4 @@
-"""InCA on backbones that are not ours: frozen, or refused."""
+"""InCA on backbones of other packages: they must be frozen."""
 
 import copy
 
@@ -129,7 +129,7 @@ def test_the_dense_head_refuses_as_well():
         head.loss(TOASTConvNeXt(**arguments, frozen=False)(image), samples, {})
 
 
-def test_inference_asks_nothing():
+def test_inference_does_not_check():
     model = classifier(TIMM, CHANNELS).eval()
     images, samples = batch()
     assert len(model.predict(images, samples)) == 4

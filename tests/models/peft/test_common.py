@@ -1,4 +1,4 @@
-"""What all methods have in common: what trains, what does not, saving, loading, merging."""
+"""Common tests of all methods: what trains, what is frozen, saving, loading, merging."""
 
 import copy
 from functools import partial
@@ -139,7 +139,7 @@ def test_what_is_frozen_stays_bit_identical(kind, method, image):
 
 @cases
 def test_names_of_the_backbone_stay(kind, method, image):
-    """Its own checkpoint loads, and what the method computes is in the checkpoint."""
+    """Its own checkpoint loads, and the checkpoint holds all parameters of the method."""
     backbone = tuned(kind, METHODS[method])
     own = plain(kind).state_dict()
     assert own.keys() <= backbone.state_dict().keys()
@@ -205,7 +205,7 @@ def test_what_cannot_be_merged_says_so(method, message):
 
 @pytest.mark.parametrize('method', ['lora', 'adaptformer'])
 def test_they_start_as_the_backbone(method, image):
-    """After init_weights, in which the backbone's initialisers reach the added layers first."""
+    """After init_weights, where the backbone's initialisers also reach the added layers."""
     backbone = TOASTViT(**KINDS['vit'][2], feedback_from=None, tuning=METHODS[method])
     backbone.init_weights()
     untuned = VisionTransformer(**KINDS['vit'][2])
@@ -217,7 +217,7 @@ def test_they_start_as_the_backbone(method, image):
 
 @cases
 def test_copies_are_independent(kind, method, image):
-    """An EMA copies models: its parameters must be its own."""
+    """An EMA copies models, and must have its own parameters."""
     backbone = tuned(kind, METHODS[method])
     twin = copy.deepcopy(backbone)
     assert torch.equal(twin(image)[0], backbone(image)[0])
@@ -235,7 +235,7 @@ def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind)
 
 @pytest.mark.parametrize('method', ['lora', 'ssf', 'bitfit', 'adaptformer', 'partial'])
 def test_beside_feedback_it_acts_in_both_passes(method, image):
-    """Equal to feedback on the backbone that the method makes."""
+    """The result equals feedback on the tuned backbone."""
     backbone = tuned('vit', METHODS[method], feedback_from='last', out_type='raw')
     training = {n for n, p in backbone.named_parameters() if p.requires_grad}
     assert any(n.startswith('topdown.') for n in training)
@@ -265,7 +265,7 @@ def test_merged_beside_feedback(kind, method, image):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_statistics_of_the_base_stay(method, image):
-    """Those of the batch norms of a convolutional stem."""
+    """Statistics of the batch norms in a convolutional stem."""
     stem = dict(conv_type='toast_mm.ConvStem')
     backbone = tuned('vit', METHODS[method], patch_cfg=stem).train()
     before = copy.deepcopy(backbone.state_dict())
@@ -295,7 +295,7 @@ def test_nothing_below_the_first_tuned_block_is_differentiated(tuning, first, im
 
 
 def test_norms_of_dense_outputs_are_no_method(image):
-    """They train, and what is below the tuned stage is frozen all the same."""
+    """They train, but everything below the tuned stage is frozen."""
     dense = dict(gap_before_final_norm=False, out_indices=[0, 1, 2, 3])
     backbone = tuned('convnext', METHODS['partial'], **dense)
     assert backbone.norm0.weight.requires_grad
@@ -318,7 +318,7 @@ def test_the_class_of_a_method_names_it_as_well():
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.filterwarnings('ignore:None of the inputs have requires_grad')  # of frozen blocks
 def test_gradients_survive_activation_checkpointing(method, feedback_from, image):
-    """Of the reentrant kind, which mmengine's switch asks for."""
+    """With the reentrant kind, which mmengine's switch uses."""
     if feedback_from and method.startswith('vpt'):
         pytest.skip('VPT and feedback cannot be combined')
     gradients = []

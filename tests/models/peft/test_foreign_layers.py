@@ -1,4 +1,4 @@
-"""Layers of classes of their own: no method may replace what they compute without a word."""
+"""Layers of other classes: no method may silently replace what they compute."""
 
 import pytest
 import torch

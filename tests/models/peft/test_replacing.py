@@ -1,4 +1,4 @@
-"""Layers that a method replaces: what others hold of them stays, and what others did to them."""
+"""Replaced layers keep their parameters, their hooks and references to both."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ def test_parameters_are_the_same_ones_and_new_ones_are_like_them(method, place):
     after = dict(backbone.named_parameters())
     assert all(after[name] is parameter for name, parameter in before.items())
     assert backbone.get_submodule(place) is not layer
-    # The layer that was there is as it was.
+    # The old layer has not changed.
     assert {name: tensor.data_ptr() for name, tensor in layer.state_dict().items()} == own
     added = {name: tensor for name, tensor in backbone.state_dict().items() if name not in before}
     assert added and {tensor.dtype for tensor in added.values()} == {torch.double}
@@ -122,7 +122,7 @@ def test_what_wraps_a_tuned_layer_would_be_lost_in_merging():
     'tuning',
     [dict(type='toast_mm.LoRA'), dict(type='toast_mm.SSF'), dict(type='toast_mm.AdaptFormer')],
 )
-def test_pickles_and_copies_tie_what_was_tied(tuning, image):
+def test_pickles_and_copies_keep_shared_parameters(tuning, image):
     backbone = tuned('vit', tuning, feedback_from='last')
     for twin in (copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))):
         assert torch.equal(twin(image)[0], backbone(image)[0])

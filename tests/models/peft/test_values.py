@@ -68,7 +68,7 @@ def test_dropout_of_lora_acts_in_training_and_beside_feedback_in_the_second_pass
 
 
 def test_vpt_deep(image):
-    """Fresh prompts in every block, behind the class token; no output contains any."""
+    """New prompts in every block, after the class token; no output contains them."""
     backbone = tuned('vit', dict(type='toast_mm.VPT', num_prompts=4), out_type='raw')
 
     def prompts(x, number):
@@ -131,7 +131,7 @@ def test_adaptformer(image):
 
 @pytest.mark.parametrize('kind', ['vit', 'convnext'])
 def test_ssf(kind, image):
-    """Hooks on mmpretrain's backbone: scale and shift behind every operation."""
+    """Hooks on mmpretrain's backbone scale and shift the output of every operation."""
     backbone = tuned(kind, dict(type='toast_mm.SSF'))
     untuned = plain(kind)
     state = backbone.state_dict()
