@@ -13,7 +13,7 @@ GPUS=$3
 
 TOOLS=$(dirname "${BASH_SOURCE[0]}")
 source "$TOOLS/python.sh"
-# torchrun's own choice, made here without its warning
+# the same as torchrun's choice, without its warning
 ((GPUS > 1)) && export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 exec "$PYTHON" -m torch.distributed.run \

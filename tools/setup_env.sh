@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes .venv in the repository root: the pins, and toast_mm itself, editable. Does nothing when it
-# is right; finishes what was interrupted or has changed. Environment variables:
-#   PYTHON           interpreter to build on; default: the first of `candidates` below that fits
-#   TORCH            cpu: torch and torchvision without CUDA, 2 GB in place of 6 GB;
+# Makes .venv in the repository root, with the pinned versions and an editable toast_mm. Does nothing
+# if .venv is up to date; continues after an interruption or a change. Environment variables:
+#   PYTHON           interpreter for .venv; default: the first of `candidates` below that fits
+#   TORCH            cpu: torch and torchvision without CUDA, 2 GB instead of 6 GB;
 #                    cuda: those of the package index, the default
-#   TORCH_INDEX_URL  package index of another torch build, for torch and torchvision alone
-# An environment that is there keeps its Python and its torch where none is named.
+#   TORCH_INDEX_URL  package index of another torch build, only for torch and torchvision
+# An existing environment keeps its Python and its torch unless these are set.
 set -euo pipefail
 [[ ${PYTHON:-} == [!/]*/* ]] && PYTHON=$PWD/$PYTHON
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,15 +17,15 @@ stamp=.venv/toast_mm.stamp
 say() { echo "setup_env.sh: $*"; }
 stop() { say "$*" >&2; exit 1; }
 
-# Prints 3.11 for a Python 3.11. Runs it, because a name on PATH may be a shim with nothing behind.
+# Prints 3.11 for a Python 3.11. Runs it, because a name on PATH may be a shim without a Python.
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 fits() { [[ $1 =~ ^3\.1[0-4]$ ]]; }
 has_gpu() { command -v nvidia-smi > /dev/null || compgen -G '/dev/nvidia*' > /dev/null; }
 
-# What an environment is made for: when that changes, it is made anew. A moved checkout counts,
-# since the editable installation points at the old place.
+# If this changes, the environment is made anew. It includes the place of the checkout, since an
+# editable installation points at it.
 origin() { cksum <<< "$PWD $1 $torch"; }
-# What is installed into it: when that changes, it is brought up to date.
+# If this changes, the environment is updated.
 contents() { cat requirements/pins.txt pyproject.toml setup.py toast_mm/version.py | cksum; }
 
 present=$(version .venv/bin/python) || present=none
@@ -69,13 +69,13 @@ if [[ ${recorded%%$'\n'*} != "$(origin "$present")" ]]; then
   "$PYTHON" -m venv --clear .venv
 fi
 
-# The stamp goes first and comes last: pip does not notice a package that it left half-written.
+# The stamp is removed first and written last: pip does not notice a half-written package.
 rm -f "$stamp"
-(umask 077 && echo "$torch" > .venv/toast_mm.torch) # a URL may hold a password
+(umask 077 && echo "$torch" > .venv/toast_mm.torch) # a URL may contain a password
 install() { .venv/bin/python -m pip install -qq --disable-pip-version-check "$@"; }
 
 say "installing requirements/pins.txt ($size)"
-# OpenCV needs libraries of the system, which servers and containers lack: seen before the download.
+# OpenCV needs system libraries that servers and containers may lack: check before the download.
 install -c requirements/pins.txt opencv-python
 reason=$(.venv/bin/python -c 'import cv2' 2>&1) ||
   stop "OpenCV does not load: ${reason##*$'\n'} (Debian, Ubuntu: apt install libgl1 libglib2.0-0)"
@@ -84,12 +84,12 @@ torch_pins=$(grep -E '^torch(vision)?==' requirements/pins.txt)
 # shellcheck disable=SC2086  # one word per requirement
 case $torch in
   '') ;;
-  cpu) # uv knows where PyTorch keeps its builds for CPUs, and takes the two from there alone
+  cpu) # uv knows the index of PyTorch's builds for CPUs, and takes only these two from there
     install "$(grep '^uv==' requirements/pins.txt)"
     .venv/bin/python -m uv pip install -q --python .venv --torch-backend cpu --no-deps \
       $torch_pins
     ;;
-  *) # Both variables, or else an extra index in the user's settings of pip would be asked as well.
+  *) # Both variables, since pip would also use an extra index from the user's settings.
     PIP_INDEX_URL=$torch PIP_EXTRA_INDEX_URL=$torch install --no-deps $torch_pins
     ;;
 esac

@@ -1,4 +1,4 @@
-"""Runtime of classification jobs."""
+"""Runtime of classification configs."""
 
 _base_ = './default_runtime.py'
 

@@ -1,4 +1,4 @@
-"""What every job of this project shares."""
+"""Runtime of all configs of this project."""
 
 custom_imports = dict(imports=['toast_mm'], allow_failed_imports=False)
 runner_type = 'toast_mm.Runner'

@@ -1,4 +1,4 @@
-"""Runtime of pre-tuning: classification that ends with a file for the argument `pretuned`."""
+"""Runtime of pre-tuning (classification); writes a file for the argument `pretuned` at the end."""
 
 _base_ = './classification_runtime.py'
 

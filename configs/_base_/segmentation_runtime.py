@@ -1,4 +1,4 @@
-"""Runtime of segmentation jobs."""
+"""Runtime of segmentation configs."""
 
 _base_ = './default_runtime.py'
 

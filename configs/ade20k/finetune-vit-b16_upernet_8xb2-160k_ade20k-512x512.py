@@ -1,4 +1,4 @@
-"""ADE20K: UPerNet and ViT-B/16, all of it tuned (paper table 6)."""
+"""ADE20K: UPerNet and ViT-B/16, full fine-tuning (paper table 6)."""
 
 _base_ = './toast-vit-b16_upernet_8xb2-160k_ade20k-512x512.py'
 

@@ -1,7 +1,7 @@
 """ADE20K: UPerNet on a frozen ConvNeXt-B steered from its last stage.
 
-The paper has no segmentation with ConvNeXt: the schedule is that of the ViT, the auxiliary head
-sits on the third stage as in mmsegmentation.
+The paper has no segmentation with ConvNeXt. The schedule is that of the ViT; the auxiliary head is
+on the third stage, as in mmsegmentation.
 
 bash tools/dist_train.sh \
     configs/ade20k/toast-last-convnext-b_upernet_8xb2-160k_ade20k-512x512.py 8

@@ -1,4 +1,4 @@
-"""ADE20K: the TOAST job, tested in sliding windows of the size of the training crops."""
+"""ADE20K: the TOAST config, tested in sliding windows of the size of the training crops."""
 
 _base_ = './toast-vit-b16_upernet_8xb2-160k_ade20k-512x512.py'
 

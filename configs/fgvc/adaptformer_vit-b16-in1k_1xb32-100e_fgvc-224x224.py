@@ -1,4 +1,4 @@
-"""FGVC on ViT-B/16 (ImageNet-1k): AdaptFormer, a bottleneck beside every feed-forward network."""
+"""FGVC on ViT-B/16 (ImageNet-1k): AdaptFormer, bottlenecks beside the feed-forward layers."""
 
 _base_ = './linear_vit-b16-in1k_1xb32-100e_fgvc-224x224.py'
 

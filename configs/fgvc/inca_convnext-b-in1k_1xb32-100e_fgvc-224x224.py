@@ -9,7 +9,7 @@ model = dict(
         in_channels=[128, 256, 512, 1024],
         num_layers=4,
         predict='ensemble',
-        init_cfg=None,  # that of a linear head is not for attention
+        init_cfg=None,  # the initialisation of a linear head does not fit attention
     ),
 )
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=1e-4))

@@ -1,6 +1,6 @@
 """FGVC on ViT-B/16 (ImageNet-1k): InCA, adapters on four layers.
 
-To predict by the best layer in place of all, set predict='best', toast_mm.BestLayerHook and
+To predict with the best layer instead of all, set predict='best', toast_mm.BestLayerHook and
 toast_mm.LayerAccuracy.
 """
 
@@ -12,7 +12,7 @@ model = dict(
         type='toast_mm.InCAHead',
         num_layers=4,
         predict='ensemble',
-        init_cfg=None,  # that of a linear head is not for attention
+        init_cfg=None,  # the initialisation of a linear head does not fit attention
     ),
 )
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=1e-4))

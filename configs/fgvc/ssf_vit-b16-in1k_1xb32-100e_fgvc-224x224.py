@@ -1,4 +1,4 @@
-"""FGVC on ViT-B/16 (ImageNet-1k): SSF, scale and shift behind every operation."""
+"""FGVC on ViT-B/16 (ImageNet-1k): SSF, scale and shift after every operation."""
 
 _base_ = './linear_vit-b16-in1k_1xb32-100e_fgvc-224x224.py'
 

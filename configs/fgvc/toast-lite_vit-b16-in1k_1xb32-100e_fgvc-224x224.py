@@ -1,4 +1,4 @@
-"""FGVC on ViT-B/16 (ImageNet-1k): TOAST-Lite of a pre-tuned module, which `pretuned` names."""
+"""FGVC on ViT-B/16 (ImageNet-1k): TOAST-Lite of the pre-tuned module that `pretuned` names."""
 
 _base_ = './toast-last_vit-b16-in1k_1xb32-100e_fgvc-224x224.py'
 

@@ -1,4 +1,4 @@
-"""FGVC on ViT-B/16 (ImageNet-1k): VPT-shallow, prompts in front of the first block."""
+"""FGVC on ViT-B/16 (ImageNet-1k): VPT-shallow, prompts before the first block."""
 
 _base_ = './vpt_vit-b16-in1k_1xb32-100e_fgvc-224x224.py'
 

@@ -12,7 +12,7 @@ model = dict(
         type='toast_mm.InCAHead',
         num_layers=4,
         predict='ensemble',
-        init_cfg=None,  # that of a linear head is not for attention
+        init_cfg=None,  # the initialisation of a linear head does not fit attention
     ),
 )
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=1e-4))

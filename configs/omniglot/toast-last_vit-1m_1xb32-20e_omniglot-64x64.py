@@ -1,4 +1,4 @@
-"""The protocol of VTAB-1k in the small: characters of Omniglot on the small ViT.
+"""The protocol of VTAB-1k on a small scale: characters of Omniglot on the small ViT.
 
 python tools/dataset_converters/split_folders.py data/omniglot_small1 work_dirs/lists/omniglot \
     --train 800 --val 200

@@ -20,7 +20,7 @@ model = dict(
         drop_path_rate=0.05,
         init_cfg=None,
     ),
-    # Three batches in five are left as they are.
+    # Three batches in five are not mixed.
     train_cfg=dict(
         augments=[dict(type='Mixup', alpha=0.4), dict(type='CutMix', alpha=1.0)], probs=[0.15, 0.25]
     ),

@@ -21,7 +21,7 @@ model = dict(
         drop_path_rate=0.1,
         init_cfg=None,
     ),
-    # One batch in five is left as it is.
+    # One batch in five is not mixed.
     train_cfg=dict(
         augments=[dict(type='Mixup', alpha=0.4), dict(type='CutMix', alpha=1.0)], probs=[0.3, 0.5]
     ),

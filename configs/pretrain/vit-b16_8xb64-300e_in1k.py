@@ -33,7 +33,7 @@ model = dict(
     ],
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
-data_preprocessor = _base_.model.data_preprocessor  # mmengine.hub takes it from here
+data_preprocessor = _base_.model.data_preprocessor  # mmengine.hub reads it here
 
 _warmup = 5
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-"""What pre-tuning is measured by: a linear probe of the small ViT, trained for as long.
+"""Control for pre-tuning: a linear probe of the small ViT, trained for as long.
 
 python tools/train.py configs/pretune/linear_vit-1m_1xb128-10e_tinyin100-64x64.py
 """
@@ -12,6 +12,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(feedback_from=None),
-    # The head starts as the base's training left it.
+    # The head starts with the weights from the training of the base.
     head=dict(init_cfg=dict(_base_.model.backbone.init_cfg, prefix='head.')),
 )

@@ -14,7 +14,7 @@ model = dict(
     type='toast_mm.PretuneClassifier',
     variational_weight=0.03,
     both_passes=False,
-    # The head starts as the base's training left it.
+    # The head starts with the weights from the training of the base.
     head=dict(init_cfg=dict(_base_.model.backbone.init_cfg, prefix='head.')),
 )
 channels_last = True

@@ -22,4 +22,4 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )
-data_preprocessor = _base_.model.data_preprocessor  # mmengine.hub takes it from here
+data_preprocessor = _base_.model.data_preprocessor  # mmengine.hub reads it here

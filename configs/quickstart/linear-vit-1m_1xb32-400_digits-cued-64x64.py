@@ -1,4 +1,4 @@
-"""Linear probe, for as long as the TOAST job beside it."""
+"""Linear probe, trained for as long as the TOAST config of the quickstart."""
 
 _base_ = './toast-vit-1m_1xb32-400_digits-cued-64x64.py'
 

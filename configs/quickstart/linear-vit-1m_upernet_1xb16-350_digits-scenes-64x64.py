@@ -1,4 +1,4 @@
-"""The heads alone, for as long as the TOAST job beside it."""
+"""Only the heads are tuned, for as long as in the TOAST config of the quickstart."""
 
 _base_ = './toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64.py'
 

@@ -14,13 +14,13 @@ model = dict(
 )
 
 _max_iters = 400
-# The quickstart gives every job one core: no process beside it reads the data.
+# The quickstart gives every training one core, so no other process loads the data.
 _here = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(**_here, sampler=dict(type='toast_mm.InfiniteSampler', shuffle=True))
 val_dataloader = test_dataloader = _here
 optim_wrapper = dict(
-    # The large gradients come when the module has found the card: clipped, they allow a rate at
-    # which that happens early.
+    # Gradients become large when the module has found the card. Clipping them allows a higher
+    # rate, with which this happens early.
     optimizer=dict(lr=1.5e-3, betas=(0.9, 0.98), fused=True),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))),

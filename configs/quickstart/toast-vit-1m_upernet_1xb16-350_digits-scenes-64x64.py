@@ -1,4 +1,4 @@
-"""TOAST segmentor of the quickstart: digits on textured ground, on a CPU."""
+"""TOAST segmentor of the quickstart: digits on a textured background, on a CPU."""
 
 _base_ = [
     '../_base_/models/upernet_toast-vit-1m-tinyin100.py',
@@ -9,13 +9,13 @@ _base_ = [
 
 _channels = 32
 _pretuned = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
-# Three pixels in four are ground, and a digit is recognised late: equal weights would learn to
-# call everything ground.
+# Three pixels in four are background, and digits are recognised late: with equal weights the model
+# would predict background everywhere.
 _loss = dict(class_weight=[0.1] + [1.0] * (_base_.num_classes - 1))
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(feedback_from='last', pretuned=_pretuned),
-    # Strokes are narrower than a patch: the head needs a finer map than the backbone gives.
+    # Strokes are narrower than a patch, so the head needs a finer map than the backbone gives.
     neck=dict(
         type='Feature2Pyramid',
         embed_dim=128,
@@ -27,7 +27,7 @@ model = dict(
 )
 
 _max_iters = 350
-# The quickstart gives every job one core: no process beside it reads the data.
+# The quickstart gives every training one core, so no other process loads the data.
 _here = dict(num_workers=0, persistent_workers=False)
 train_dataloader = val_dataloader = test_dataloader = _here
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-"""PASCAL VOC: UPerNet and ViT-B/16, all of it tuned (paper table 6)."""
+"""PASCAL VOC: UPerNet and ViT-B/16, full fine-tuning (paper table 6)."""
 
 _base_ = './toast-vit-b16_upernet_8xb2-20k_voc12aug-512x512.py'
 

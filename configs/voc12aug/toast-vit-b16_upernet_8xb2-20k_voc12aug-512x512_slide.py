@@ -1,4 +1,4 @@
-"""PASCAL VOC: the TOAST job, tested in sliding windows of the size of the training crops."""
+"""PASCAL VOC: the TOAST config, tested in sliding windows of the size of the training crops."""
 
 _base_ = './toast-vit-b16_upernet_8xb2-20k_voc12aug-512x512.py'
 

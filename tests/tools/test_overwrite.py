@@ -58,6 +58,6 @@ def test_existing_files_stay(tool, tmp_path, output, read, command):
 def test_inputs_stay_in_any_case(tool, tmp_path, output, read, command):
     os.link(read, output)
     content = (tmp_path / read).read_bytes()
-    with pytest.raises(SystemExit, match=rf'{output} would replace {read}, which is read: name'):
+    with pytest.raises(SystemExit, match=rf'{output} would replace {read}, which is read: choose'):
         tool(*command.split(), '--overwrite')
     assert (tmp_path / read).read_bytes() == content and os.path.samefile(output, read)

@@ -1,4 +1,4 @@
-"""CamVid street scenes at 240 x 180: a data set of one's own in PASCAL VOC's layout.
+"""CamVid street scenes at 240 x 180: an example of your own data, in the layout of PASCAL VOC.
 
 Images in JPEGImages/*.jpg, masks (label = class, 255 = void) in
 SegmentationClass/*.png, names in ImageSets/Segmentation/{train,val,test}.txt.
@@ -29,11 +29,11 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# mmseg's inferencer looks for LoadImageFromFile by that name.
+# mmseg's inferencer looks for LoadImageFromFile by this name.
 test_pipeline = [
     dict(type='LoadImageFromFile', _scope_='toast_mm'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='toast_mm.LoadAnnotations'),  # behind Resize: the truth keeps its size
+    dict(type='toast_mm.LoadAnnotations'),  # after Resize: the mask keeps its size
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [

@@ -1,5 +1,6 @@
-"""Four handwritten digits, of which a cue says the class, in a folder per split and class: what
-tools/dataset_converters/digits.py makes."""
+"""Four handwritten digits, of which a cue selects one as the class; a folder per split and class.
+
+tools/dataset_converters/digits.py makes these data."""
 
 num_classes = 10
 search = dict(lr=[3e-4, 1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3])

@@ -1,5 +1,6 @@
-"""Scenes of handwritten digits, in PASCAL VOC's layout: what tools/dataset_converters/digits.py
-makes."""
+"""Scenes of handwritten digits, in the layout of PASCAL VOC.
+
+tools/dataset_converters/digits.py makes these data."""
 
 num_classes = 11
 crop_size = (64, 64)
@@ -12,7 +13,7 @@ metainfo = dict(
     ],
 )  # fmt: skip
 
-# Digits are not flipped: a mirrored 2 is no 2.
+# Digits are not flipped: a mirrored 2 is not a 2.
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     dict(type='toast_mm.LoadImageFromFile'),

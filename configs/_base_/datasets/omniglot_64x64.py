@@ -1,5 +1,6 @@
-"""136 handwritten characters of Omniglot at 64 x 64, without augmentation: lists that
-tools/dataset_converters/split_folders.py draws."""
+"""136 handwritten characters of Omniglot at 64 x 64, without augmentation.
+
+tools/dataset_converters/split_folders.py draws the lists."""
 
 num_classes = 136
 search = dict(lr=[1e-3, 3e-3, 1e-2], weight_decay=[0.01], seeds=[1, 2])

@@ -13,11 +13,11 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# mmseg's inferencer looks for LoadImageFromFile by that name.
+# mmseg's inferencer looks for LoadImageFromFile by this name.
 test_pipeline = [
     dict(type='LoadImageFromFile', _scope_='toast_mm'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='toast_mm.LoadAnnotations'),  # behind Resize: the truth keeps its size
+    dict(type='toast_mm.LoadAnnotations'),  # after Resize: the mask keeps its size
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [

@@ -10,7 +10,7 @@ train_pipeline = [
     dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
     dict(type='PackInputs'),
 ]
-# Half the work per image; for the first epochs of a training from scratch.
+# Half the work per image, for the first epochs of a training from scratch.
 train_pipeline_48x48 = [
     dict(transform, scale=48) if transform['type'] == 'RandomResizedCrop' else transform
     for transform in train_pipeline

@@ -1,6 +1,6 @@
 """A task of VTAB-1k at 224 x 224, without augmentation, and the search of its settings.
 
-The environment variable DATASET names the task; tools/vtab.py runs several, also others.
+The environment variable DATASET chooses the task; tools/vtab.py runs several, including your own.
 """
 
 _classes = dict(

@@ -3,7 +3,7 @@ which a config of `configs/pretrain` trained."""
 
 model = dict(
     type='ImageClassifier',
-    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without the job's scope
+    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without a default scope
     data_preprocessor=dict(
         type='ClsDataPreprocessor',
         num_classes=100,
@@ -15,7 +15,7 @@ model = dict(
         type='toast_mm.TOASTConvNeXt',
         arch=dict(depths=[1, 2, 5, 1], channels=[32, 64, 128, 256]),
         stem_patch_size=2,  # images are small
-        layer_scale_init_value=1.0,  # 1e-6 learns slower in a net this shallow
+        layer_scale_init_value=1.0,  # 1e-6 learns more slowly in a shallow network
         feedback_from='last',
         init_cfg=dict(
             type='Pretrained',

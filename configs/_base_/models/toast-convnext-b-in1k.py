@@ -1,9 +1,9 @@
-"""TOAST classifier on ConvNeXt-B of ImageNet-1k: mmpretrain's model zoo."""
+"""TOAST classifier on ConvNeXt-B of ImageNet-1k, from mmpretrain's model zoo."""
 
 model = dict(
     type='ImageClassifier',
-    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without the job's scope
-    # Preprocessing belongs to the weights: these were trained with ImageNet statistics.
+    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without a default scope
+    # The preprocessing depends on the weights: these were trained with ImageNet statistics.
     data_preprocessor=dict(
         type='ClsDataPreprocessor',
         num_classes=1000,

@@ -2,7 +2,7 @@
 
 model = dict(
     type='ImageClassifier',
-    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without the job's scope
+    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without a default scope
     data_preprocessor=dict(
         type='ClsDataPreprocessor',
         num_classes=100,

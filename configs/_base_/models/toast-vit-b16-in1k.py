@@ -1,9 +1,9 @@
-"""TOAST classifier on ViT-B/16 of ImageNet-1k, trained as DeiT does: mmpretrain's model zoo."""
+"""TOAST classifier on ViT-B/16 of ImageNet-1k, trained like DeiT; from mmpretrain's zoo."""
 
 model = dict(
     type='ImageClassifier',
-    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without the job's scope
-    # Preprocessing belongs to the weights: these were trained with ImageNet statistics.
+    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without a default scope
+    # The preprocessing depends on the weights: these were trained with ImageNet statistics.
     data_preprocessor=dict(
         type='ClsDataPreprocessor',
         num_classes=1000,

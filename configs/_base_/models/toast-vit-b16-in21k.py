@@ -1,9 +1,9 @@
-"""TOAST classifier on ViT-B/16 of ImageNet-21k; the README says where its weights come from."""
+"""TOAST classifier on ViT-B/16 of ImageNet-21k; see the README for its weights."""
 
 model = dict(
     type='ImageClassifier',
-    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without the job's scope
-    # Preprocessing belongs to the weights: these were trained on images in [-1, 1].
+    _scope_='mmpretrain',  # for mmengine.hub, which builds the model without a default scope
+    # The preprocessing depends on the weights: these were trained on images in [-1, 1].
     data_preprocessor=dict(
         type='ClsDataPreprocessor',
         num_classes=1000,

@@ -1,10 +1,10 @@
-"""UPerNet and TOAST on ConvNeXt-B of ImageNet-1k: mmpretrain's model zoo."""
+"""UPerNet and TOAST on ConvNeXt-B of ImageNet-1k, from mmpretrain's model zoo."""
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
-    _scope_='mmseg',  # for mmengine.hub, which builds the model without the job's scope
-    # Preprocessing belongs to the weights: these were trained with ImageNet statistics.
+    _scope_='mmseg',  # for mmengine.hub, which builds the model without a default scope
+    # The preprocessing depends on the weights: these were trained with ImageNet statistics.
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],

@@ -4,7 +4,7 @@ which a config of `configs/pretrain` trained."""
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
-    _scope_='mmseg',  # for mmengine.hub, which builds the model without the job's scope
+    _scope_='mmseg',  # for mmengine.hub, which builds the model without a default scope
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],

@@ -1,10 +1,10 @@
-"""UPerNet and TOAST on ViT-B/16 of ImageNet-21k; the README says where its weights come from."""
+"""UPerNet and TOAST on ViT-B/16 of ImageNet-21k; see the README for its weights."""
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
-    _scope_='mmseg',  # for mmengine.hub, which builds the model without the job's scope
-    # Preprocessing belongs to the weights: these were trained on images in [-1, 1].
+    _scope_='mmseg',  # for mmengine.hub, which builds the model without a default scope
+    # The preprocessing depends on the weights: these were trained on images in [-1, 1].
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[127.5, 127.5, 127.5],

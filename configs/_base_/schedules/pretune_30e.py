@@ -1,6 +1,6 @@
 """AdamW for 30 epochs: 3 of warm-up, cosine, 3 of cool-down (paper sec. A.2).
 
-The paper gives no batch size; 512 is that of its base training at the same rate.
+The paper gives no batch size; 512 is the batch size of its base training at the same rate.
 """
 
 optim_wrapper = dict(

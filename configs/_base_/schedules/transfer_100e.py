@@ -1,6 +1,6 @@
 """Published recipe of FGVC and VTAB-1k: SGD, 100 epochs, warm-up and cosine by epoch.
 
-A config adds learning rate and weight decay, which are those of its data.
+Configs add the learning rate and weight decay of their data.
 """
 
 _epochs, _warmup = 100, 10
