@@ -1,6 +1,7 @@
 from .frozen import FrozenBackbone
+from .timm_models import TOASTTimm
+from .timm_tokens import TOASTTimmTokens
 from .toast_convnext import TOASTConvNeXt
-from .toast_timm import TOASTTimm
 from .toast_vit import TOASTViT
 
-__all__ = ['FrozenBackbone', 'TOASTConvNeXt', 'TOASTTimm', 'TOASTViT']
+__all__ = ['FrozenBackbone', 'TOASTConvNeXt', 'TOASTTimm', 'TOASTTimmTokens', 'TOASTViT']

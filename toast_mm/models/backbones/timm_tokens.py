@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from math import prod
 from types import MappingProxyType
 from typing import Any
 
-import timm
-import torch
 import torch.nn.functional as F
 from timm.layers import Attention, AttentionRope, resample_abs_pos_embed
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
+from toast_mm.arguments import check_arguments
 from toast_mm.models.layers import give_subclass
 from toast_mm.models.peft.base import Tokens, effective_weight
-from toast_mm.registry import MODELS
 from toast_mm.topdown import (
     PUBLISHED_GAIN,
     FeatureSelection,
@@ -34,7 +31,7 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_linear
 
 from .modes import set_modes
-from .steering import SteeredBackbone
+from .timm_models import TOASTTimm
 
 OUTPUTS = ('raw', 'cls_token', 'featmap', 'avg_featmap')
 ATTENTIONS = (Attention, AttentionRope, EvaAttention)
@@ -143,15 +140,13 @@ STEERED = {
 }
 
 
-@MODELS.register_module()
-class TOASTTimm(SteeredBackbone):
-    """A Vision Transformer of timm by its name, frozen, with top-down attention steering.
+@check_arguments
+class TOASTTimmTokens(TOASTTimm):
+    """A Vision Transformer of timm, which ``toast_mm.TOASTTimm`` builds by its name.
 
     That is any model of timm's classes ``VisionTransformer`` and ``Eva`` whose attentions are
     ``Attention``, ``AttentionRope`` or ``EvaAttention``: ViT, DeiT III, MAE, CLIP, SigLIP, DINOv2
-    with and without registers, DINOv3, EVA-02, Perception Encoder and others. Names of its weights
-    are timm's behind ``model.``; files of timm load as they are. With ``feedback_from=None``
-    it computes what timm's ``forward_intermediates`` computes.
+    with and without registers, DINOv3, EVA-02, Perception Encoder and others.
 
     Images may have any size that the patch divides.
 
@@ -179,13 +174,10 @@ class TOASTTimm(SteeredBackbone):
         **kwargs: Arguments of the model in timm, such as ``drop_path_rate``.
 
     Raises:
-        ValueError: There is no such model, it is of another kind, or an argument does not fit it.
-
-    Example:
-        >>> backbone = TOASTTimm('vit_small_patch14_dinov2', img_size=224, out_type='featmap')
-        >>> backbone(torch.rand(1, 3, 224, 224))[0].shape
-        torch.Size([1, 384, 16, 16])
+        ValueError: Blocks or attentions of the model, or an argument, do not fit.
     """
+
+    fits = (VisionTransformer, Eva)
 
     def __init__(
         self,
@@ -210,7 +202,11 @@ class TOASTTimm(SteeredBackbone):
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
-        self.model = _create(model_name, img_size=img_size, in_chans=in_channels, **kwargs)
+        _check_patches(kwargs)
+        self.build_model(
+            model_name, img_size=img_size, in_chans=in_channels, dynamic_img_size=True, **kwargs
+        )
+        self.model.attn_pool = None
         width, depth = self.model.embed_dim, len(self.model.blocks)
         self.out_type = _checked_output(out_type, model_name, self.model)
         if out_type != 'avg_featmap':
@@ -258,15 +254,11 @@ class TOASTTimm(SteeredBackbone):
             if type(block.attn.qkv) is not nn.Linear and hasattr(block.attn, 'qkv_bias_separate'):
                 block.attn.qkv_bias_separate = True  # so that what a method put there is called
 
-    def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a file of timm under the names here, without its classifier."""
-        if any(name.startswith('model.') for name in weights):
-            return dict(weights)
-        left_out = ('head', 'head_dist', 'attn_pool')
-        named = {f'model.{n}': t for n, t in weights.items() if n.split('.')[0] not in left_out}
-        if isinstance(self.model.fc_norm, nn.Identity):
-            named = {n: t for n, t in named.items() if not n.startswith('model.fc_norm.')}
-        return named
+    def is_left_out(self, name: str) -> bool:
+        """Whether it is of a classifier or of pooling, or of the norm of means that is not used."""
+        part = name.split('.')[0]
+        unused = part == 'fc_norm' and isinstance(self.model.fc_norm, nn.Identity)
+        return unused or part in ('head', 'head_dist', 'attn_pool')
 
     def _resize_positions(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Hook before loading: position embeddings of another grid are resized to this one."""
@@ -362,34 +354,13 @@ class TOASTTimm(SteeredBackbone):
         return [self.model.blocks[block], *norms]
 
 
-def _create(model_name: str, **kwargs: Any) -> Any:
-    """The model without its classifier, for images of any size.
-
-    Raises:
-        ValueError: There is no such model, or it is no Vision Transformer.
-    """
-    if not timm.is_model(model_name):
-        near = get_close_matches(model_name, timm.list_models(), 3)
-        raise ValueError(
-            f'model_name={model_name!r} is no model of timm'
-            f'{"; near names: " if near else ""}{", ".join(near)}'
-        )
+def _check_patches(kwargs: Mapping[str, Any]) -> None:
+    """Refuse to leave patches out."""
     if kwargs.get('patch_drop_rate'):
         raise ValueError(
             f'patch_drop_rate={kwargs["patch_drop_rate"]} leaves tokens out, which the second pass '
             'needs: leave it out'
         )
-    with torch.device('meta'):
-        kind = type(timm.create_model(model_name, num_classes=0))
-    if kind not in (VisionTransformer, Eva):
-        raise ValueError(
-            f'model_name={model_name!r} is a {kind.__name__}; toast_mm.TOASTTimm fits '
-            "timm's VisionTransformer and Eva"
-        )
-    given = {name: value for name, value in kwargs.items() if value is not None}
-    model: Any = timm.create_model(model_name, num_classes=0, dynamic_img_size=True, **given)
-    model.attn_pool = None
-    return model
 
 
 def _check_block(block: nn.Module, name: str, model_name: str) -> None:

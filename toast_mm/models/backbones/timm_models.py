@@ -1,0 +1,96 @@
+"""Any model of timm by its name: which class of ours is for it, and how it is built and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import timm
+import torch
+from torch import Tensor
+
+from toast_mm.registry import MODELS
+
+from .steering import SteeredBackbone
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@MODELS.register_module()
+class TOASTTimm(SteeredBackbone):
+    """A model of timm by its name, frozen, with top-down attention steering.
+
+    It is built as one of its subclasses, which list the arguments: :class:`TOASTTimmTokens` for
+    Vision Transformers. Names of its weights are timm's behind ``model.``; files of timm load as
+    they are. With ``feedback_from=None`` it computes what timm's ``forward_intermediates`` does.
+
+    Args:
+        model_name: Name of the model in timm, such as ``'vit_base_patch14_dinov2'``.
+
+    Raises:
+        ValueError: There is no such model, it is of another kind, or an argument does not fit it.
+
+    Example:
+        >>> backbone = TOASTTimm('vit_small_patch14_dinov2', img_size=224, out_type='featmap')
+        >>> backbone(torch.rand(1, 3, 224, 224))[0].shape
+        torch.Size([1, 384, 16, 16])
+    """
+
+    fits: tuple[type, ...] = ()  # classes of timm, but not their subclasses
+
+    model: Any
+
+    def __new__(cls, model_name: str = '', *args: Any, **kwargs: Any) -> Self:
+        """Make an object of the subclass that fits the model."""
+        return super().__new__(cls if cls.fits else cls._class_for(model_name))
+
+    @classmethod
+    def _class_for(cls, model_name: str) -> type[Self]:
+        kind = _class_in_timm(model_name)
+        for subclass in cls.__subclasses__():
+            if kind in subclass.fits:
+                return subclass
+        known = [known.__name__ for subclass in cls.__subclasses__() for known in subclass.fits]
+        raise ValueError(
+            f'model_name={model_name!r} is a {kind.__name__}; toast_mm.TOASTTimm fits these '
+            f'classes of timm: {", ".join(known)}'
+        )
+
+    def build_model(self, model_name: str, **kwargs: Any) -> None:
+        """Build the model without its classifier; arguments that are None are timm's defaults."""
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        self.model = timm.create_model(model_name, num_classes=0, **given)
+
+    def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a file of timm under the names here, without its classifier."""
+        if any(name.startswith('model.') for name in weights):
+            return dict(weights)
+        return {
+            f'model.{name}': tensor
+            for name, tensor in weights.items()
+            if not self.is_left_out(name)
+        }
+
+    def is_left_out(self, name: str) -> bool:
+        """Whether a weight of a file of timm is for something that a backbone does not have."""
+        raise NotImplementedError
+
+
+@cache
+def _class_in_timm(model_name: str) -> type:
+    """The class of a model.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    if not timm.is_model(model_name):
+        near = get_close_matches(model_name, timm.list_models(), 3)
+        raise ValueError(
+            f'model_name={model_name!r} is no model of timm'
+            f'{"; near names: " if near else ""}{", ".join(near)}'
+        )
+    with torch.device('meta'):
+        return type(timm.create_model(model_name, num_classes=0))
