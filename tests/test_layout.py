@@ -23,18 +23,10 @@ def module_name(path: Path) -> str:
     )
 
 
-def statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements that run, without imports that are only for annotations."""
-    for node in ast.iter_child_nodes(tree):
-        if not (isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'):
-            yield node
-            yield from statements(node)
-
-
 def imported(path: Path) -> Iterator[str]:
-    """Modules and names that a module imports, wherever in it, as absolute names."""
+    """Modules and names that a module imports, anywhere and for annotations too, in full."""
     package = ['toast_mm', *path.relative_to(PACKAGE).parent.parts]
-    for node in statements(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

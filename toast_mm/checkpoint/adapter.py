@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,9 +19,7 @@ from toast_mm.topdown import FeedbackRoute
 
 from .fingerprint import fingerprint
 from .io import CheckpointError
-
-if TYPE_CHECKING:
-    from toast_mm.models.backbones.transfer import TransferBackbone
+from .loadable import LoadableBackbone
 
 # The record is an entry of the state dict, which every loader of checkpoints passes to the model.
 RECORD = 'base_record'
@@ -50,7 +48,7 @@ class Record(TypedDict):
     pretuned: str | None
 
 
-def frozen_base(backbone: TransferBackbone) -> list[str]:
+def frozen_base(backbone: LoadableBackbone) -> list[str]:
     """Names of the weights that come with the base, and that training does not change.
 
     A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base. Position
@@ -70,12 +68,12 @@ def is_frozen_path(name: str) -> bool:
     return name.startswith('topdown.feedback.') and '.updates.' not in name
 
 
-def signature(backbone: TransferBackbone) -> dict[str, Any]:
+def signature(backbone: LoadableBackbone) -> dict[str, Any]:
     """Arguments of a backbone that change its outputs, and that weights do not show."""
     return {**backbone.steering_signature, **backbone.output_signature}
 
 
-def make_record(backbone: TransferBackbone, names: Iterable[str]) -> Tensor:
+def make_record(backbone: LoadableBackbone, names: Iterable[str]) -> Tensor:
     """Make the record of a file, as JSON in bytes.
 
     Args:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.runner import CheckpointLoader
-from torch import Tensor, nn
+from torch import Tensor
 
 from .adapter import RECORD
 from .coverage import check_coverage, is_folded
 from .io import CheckpointError
-
-if TYPE_CHECKING:
-    from toast_mm.models.backbones.transfer import TransferBackbone
+from .loadable import LoadableBackbone
 
 PRETRAINED = ('Pretrained', PretrainedInit)
 InitCfg = dict | Sequence[dict] | None
@@ -40,7 +38,7 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
     return others, [{k: v for k, v in cfg.items() if k != '_scope_'} for cfg in pretrained]
 
 
-def load_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> None:
+def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> None:
     """Load the pre-trained weights that ``init_cfg=dict(type='Pretrained', ...)`` names.
 
     If the weights are those of a folded backbone, the backbone is folded.
@@ -63,7 +61,7 @@ def load_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> None:
     print_log(f'Base weights are those of {source["checkpoint"]}{unused}', logger='current')
 
 
-def read_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> dict[str, Tensor]:
+def read_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> dict[str, Tensor]:
     """Read the weights of a base, under the names of a backbone. The backbone does not change.
 
     Args:
@@ -81,7 +79,7 @@ def read_base(backbone: TransferBackbone, source: Mapping[str, Any]) -> dict[str
 
 @contextmanager
 def _open(
-    backbone: TransferBackbone,
+    backbone: LoadableBackbone,
     checkpoint: str,
     prefix: str | None = None,
     map_location: Any = 'cpu',
@@ -101,11 +99,11 @@ def _open(
         ) from error
 
 
-def _without_topdown(backbone: TransferBackbone, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_topdown(backbone: LoadableBackbone, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t for name, t in given.items() if backbone.part_of(name) != 'topdown'}
 
 
-def _check(backbone: TransferBackbone, given: Mapping[str, Tensor]) -> None:
+def _check(backbone: LoadableBackbone, given: Mapping[str, Tensor]) -> None:
     if RECORD in given:
         raise CheckpointError(
             'it is a task file, which leaves out its base: name that base, and load the task file '
@@ -116,7 +114,7 @@ def _check(backbone: TransferBackbone, given: Mapping[str, Tensor]) -> None:
     check_coverage(backbone, {**given, **resized})
 
 
-def _right_prefix(backbone: nn.Module, state_dict: Mapping[str, Tensor], wrong: str) -> str:
+def _right_prefix(backbone: LoadableBackbone, state_dict: Mapping[str, Tensor], wrong: str) -> str:
     """Suggest the prefix that the weights of the backbone have in this file, if any."""
     first = next(iter(backbone.state_dict()))
     found = [name.removesuffix(first) for name in state_dict if f'.{name}'.endswith(f'.{first}')]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -11,14 +11,12 @@ from .adapter import RECORD, Record, fingerprint_of, is_frozen_path, read_record
 from .base import read_base
 from .coverage import check_coverage, check_fit, is_folded, part_is_wanted
 from .io import CheckpointError
+from .loadable import LoadableBackbone
 from .pretuned import read_pretuned
-
-if TYPE_CHECKING:
-    from toast_mm.models.backbones.transfer import TransferBackbone
 
 
 def before_loading(
-    backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
+    backbone: LoadableBackbone, state_dict: MutableMapping[str, Tensor], prefix: str, *args: Any
 ) -> None:
     """Hook before any loading: :func:`complete` the weights, and check their coverage.
 
@@ -36,7 +34,7 @@ def before_loading(
 
 
 def complete(
-    backbone: TransferBackbone, state_dict: MutableMapping[str, Tensor], prefix: str = ''
+    backbone: LoadableBackbone, state_dict: MutableMapping[str, Tensor], prefix: str = ''
 ) -> None:
     """Add the weights of the base, and of the pre-tuned path, to those of a task file.
 
@@ -72,7 +70,7 @@ def complete(
 
 
 def _read_left_out(
-    backbone: TransferBackbone, names: list[str], record: Record, pretuned: str | None
+    backbone: LoadableBackbone, names: list[str], record: Record, pretuned: str | None
 ) -> dict[str, Tensor]:
     """Read the weights that a task file leaves out, and check that it was tuned on them."""
     # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
@@ -102,7 +100,7 @@ def _read_left_out(
     return found
 
 
-def _check_same_task(backbone: TransferBackbone, record: Record) -> None:
+def _check_same_task(backbone: LoadableBackbone, record: Record) -> None:
     """Refuse a task file of another method, or of a backbone with another signature."""
     if record['method'] != backbone.method:
         raise CheckpointError(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from .io import CheckpointError
-
-if TYPE_CHECKING:
-    from toast_mm.models.backbones.transfer import TransferBackbone
+from .loadable import LoadableBackbone
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part: str) -> None:
@@ -43,7 +40,7 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
 
 
 def check_coverage(
-    backbone: TransferBackbone, state_dict: Mapping[str, Tensor], prefix: str = ''
+    backbone: LoadableBackbone, state_dict: Mapping[str, Tensor], prefix: str = ''
 ) -> None:
     """Check that weights fit a backbone: none is missing, and none is left over.
 
@@ -83,7 +80,7 @@ def is_folded(names: Iterable[str]) -> bool:
     return bool(topdown) and not any(n.endswith('selection.channel_transform') for n in topdown)
 
 
-def _check_same_kind(backbone: TransferBackbone, given: Iterable[str]) -> None:
+def _check_same_kind(backbone: LoadableBackbone, given: Iterable[str]) -> None:
     """Name another kind of backbone as such, instead of listing all its missing weights."""
     blocks = {_first(name) for name in backbone.block_names()}
     given = [name for name in given if backbone.part_of(name) != 'topdown']
@@ -95,7 +92,7 @@ def _check_same_kind(backbone: TransferBackbone, given: Iterable[str]) -> None:
         )
 
 
-def _check_same_form(backbone: TransferBackbone, given: Iterable[str]) -> None:
+def _check_same_form(backbone: LoadableBackbone, given: Iterable[str]) -> None:
     """Refuse TOAST for TOAST-Lite and the reverse, and unfolded for folded weights."""
     given = [name for name in given if backbone.part_of(name) == 'topdown']
     if backbone.folded and not is_folded(given):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
@@ -17,12 +16,10 @@ from .adapter import RECORD, fingerprint_of, make_record, record_in
 from .coverage import check_fit
 from .finite import check_finite
 from .io import CheckpointError
-
-if TYPE_CHECKING:
-    from toast_mm.models.backbones.transfer import TransferBackbone
+from .loadable import LoadableBackbone
 
 
-def save_pretuned(backbone: TransferBackbone, path: str) -> None:
+def save_pretuned(backbone: LoadableBackbone, path: str) -> None:
     """Write only the top-down module of a backbone, with the record of its base.
 
     Args:
@@ -42,7 +39,7 @@ def save_pretuned(backbone: TransferBackbone, path: str) -> None:
     save_safetensors(tensors, path, {})
 
 
-def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
+def load_pretuned(backbone: LoadableBackbone, checkpoint: str) -> None:
     """Load a pre-tuned top-down module into a backbone with loaded base weights.
 
     Args:
@@ -59,7 +56,7 @@ def load_pretuned(backbone: TransferBackbone, checkpoint: str) -> None:
 
 
 def read_pretuned(
-    backbone: TransferBackbone, checkpoint: str, base: Mapping[str, Tensor]
+    backbone: LoadableBackbone, checkpoint: str, base: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Read the weights of a pre-tuned top-down module.
 
@@ -119,7 +116,7 @@ def _topdown_weights(
     return given
 
 
-def _base_beside(backbone: TransferBackbone, state_dict: Mapping[str, Tensor]) -> str:
+def _base_beside(backbone: LoadableBackbone, state_dict: Mapping[str, Tensor]) -> str:
     """Fingerprint of the base that a checkpoint of a whole model holds."""
     prefix = next(name for name in state_dict if 'topdown.' in name).split('topdown.', 1)[0]
     beside = {
@@ -136,7 +133,7 @@ def _base_beside(backbone: TransferBackbone, state_dict: Mapping[str, Tensor]) -
     return fingerprint_of(beside, names)
 
 
-def _base_names(backbone: TransferBackbone) -> list[str]:
+def _base_names(backbone: LoadableBackbone) -> list[str]:
     """Names of the weights that tell a base from others."""
     return [
         name

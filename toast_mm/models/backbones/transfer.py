@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from toast_mm.checkpoint.base import load_base, split_init_cfg
 from toast_mm.checkpoint.complete import before_loading
+from toast_mm.checkpoint.loadable import LoadableBackbone
 from toast_mm.checkpoint.pretuned import load_pretuned
 from toast_mm.keys import check_reader
 from toast_mm.models.layers import replace_layers
@@ -42,7 +43,7 @@ def resolve_out_indices(out_indices: Sequence[int] | int, depth: int) -> list[in
     return sorted({index % depth for index in indices})
 
 
-class TransferBackbone(BaseBackbone):
+class TransferBackbone(LoadableBackbone, BaseBackbone):
     """Freezes a backbone, and lets only those parts train that a transfer method tunes.
 
     They are a top-down module, another method beside it or instead of it, or everything. It is the
@@ -50,48 +51,27 @@ class TransferBackbone(BaseBackbone):
     builds the plain backbone and then calls :meth:`prepare`, which sets all attributes below.
 
     Attributes:
+        lora_targets: Last parts of the names of layers that LoRA updates. A family sets them.
+        tokens: Layout of the tokens, if the stream consists of tokens. A family sets it.
         depth: Number L of blocks, or stages.
         out_indices: Blocks whose outputs are returned, from 0, in ascending order.
-        topdown: The top-down module, or None for the plain backbone.
-        route: Route of its signals. It is not set without a top-down module.
-        steering_signature: Arguments that change how signals enter, and that weights do not show.
-        output_signature: Arguments that change the outputs, and that weights do not show.
-        pretuned: File of the pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuned: Whether a method tunes the backbone itself.
-        method: Description of the transfer method.
-        added: Names of the weights that a method added.
         left_alone: Names of the weights of the base that do not train.
         first_tuned: Lowest block with a parameter that a method tunes.
-        pretrained: The entries of ``init_cfg`` that name pre-trained weights.
     """
 
-    # A family may set these:
-    modules_to_save: tuple[str, ...] = ()  # new modules that no pre-trained checkpoint has
-    resized_parameters: tuple[str, ...] = ()  # parameters that depend on the size of the images
-    lora_targets: tuple[str, ...] = ()  # last parts of the names of layers that LoRA updates
-    tokens: Tokens | None = None  # layout of the tokens, if the stream consists of tokens
+    lora_targets: tuple[str, ...] = ()
+    tokens: Tokens | None = None
 
     depth: int
     out_indices: list[int]
-    topdown: TopDown | None
-    route: FeedbackRoute
-    steering_signature: dict[str, Any]
-    output_signature: dict[str, Any]
-    pretuned: str | None
     frozen: bool
     tuned: bool
-    method: str
-    added: frozenset[str]
     left_alone: frozenset[str]
     first_tuned: int | None
-    pretrained: list[dict]
 
     init_cfg: Any
-
-    @abstractmethod
-    def block_modules(self, block: int) -> list[nn.Module]:
-        """Modules that only this block and later ones use; the block itself comes first."""
 
     @abstractmethod
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
@@ -224,33 +204,6 @@ class TransferBackbone(BaseBackbone):
                 logging.WARNING,
             )
 
-    def part_of(self, name: str) -> str:
-        """Tell by its name which part of the backbone a weight or a module belongs to.
-
-        Returns:
-            ``'topdown'``, ``'modules_to_save'``, ``'added'`` (by a method), or ``'base'`` (a
-            pre-trained checkpoint has it).
-        """
-        first = name.split('.')[0]
-        if first == 'topdown':
-            return first
-        if first in self.modules_to_save:
-            return 'modules_to_save'
-        return 'added' if name in self.added else 'base'
-
-    def is_base(self, name: str) -> bool:
-        """Whether a weight of this name belongs to the pre-trained backbone."""
-        return self.part_of(name) == 'base'
-
-    def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Give the weights of a pre-trained checkpoint the names of this backbone."""
-        return dict(weights)
-
-    def block_names(self) -> list[str]:
-        """Names of the modules of the first block, which differ between kinds of backbones."""
-        modules = self.block_modules(0)
-        return [name for name, module in self.named_modules() if module in modules]
-
     def backbone_modules(self) -> list[nn.Module]:
         """All modules of the backbone without the top-down module."""
         return [
@@ -266,11 +219,6 @@ class TransferBackbone(BaseBackbone):
             for name, module in self.named_modules()
             if name and self.part_of(name) == 'base'
         ]
-
-    @property
-    def folded(self) -> bool:
-        """Whether the top-down module is folded for inference."""
-        return self.topdown is not None and self.topdown.selection.channel_transform is None
 
     def fold(self) -> Self:
         """Fold the trained top-down module for inference: fewer operations, the same outputs.

@@ -14,7 +14,6 @@ from toast_mm.models.layers import stand_in
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from toast_mm.models.backbones.transfer import TransferBackbone
 
 EVERYTHING = slice(None)
 
@@ -27,7 +26,7 @@ class Tuner(ABC):
     """
 
     @abstractmethod
-    def inject(self, backbone: TransferBackbone) -> None:
+    def inject(self, backbone: Any) -> None:
         """Add or unfreeze the parameters to tune; all others are frozen already.
 
         Raises:
