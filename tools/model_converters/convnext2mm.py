@@ -6,9 +6,10 @@ python tools/model_converters/convnext2mm.py convnext_base_1k_224.pth checkpoint
 import argparse
 import sys
 
+from convert_file import add_files, convert_file
+
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.convert import convert_convnext
-from toast_mm.checkpoint.convert.files import add_files, convert_file
 from toast_mm.checkpoint.convert.reference import build_timm
 from toast_mm.files import WriteError
 

@@ -7,9 +7,10 @@ python tools/model_converters/toast2mm.py lite.pth checkpoints/lite.pth --pretun
 import argparse
 import sys
 
+from convert_file import add_files, convert_file
+
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.convert import convert_toast
-from toast_mm.checkpoint.convert.files import add_files, convert_file
 from toast_mm.checkpoint.convert.read import read_weights
 from toast_mm.files import WriteError
 

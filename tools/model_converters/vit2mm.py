@@ -6,9 +6,10 @@ python tools/model_converters/vit2mm.py B_16.npz checkpoints/vit-b16_in21k.pth
 import argparse
 import sys
 
+from convert_file import add_files, convert_file
+
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.convert import convert_vit
-from toast_mm.checkpoint.convert.files import add_files, convert_file
 from toast_mm.checkpoint.convert.reference import build_timm
 from toast_mm.files import WriteError
 

@@ -11,12 +11,11 @@ import torch
 from rich.console import Console
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.convert.read import read_weights
+from toast_mm.checkpoint.convert.report import Converted
 from toast_mm.checkpoint.finite import check_finite
 from toast_mm.files import atomic_write, save_safetensors
 from toast_mm.outputs import add_overwrite, check_free
-
-from .read import read_weights
-from .report import Converted
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
