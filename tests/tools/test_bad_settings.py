@@ -101,7 +101,7 @@ def test_many(job, request, tmp_path):
             {'default_hooks.checkpoint.save_best': 'mIoU'},
             r"save_best='mIoU' is not a metric of the validation; there are: accuracy/top1",
         ),
-        ('segmentor', {'model.decode_head.in_index': [0, 1]}, r'in_index=\[0, 1\] .*the same length'),
+        ('segmentor', {'model.decode_head.in_index': [0, 1]}, r'in_index=\[0, 1\] .*same length'),
         ('segmentor', {'model._scope_': 'no'}, r"type='EncoderDecoder' in _scope_='no' names no"),
         ('segmentor', {'model.test_cfg.mode': 'slide'}, r'crop_size=\(H, W\) and stride'),
         ('segmentor', {'train_dataloader.batch_size': 1}, r'batch_size must be at least 2'),
