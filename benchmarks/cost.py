@@ -170,14 +170,14 @@ def step(model: Classifier, images: Tensor) -> None:
 
 
 def autocast(model: Classifier, images: Tensor) -> Any:
-    """Entered anew for every pass, as in a training: it keeps the weights that it has cast."""
+    """Autocast for one pass; as in a training, it caches cast weights only within the pass."""
     if model.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(images.device.type, model.dtype)
 
 
 def flops(run: Callable, model: Classifier, size: int) -> float:
-    """Of one image, as one of two: batch norm on a pooled map needs more than one."""
+    """FLOPs per image, counted on two images: batch norm on a pooled map needs more than one."""
     images = torch.rand(2, 3, size, size, device='meta')
     model.prepare(images)
     with FlopCounterMode(display=False) as counter:
@@ -238,7 +238,7 @@ def paired(
 
 
 def peak(device: str) -> float:
-    """MiB: the largest resident memory of this process, or what was allocated on the GPU."""
+    """Peak memory in MiB: resident memory of this process, or memory allocated on the GPU."""
     if device == 'cuda':
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
