@@ -3,8 +3,10 @@
 import builtins
 import errno
 import gc
+import hashlib
 import http.server
 import io
+import json
 import os
 import socket
 import threading
@@ -16,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from huggingface_hub import constants, file_download
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -176,6 +179,81 @@ def web() -> Iterator[Web]:
         thread = threading.Thread(target=httpd.serve_forever, args=[0.01])
         thread.start()
         yield web
+        httpd.shutdown()
+        thread.join()
+
+
+@dataclass
+class Hub:
+    """Repositories by name, what each commit of them holds, and why some are refused."""
+
+    files: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    address: str = ''
+
+    def add(self, repository: str, **files: bytes) -> str:
+        """Add a commit of files, whose suffix is ``.safetensors``, and give its name."""
+        commits = self.files.setdefault(repository, {})
+        commit = f'{len(commits):040x}'
+        commits[commit] = {f'{name}.safetensors': content for name, content in files.items()}
+        return commit
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[Hub]:
+    """A Hugging Face Hub with an empty cache."""
+    hub = Hub()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self, status: int, content: bytes = b'', **headers: str) -> None:
+            self.send_response(status)
+            self.send_header('Content-Length', str(len(content)))
+            for name, value in headers.items():
+                self.send_header(name.replace('_', '-'), value)
+            self.end_headers()
+            if self.command == 'GET':
+                self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            hub.requests.append(f'{self.command} {self.path}')
+            parts = self.path.split('?')[0].strip('/').split('/')
+            listed = parts[:2] == ['api', 'models']
+            parts = parts[2 * listed :]
+            repository = '/'.join(parts[:2])
+            refusal = hub.refusals.get(repository)
+            commits = hub.files.get(repository)
+            if refusal or commits is None:
+                self.answer(403 if refusal else 404, X_Error_Code=refusal or 'RepoNotFound')
+                return
+            commit = [*commits][-1] if parts[3] == 'main' else parts[3]
+            files = commits.get(commit)
+            if files is None:
+                self.answer(404, X_Error_Code='RevisionNotFound')
+            elif listed:
+                rows = [dict(type='file', path=f, size=len(c), oid='0') for f, c in files.items()]
+                self.answer(200, json.dumps(rows).encode(), Content_Type='application/json')
+            elif (name := '/'.join(parts[4:])) not in files:
+                self.answer(404, X_Error_Code='EntryNotFound', X_Repo_Commit=commit)
+            else:
+                tag = hashlib.sha256(files[name]).hexdigest()
+                self.answer(200, files[name], ETag=f'"{tag}"', X_Repo_Commit=commit)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as httpd:
+        hub.address = f'http://127.0.0.1:{httpd.server_port}'
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.address)
+        for module in (constants, file_download):  # the second before huggingface_hub 1.0
+            monkeypatch.setattr(module, 'HUGGINGFACE_CO_URL_TEMPLATE', template, raising=False)
+        monkeypatch.setattr(constants, 'ENDPOINT', hub.address)
+        monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
+        thread = threading.Thread(target=httpd.serve_forever, args=[0.01])
+        thread.start()
+        yield hub
         httpd.shutdown()
         thread.join()
 

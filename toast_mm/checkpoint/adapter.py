@@ -18,6 +18,7 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 from toast_mm.topdown import FeedbackRoute
 
 from .fingerprint import fingerprint
+from .hub import pinned
 from .io import CheckpointError
 from .loadable import LoadableBackbone
 
@@ -88,8 +89,10 @@ def make_record(backbone: LoadableBackbone, names: Iterable[str]) -> Tensor:
         signature=signature(backbone),
         route=None if backbone.topdown is None else asdict(backbone.route),
         as_in_the_base=list(backbone.resized_parameters),  # which a task file holds all the same
-        init_cfg=backbone.pretrained,
-        pretuned=backbone.pretuned if left_path else None,
+        init_cfg=[
+            {**source, 'checkpoint': pinned(source['checkpoint'])} for source in backbone.pretrained
+        ],
+        pretuned=pinned(backbone.pretuned) if left_path and backbone.pretuned else None,
     )
     return _as_bytes(record)
 

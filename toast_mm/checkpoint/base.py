@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .adapter import RECORD
 from .coverage import check_coverage, is_folded
+from .hub import pinned
 from .io import CheckpointError
 from .loadable import LoadableBackbone
 
@@ -58,7 +59,7 @@ def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> None:
         _check(backbone, given)
     keys = backbone.load_state_dict(given, strict=False)
     unused = f'; unused: {", ".join(keys.unexpected_keys)}' if keys.unexpected_keys else ''
-    print_log(f'Base weights are those of {source["checkpoint"]}{unused}', logger='current')
+    print_log(f'Base weights are those of {pinned(source["checkpoint"])}{unused}', 'current')
 
 
 def read_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from .adapter import RECORD, Record, fingerprint_of, is_frozen_path, read_record, signature
 from .base import read_base
 from .coverage import check_coverage, check_fit, is_folded, part_is_wanted
+from .hub import unpinned
 from .io import CheckpointError
 from .loadable import LoadableBackbone
 from .pretuned import read_pretuned
@@ -56,7 +57,9 @@ def complete(
         return
     record = read_record(content)
     _check_same_task(backbone, record)
-    pretuned = record['pretuned'] and (backbone.pretuned or record['pretuned'])
+    pretuned = record['pretuned']
+    if pretuned and backbone.pretuned and backbone.pretuned != unpinned(pretuned):
+        pretuned = backbone.pretuned
     names = [
         name
         for name in backbone.state_dict()
@@ -74,7 +77,12 @@ def _read_left_out(
 ) -> dict[str, Tensor]:
     """Read the weights that a task file leaves out, and check that it was tuned on them."""
     # Inference tools of mmpretrain and mmseg drop init_cfg and load no base.
-    sources = backbone.pretrained or record['init_cfg']
+    sources = record['init_cfg']
+    # What a config names by a branch of the Hub, the record names by the commit of the training.
+    if backbone.pretrained and backbone.pretrained != [
+        {**source, 'checkpoint': unpinned(source['checkpoint'])} for source in sources
+    ]:
+        sources = backbone.pretrained
     found = dict(backbone.state_dict())
     try:
         for source in sources:

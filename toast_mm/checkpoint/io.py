@@ -32,6 +32,7 @@ from toast_mm.config_text import plain_config, refused_config
 from toast_mm.trust import WAY_OUT, is_trusted
 
 from .downloads import DownloadError, download
+from .hub import PREFIX, download_from_hub
 
 # The small checkpoints that come with the package.
 WEIGHTS = Path(__file__).parents[1] / 'weights'
@@ -225,6 +226,28 @@ def load_from_http(
             download(filename, model_dir, progress)
         barrier()
         path = download(filename, model_dir)  # where the file system is not that of process 0
+    except DownloadError as error:
+        raise CheckpointError(f'checkpoint {error}') from error
+    return load_from_local(str(path), map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=PREFIX, force=True)
+def load_from_hub(filename: str, map_location: Any = None) -> dict:
+    """Read a safetensors file of the Hugging Face Hub, downloaded once per machine.
+
+    Args:
+        filename: ``hf://owner/name[@revision][/file.safetensors]``. Without a file it is
+            ``model.safetensors``.
+        map_location: As in :func:`torch.load`.
+
+    Raises:
+        CheckpointError: It cannot be downloaded, or as :func:`load_from_local`.
+    """
+    try:
+        if get_rank() == 0:
+            download_from_hub(filename)
+        barrier()
+        path = download_from_hub(filename)  # where the file system is not that of process 0
     except DownloadError as error:
         raise CheckpointError(f'checkpoint {error}') from error
     return load_from_local(str(path), map_location)
