@@ -1,6 +1,6 @@
 """Checkpoints: read safely, and checked against what they are loaded into.
 
-``base``, ``pretuned`` and ``task_file`` say what a backbone loads and saves; backbones import them.
+The modules that backbones import (``base``, ``pretuned``, ``complete``) are not imported here.
 """
 
 from toast_mm.trust import trusted

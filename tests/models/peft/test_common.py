@@ -363,8 +363,8 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
             {},
             r"'attn\.qkv' as a regular expression for whole names matches no",
         ),
-        ('vit', dict(type='toast_mm.LoRA', rank=0), {}, 'rank=0 of LoRA must be at least 1'),
-        ('vit', dict(type='toast_mm.LoRA', alpha=-1), {}, 'alpha=-1 of LoRA must be above 0'),
+        ('vit', dict(type='toast_mm.LoRA', rank=0), {}, 'rank=0 of a low-rank update must be'),
+        ('vit', dict(type='toast_mm.LoRA', alpha=-1), {}, 'alpha=-1 of a low-rank update must'),
         (
             'vit',
             dict(type='toast_mm.AdaptFormer', bottleneck=0),

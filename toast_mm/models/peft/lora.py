@@ -6,7 +6,6 @@ Hu et al., `LoRA <https://arxiv.org/abs/2106.09685>`_.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from toast_mm.models.layers import check_exact, replace_layers
 from toast_mm.registry import MODELS
+from toast_mm.topdown.low_rank import check_low_rank, reset_low_rank
 
 from .base import EVERYTHING, MergeableLayer, Tuner, TuningDropout
 from .targets import find_layers
@@ -62,8 +62,7 @@ class LoRALinear(MergeableLayer, nn.Linear):
 
     def reset_tuning(self) -> None:
         """Initialise the update; it is zero at the start."""
-        nn.init.kaiming_uniform_(self.lora_down.weight, a=sqrt(5))
-        nn.init.zeros_(self.lora_up.weight)
+        reset_low_rank(self.lora_down.weight, self.lora_up.weight)
 
     def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
         """``W + alpha / rank * up @ down``, and the bias."""
@@ -94,10 +93,7 @@ class LoRA(Tuner):
         drop_rate: float = 0.0,
         targets: str | Sequence[str] | None = None,
     ) -> None:
-        if rank < 1:
-            raise ValueError(f'rank={rank} of LoRA must be at least 1')
-        if alpha <= 0:
-            raise ValueError(f'alpha={alpha} of LoRA must be above 0')
+        check_low_rank(rank, alpha)
         self.rank = rank
         self.alpha = alpha
         self.drop_rate = drop_rate
