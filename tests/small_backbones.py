@@ -18,6 +18,10 @@ MIXER = dict(dim=12, depth=3, image=32, patch=8)  # from outside the package
 SMALL = dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2)
 TIMM = dict(model_name='vit_small_patch14_reg4_dinov2', **SMALL)
 EVA = dict(model_name='eva02_tiny_patch14_224', **SMALL)  # with projections of their own
+STAGES = dict(
+    model_name='convnext_tiny', dims=(6, 8, 8, 12), depths=(1, 2, 1, 1), out_type='avg_featmap'
+)
+BATCH_NORM = dict(model_name='test_efficientnet', out_type='avg_featmap')
 
 
 class PlainTimm(nn.Module):
@@ -32,11 +36,24 @@ class PlainTimm(nn.Module):
         return (self.model.forward_features(image)[:, 0],)
 
 
+class PlainStages(nn.Module):
+    """A model of stages of timm: what its classifier takes."""
+
+    def __init__(self, out_type, **arguments):
+        super().__init__()
+        self.model = timm.create_model(num_classes=0, **arguments)
+
+    def forward(self, image):
+        return (self.model(image),)
+
+
 KINDS = {
     'vit': (TOASTViT, VisionTransformer, VIT),
     'convnext': (TOASTConvNeXt, ConvNeXt, CONVNEXT),
     'timm': (TOASTTimm, PlainTimm, TIMM),
     'eva': (TOASTTimm, PlainTimm, EVA),
+    'stages': (TOASTTimm, PlainStages, STAGES),
+    'batch norm': (TOASTTimm, PlainStages, BATCH_NORM),
     'mixer': (TOASTMixer, Mixer, MIXER),
 }
 

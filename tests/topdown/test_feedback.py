@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -129,12 +131,13 @@ def deconvolve(feedback, stage, hidden, size):
     return out
 
 
+@pytest.mark.parametrize('rounded', [math.floor, math.ceil])
 @pytest.mark.parametrize('size', [(16, 32), (17, 19), (23, 31)])
-def test_deconvolutions(size):
-    """Maps of sizes that the stages halve, and that they cut off."""
+def test_deconvolutions(size, rounded):
+    """Maps of sizes that the stages halve, that they cut off, and that they pad."""
     feedback = make_deconv()
-    sizes = {0: size, 1: tuple(n // 4 for n in size), 2: tuple(n // 8 for n in size)}
-    selected = torch.randn(2, *(n // 16 for n in size), CHANNELS[-1], dtype=torch.double)
+    sizes = {stage: tuple(rounded(n / s) for n in size) for stage, s in enumerate((1, 4, 8))}
+    selected = torch.randn(2, *(rounded(n / 16) for n in size), CHANNELS[-1], dtype=torch.double)
     signals = feedback(selected, sizes)
     hidden = selected.permute(0, 3, 1, 2)
     for stage in (2, 1, 0):

@@ -55,10 +55,13 @@ def frozen_base(backbone: LoadableBackbone) -> list[str]:
     A pre-tuned feedback path that stays frozen, as in TOAST-Lite, counts as the base. Position
     embeddings do not: they are resized to the images of the task, and stay with it.
     """
+    tuned = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    if not backbone.frozen:
+        tuned |= {name for name, _ in backbone.named_buffers()}
     return [
         name
-        for name, parameter in backbone.named_parameters()
-        if not parameter.requires_grad
+        for name in backbone.state_dict()
+        if name not in tuned
         and name not in backbone.resized_parameters
         and (backbone.is_base(name) or (backbone.pretuned and is_frozen_path(name)))
     ]

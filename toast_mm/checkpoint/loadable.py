@@ -27,6 +27,7 @@ class LoadableBackbone:
         steering_signature: Arguments that change how signals enter, and that weights do not show.
         output_signature: Arguments that change the outputs, and that weights do not show.
         method: Description of the transfer method.
+        frozen: Whether the backbone is frozen, its statistics too.
         added: Names of the weights that a method added.
         pretrained: The entries of ``init_cfg`` that name pre-trained weights.
         pretuned: File of the pre-tuned top-down module.
@@ -45,6 +46,7 @@ class LoadableBackbone:
     steering_signature: dict[str, Any]
     output_signature: dict[str, Any]
     method: str
+    frozen: bool
     added: frozenset[str]
     pretrained: list[dict]
     pretuned: str | None

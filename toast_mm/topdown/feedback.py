@@ -212,11 +212,15 @@ class DeconvFeedback(FeedbackPath):
         return selected.permute(0, 3, 1, 2)
 
     def descend(self, block: int, hidden: Tensor, size: Size | None = None) -> Tensor:
-        """Deconvolve ``(B, C, H, W)``; edges that downsampling cut off repeat the last values."""
+        """Deconvolve ``(B, C, H, W)``, and fit the size.
+
+        Edges that downsampling cut off repeat the last values; edges that it padded are cut off.
+        """
         hidden = super().descend(block, hidden)
         if size is None or tuple(size) == tuple(hidden.shape[-2:]):
             return hidden
         for dim, there in zip((2, 3), size, strict=True):
+            hidden = hidden.narrow(dim, 0, min(hidden.shape[dim], there))
             here = hidden.shape[dim]
             edge = hidden.narrow(dim, here - 1, 1)
             # Not F.pad, whose gradient is not deterministic on GPUs and wrong under inductor.

@@ -45,7 +45,7 @@ def base(kind, tmp_path):
 def spoil(base):
     """Change a weight of a base in its file."""
     weights = torch.load(base)
-    name = next(name for name in weights if name.endswith('weight') and weights[name].ndim == 2)
+    name = next(name for name in weights if name.endswith('weight') and weights[name].ndim > 1)
     torch.save(weights | {name: 2 * weights[name]}, base)
 
 

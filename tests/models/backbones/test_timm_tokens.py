@@ -323,7 +323,7 @@ class TestWeights:
             dict(model_name='vit_base_patch16_dinov33'),
             r'no model of timm; .*vit_base_patch16_dinov3',
         ),
-        (dict(model_name='resnet18'), r"'resnet18' is a ResNet; .* VisionTransformer, Eva"),
+        (dict(model_name='vgg11'), r"'vgg11' is a VGG; .* VisionTransformer, Eva"),
         (dict(model_name='beit_base_patch16_224'), r'is a Beit; .* VisionTransformer, Eva'),
         (
             dict(model_name='vit_tiny_patch16_224', attn_layer='diff', depth=1),

@@ -30,9 +30,10 @@ CASES = [('vit', method) for method in METHODS]
 CASES += [(kind, method) for kind in ('timm', 'eva') for method in ('vpt', 'vpt shallow')]
 CASES += [
     (kind, method)
-    for kind in ('convnext', 'timm', 'eva', 'mixer')
+    for kind in ('convnext', 'timm', 'eva', 'stages', 'mixer')
     for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
 ]
+CASES += [('batch norm', method) for method in ('ssf', 'bitfit', 'partial')]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
 
 # Numbers of parameters, counted by hand from the sizes in conftest.py.
@@ -83,12 +84,27 @@ COUNTS |= {
     ('eva', 'gain'): 3 * (3 * D + D + 128 + D),
 }  # fmt: skip
 COUNTS['convnext', 'ssf'] = 2 * COUNTS['convnext', 'bitfit']
+COUNTS |= {
+    ('stages', method): COUNTS['convnext', method]
+    for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
+}
+# Convolutions without bias before norms, and two with it where channels are squeezed.
+NORMS = 24 + 16 + (64 + 24) + (96 + 32) + (128 + 128 + 48) + (192 + 192 + 64) + 256
+SQUEEZES = (8 + 128) + (12 + 192)
+COUNTS |= {
+    ('batch norm', 'ssf'): 2 * (NORMS + SQUEEZES),
+    ('batch norm', 'bitfit'): NORMS + SQUEEZES,
+    ('batch norm', 'partial'): 48 * 192 + 192 * 9 + 192 * 64 + 2 * (192 + 192 + 64)
+    + (192 * 12 + 12) + (12 * 192 + 192) + 64 * 256 + 2 * 256,
+}  # fmt: skip
 
 LAST_BLOCK = {
     'vit': ('layers.2.', 'ln1.'),
     'convnext': ('downsample_layers.3.', 'stages.3.', 'norm3.'),
     'timm': ('model.blocks.2.', 'model.norm.'),
     'eva': ('model.blocks.2.',),
+    'stages': ('model.stages.3.', 'model.head.norm.'),
+    'batch norm': ('model.blocks.4.', 'model.conv_head.', 'model.bn2.'),
     'mixer': ('blocks.2.', 'norm.'),
 }
 NAMES = {
@@ -172,7 +188,11 @@ def test_incomplete_checkpoints_are_refused(kind, method):
 
 @pytest.mark.parametrize(
     ('kind', 'method'),
-    [(k, m) for k, m in CASES if m in ('lora', 'ssf', 'gain') and (k, m) != ('eva', 'ssf')],
+    [
+        (kind, method)
+        for kind, method in CASES
+        if method in ('lora', 'gain') or (method == 'ssf' and kind not in ('eva', 'batch norm'))
+    ],
 )
 def test_merged_it_is_a_plain_backbone(kind, method, image):
     backbone = tuned(kind, METHODS[method])
@@ -225,7 +245,7 @@ def test_copies_are_independent(kind, method, image):
     assert not torch.allclose(twin(image)[0], backbone(image)[0])
 
 
-@pytest.mark.parametrize('kind', ['vit', 'convnext', 'timm', 'eva'])
+@pytest.mark.parametrize('kind', ['vit', 'convnext', 'timm', 'eva', 'stages'])
 def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind):
     for tuning, acts in ((None, False), (LORA, True)):
         backbone = tuned(kind, tuning, drop_path_rate=0.5).train()
@@ -255,7 +275,7 @@ def test_beside_feedback_it_acts_in_both_passes(method, image):
 
 
 @pytest.mark.parametrize('method', ['lora', 'gain'])
-@pytest.mark.parametrize('kind', ['convnext', 'timm', 'eva', 'mixer'])
+@pytest.mark.parametrize('kind', ['convnext', 'timm', 'eva', 'stages', 'mixer'])
 def test_merged_beside_feedback(kind, method, image):
     backbone = tuned(kind, METHODS[method], feedback_from='last')
     expected = backbone(image)[0]

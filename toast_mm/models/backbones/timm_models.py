@@ -24,8 +24,9 @@ class TOASTTimm(SteeredBackbone):
     """A model of timm by its name, frozen, with top-down attention steering.
 
     It is built as one of its subclasses, which list the arguments: :class:`TOASTTimmTokens` for
-    Vision Transformers. Names of its weights are timm's behind ``model.``; files of timm load as
-    they are. With ``feedback_from=None`` it computes what timm's ``forward_intermediates`` does.
+    Vision Transformers, :class:`TOASTTimmStages` for models of stages. Names of its weights are
+    timm's behind ``model.``; files of timm load as they are. With ``feedback_from=None`` it
+    computes what timm's ``forward_intermediates`` computes.
 
     Args:
         model_name: Name of the model in timm, such as ``'vit_base_patch14_dinov2'``.
@@ -37,6 +38,9 @@ class TOASTTimm(SteeredBackbone):
         >>> backbone = TOASTTimm('vit_small_patch14_dinov2', img_size=224, out_type='featmap')
         >>> backbone(torch.rand(1, 3, 224, 224))[0].shape
         torch.Size([1, 384, 16, 16])
+        >>> backbone = TOASTTimm('convnext_tiny', out_indices=(0, 1, 2, 3))
+        >>> [out.shape[1] for out in backbone(torch.rand(1, 3, 64, 64))]
+        [96, 192, 384, 768]
     """
 
     fits: tuple[type, ...] = ()  # classes of timm, but not their subclasses
@@ -49,7 +53,7 @@ class TOASTTimm(SteeredBackbone):
 
     @classmethod
     def _class_for(cls, model_name: str) -> type[Self]:
-        kind = _class_in_timm(model_name)
+        kind = class_in_timm(model_name)
         for subclass in cls.__subclasses__():
             if kind in subclass.fits:
                 return subclass
@@ -61,6 +65,11 @@ class TOASTTimm(SteeredBackbone):
 
     def build_model(self, model_name: str, **kwargs: Any) -> None:
         """Build the model without its classifier; arguments that are None are timm's defaults."""
+        if 'features_only' in kwargs:
+            raise ValueError(
+                f'features_only={kwargs["features_only"]} is not for {type(self).__name__}: leave '
+                'it out, and say out_indices and out_type'
+            )
         given = {name: value for name, value in kwargs.items() if value is not None}
         self.model = timm.create_model(model_name, num_classes=0, **given)
 
@@ -80,7 +89,7 @@ class TOASTTimm(SteeredBackbone):
 
 
 @cache
-def _class_in_timm(model_name: str) -> type:
+def class_in_timm(model_name: str) -> type:
     """The class of a model.
 
     Raises:

@@ -84,7 +84,20 @@ class ScaledConv2d(ScaledLayer, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``scale * layer(x) + shift`` of a map ``(B, C, H, W)``."""
-        x = nn.Conv2d.forward(self, x)
+        x = super(ScaledLayer, self).forward(x)
+        return x * self.ssf_scale[:, None, None] + self.ssf_shift[:, None, None]
+
+
+class ScaledConv2dSame(ScaledConv2d, timm.layers.Conv2dSame):
+    """timm's convolution with the padding of TensorFlow, scaled and shifted."""
+
+
+class ScaledTimmLayerNorm2d(ScaledLayer, timm.layers.LayerNorm2d):
+    """timm's layer norm of maps, scaled and shifted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled and shifted norm of a map ``(B, C, H, W)``."""
+        x = super(ScaledLayer, self).forward(x)
         return x * self.ssf_scale[:, None, None] + self.ssf_shift[:, None, None]
 
 
@@ -102,6 +115,8 @@ class ScaledLayerNorm2d(ScaledLayer, LayerNorm2d):
 
 SCALED: dict[type[Any], type[ScaledLayer]] = {
     LayerNorm2d: ScaledLayerNorm2d,
+    timm.layers.LayerNorm2d: ScaledTimmLayerNorm2d,
+    timm.layers.Conv2dSame: ScaledConv2dSame,
     nn.LayerNorm: ScaledLayerNorm,
     timm.layers.LayerNorm: ScaledTimmLayerNorm,
     nn.Linear: ScaledLinear,
