@@ -288,7 +288,7 @@ def test_a_config_names_it_as_other_models_of_timm():
 
 
 class TestMethods:
-    @pytest.mark.parametrize('model', ['ConvNeXt', 'Swin', 'Swin v2'])
+    @pytest.mark.parametrize('model', ['ConvNeXt', 'Swin', 'Swin v2', 'RegNet', 'MobileNet'])
     def test_lora_is_in_both_passes(self, model):
         """The same as the model that it makes."""
         lora = dict(type='toast_mm.LoRA', rank=2)

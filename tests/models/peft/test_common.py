@@ -33,7 +33,7 @@ CASES += [
     for kind in ('convnext', 'timm', 'eva', 'stages', 'mixer')
     for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
 ]
-CASES += [('batch norm', method) for method in ('ssf', 'bitfit', 'partial')]
+CASES += [('batch norm', method) for method in ('lora', 'ssf', 'bitfit', 'partial')]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
 
 # Numbers of parameters, counted by hand from the sizes in conftest.py.
@@ -92,6 +92,8 @@ COUNTS |= {
 NORMS = 24 + 16 + (64 + 24) + (96 + 32) + (128 + 128 + 48) + (192 + 192 + 64) + 256
 SQUEEZES = (8 + 128) + (12 + 192)
 COUNTS |= {
+    ('batch norm', 'lora'): 2 * ((64 + 24) + (96 + 32) + (32 + 128) + (128 + 48)
+    + (48 + 192) + (192 + 64)),
     ('batch norm', 'ssf'): 2 * (NORMS + SQUEEZES),
     ('batch norm', 'bitfit'): NORMS + SQUEEZES,
     ('batch norm', 'partial'): 48 * 192 + 192 * 9 + 192 * 64 + 2 * (192 + 192 + 64)
@@ -395,8 +397,8 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
             'vit',
             dict(type='toast_mm.LoRA', targets=('qkw',)),
             {},
-            r"'qkw' matches no Linear layer of TOASTViT; there are: layers\.\*\.attn\.qkv, "
-            r'layers\.\*\.attn\.proj, ',
+            r"'qkw' matches no linear layer or 1 x 1 convolution of TOASTViT; there are: "
+            r'layers\.\*\.attn\.qkv, layers\.\*\.attn\.proj, ',
         ),
         (
             'convnext',
@@ -404,6 +406,7 @@ def test_gradients_survive_activation_checkpointing(method, feedback_from, image
             {},
             r'there are: stages\.\*\.\*\.pointwise_conv1, stages\.\*\.\*\.pointwise_conv2$',
         ),
+        ('batch norm', LORA, dict(model_name='resnet10t'), 'has no pointwise layers that LoRA'),
         ('vit', dict(type='toast_mm.Lora'), {}, 'toast_mm.Lora is not in'),
         ('vit', dict(type='toast_mm.LoRA', targets='*.qkv'), {}, 'is not a regular expression'),
         ('vit', dict(type='toast_mm.LoRA', targets=()), {}, 'tunes nothing that out_indices='),

@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small_backbones import VIT, plain, tuned
+from torch import nn
 
 from toast_mm.models import TOASTViT
+from toast_mm.models.peft.lora import LoRAConv2d
 
 
 def attend(x, weight, bias, layer):
@@ -40,6 +42,24 @@ def test_lora(image):
 
     expected = backbone.ln1(blocks(backbone, image, attention)[-1])
     torch.testing.assert_close(backbone(image)[0], expected)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_lora_of_a_convolution(stride):
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(3, 5, 1, stride).double()
+    layer = LoRAConv2d.from_conv(conv, rank=2, alpha=3.0)
+    image = torch.randn(2, 3, 6, 4, generator=generator, dtype=torch.double)
+    assert torch.equal(layer(image), conv(image)) and layer.weight is conv.weight
+    nn.init.normal_(layer.lora_up.weight, generator=generator)
+    up, down = (part.weight[..., 0, 0] for part in (layer.lora_up, layer.lora_down))
+    matrix = conv.weight[..., 0, 0] + 3 / 2 * up @ down
+    expected = torch.einsum('oi,bihw->bohw', matrix, image[..., ::stride, ::stride])
+    expected = expected + conv.bias[:, None, None]
+    torch.testing.assert_close(layer(image), expected)
+    merged = layer.merge()
+    assert type(merged) is nn.Conv2d
+    torch.testing.assert_close(merged(image), expected)
 
 
 def test_lora_on_layers_of_choice():

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from toast_mm.arguments import check_arguments
 from toast_mm.models.layers import give_subclass
+from toast_mm.models.peft.base import is_linear
 from toast_mm.topdown import (
     DeconvFeedback,
     FeatureSelection,
@@ -54,7 +55,7 @@ class Family:
         head: Modules between the last map and pooling, for a classifier.
         pooled_head: Other modules that timm runs for a classifier.
         windows: Whether it is a Swin: channels last, and built for a size of images.
-        linear: Last parts of the names of its linear layers.
+        linear: Last parts of the names of its linear layers and 1 x 1 convolutions, if it has them.
     """
 
     stem: tuple[str, ...]
@@ -68,6 +69,7 @@ class Family:
 
 
 SWIN = Family(('patch_embed',), r'layers\.\d+', norm='norm', windows=True, linear=('attn.qkv',))
+POINTWISE = ('conv_pw', 'conv_pwl', 'pw_exp.conv', 'pw_proj.conv')
 FAMILIES: dict[type, Family] = {
     ConvNeXt: Family(
         ('stem',),
@@ -79,11 +81,16 @@ FAMILIES: dict[type, Family] = {
     ),
     SwinTransformer: SWIN,
     SwinTransformerV2: SWIN,
-    ResNet: Family(('conv1', 'bn1', 'act1', 'maxpool'), r'layer\d+'),
-    RegNet: Family(('stem',), r's\d+', head=('final_conv',)),
-    EfficientNet: Family(('conv_stem', 'bn1'), r'blocks\.\d+', head=('conv_head', 'bn2')),
+    ResNet: Family(('conv1', 'bn1', 'act1', 'maxpool'), r'layer\d+', linear=('conv1', 'conv3')),
+    RegNet: Family(('stem',), r's\d+', head=('final_conv',), linear=('conv1.conv', 'conv3.conv')),
+    EfficientNet: Family(
+        ('conv_stem', 'bn1'), r'blocks\.\d+', head=('conv_head', 'bn2'), linear=POINTWISE
+    ),
     MobileNetV3: Family(
-        ('conv_stem', 'bn1'), r'blocks\.\d+', pooled_head=('conv_head', 'norm_head')
+        ('conv_stem', 'bn1'),
+        r'blocks\.\d+',
+        pooled_head=('conv_head', 'norm_head'),
+        linear=POINTWISE,
     ),
 }
 
@@ -222,7 +229,7 @@ class TOASTTimmStages(TOASTTimm):
             name for name, _ in self.named_parameters() if name.endswith(TABLE)
         )
         self._register_load_state_dict_pre_hook(self._resize_tables)
-        linear = [name for name, layer in self.named_modules() if type(layer) is nn.Linear]
+        linear = [name for name, layer in self.named_modules() if is_linear(layer)]
         self.lora_targets = tuple(
             target
             for target in self.family.linear

@@ -118,6 +118,13 @@ class TuningDropout(nn.Dropout):
     """Dropout of a method. It acts in the second pass only, like stochastic depth."""
 
 
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear in the channels: a linear layer, or a 1 x 1 convolution."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.kernel_size == (1, 1) and layer.groups == 1
+    return isinstance(layer, nn.Linear)
+
+
 def effective_weight(layer: nn.Linear, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of some outputs of a linear layer, including the update of a method."""
     if isinstance(layer, MergeableLayer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -24,9 +24,31 @@ def find_layers(
         kind: Class of the layers.
 
     Raises:
+        ValueError: See :func:`find_fitting`.
+    """
+    return find_fitting(
+        backbone, targets, lambda layer: isinstance(layer, kind), f'{kind.__name__} layer'
+    )
+
+
+def find_fitting(
+    backbone: TransferBackbone,
+    targets: str | Sequence[str],
+    fits: Callable[[nn.Module], bool],
+    what: str,
+) -> dict[str, Any]:
+    """Layers that fit by name, chosen as in ``peft``.
+
+    Args:
+        backbone: Where to look.
+        targets: See :func:`find_layers`.
+        fits: Whether a method fits a layer.
+        what: What such a layer is called in errors.
+
+    Raises:
         ValueError: A target matches no layer, or is not a regular expression.
     """
-    layers = {name: module for name, module in backbone.base_modules() if isinstance(module, kind)}
+    layers = {name: module for name, module in backbone.base_modules() if fits(module)}
     patterns = [targets] if isinstance(targets, str) else list(targets)
     found: dict[str, Any] = {}
     for pattern in patterns:
@@ -44,7 +66,7 @@ def find_layers(
             there = dict.fromkeys(re.sub(r'\.\d+(?=\.)', '.*', name) for name in layers)
             regex = ' as a regular expression for whole names' if isinstance(targets, str) else ''
             raise ValueError(
-                f'targets={targets!r}: {pattern!r}{regex} matches no {kind.__name__} layer of '
+                f'targets={targets!r}: {pattern!r}{regex} matches no {what} of '
                 f'{type(backbone).__name__}; there are: {", ".join(there) or "none"}'
             )
         found.update((name, layers[name]) for name in names)
