@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.adapter import frozen_base
 from toast_mm.models import TOASTTimm
 from toast_mm.models.backbones.timm_stages import SteeredStage
 from toast_mm.registry import MODELS
@@ -210,6 +211,15 @@ def test_statistics_stay(model, arguments):
     trained = {name for name, p in backbone.named_parameters() if p.requires_grad}
     after = backbone.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == trained
+
+
+@pytest.mark.parametrize('frozen', [True, False])
+def test_task_files_leave_out_the_statistics_of_the_base(frozen):
+    """But not those that train."""
+    backbone = make('EfficientNet', frozen=frozen)
+    statistics = {name for name, _ in backbone.named_buffers()}
+    assert 'model.bn1.running_mean' in statistics
+    assert statistics & set(frozen_base(backbone)) == (statistics if frozen else set())
 
 
 @pytest.mark.parametrize(

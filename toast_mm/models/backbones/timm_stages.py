@@ -214,7 +214,7 @@ class TOASTTimmStages(TOASTTimm):
         _check_output(out_type, model_name, kwargs)
         self.family = FAMILIES[class_in_timm(model_name)]
         if self.family.windows:
-            kwargs['strict_img_size'] = False
+            kwargs.setdefault('strict_img_size', False)
         elif img_size is not None:
             raise ValueError(
                 f'img_size={img_size} is not for {model_name}, which takes images of any size as '
