@@ -3,6 +3,7 @@ from toast_mm.imports import quiet_imports
 with quiet_imports():
     from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTTimm, TOASTViT
     from .classifiers import PretuneClassifier
+    from .data_preprocessors import TimmClsDataPreprocessor, TimmSegDataPreProcessor
     from .heads import InCADecodeHead, InCAHead
     from .peft.adaptformer import AdaptFormer
     from .peft.lora import LoRA
@@ -26,4 +27,6 @@ __all__ = [
     'TOASTConvNeXt',
     'TOASTTimm',
     'TOASTViT',
+    'TimmClsDataPreprocessor',
+    'TimmSegDataPreProcessor',
 ]

@@ -32,6 +32,7 @@ from toast_mm.engine.heads import (
 )
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.label_counts import LabelCounts, check_size, labels_of
+from toast_mm.engine.normalisation import other_normalisation
 from toast_mm.registry import HOOKS
 
 
@@ -120,6 +121,8 @@ class DataCheckHook(SingleHook):
         self._counts.pop('train', None)
         self._tell_files(runner, 'train', dataset)
         transforms = getattr(getattr(first_leaf(dataset), 'pipeline', None), 'transforms', [])
+        if doubt := other_normalisation(runner.model):
+            runner.logger.warning(doubt)
         if padding := learned_padding(transforms, heads):
             runner.logger.warning(padding)
         if any(type(transform) is LoadAnnotations for transform in transforms):

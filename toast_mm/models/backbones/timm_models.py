@@ -30,6 +30,8 @@ class TOASTTimm(SteeredBackbone):
 
     Args:
         model_name: Name of the model in timm, such as ``'vit_base_patch14_dinov2'``.
+        pretrained: Whether ``init_weights`` loads the weights that timm names on the Hugging Face
+            Hub. Defaults to False.
 
     Raises:
         ValueError: There is no such model, it is of another kind, or an argument does not fit it.
@@ -46,6 +48,7 @@ class TOASTTimm(SteeredBackbone):
     fits: tuple[type, ...] = ()  # classes of timm, but not their subclasses
 
     model: Any
+    model_name: str
 
     def __new__(cls, model_name: str = '', *args: Any, **kwargs: Any) -> Self:
         """Make an object of the subclass that fits the model."""
@@ -63,13 +66,24 @@ class TOASTTimm(SteeredBackbone):
             f'classes of timm: {", ".join(known)}'
         )
 
-    def build_model(self, model_name: str, **kwargs: Any) -> None:
-        """Build the model without its classifier; arguments that are None are timm's defaults."""
+    def build_model(self, model_name: str, *, pretrained: bool = False, **kwargs: Any) -> None:
+        """Build the model without its classifier; arguments that are None are timm's defaults.
+
+        Its weights are loaded later, by ``init_cfg``, and not at all for inference.
+        """
         if 'features_only' in kwargs:
             raise ValueError(
                 f'features_only={kwargs["features_only"]} is not for {type(self).__name__}: leave '
                 'it out, and say out_indices and out_type'
             )
+        self.model_name = model_name
+        if pretrained:
+            if self.init_cfg:
+                raise ValueError(
+                    f'pretrained={pretrained} takes the weights that timm names, and init_cfg='
+                    f'{self.init_cfg} others: leave out one of them'
+                )
+            self.init_cfg = dict(type='Pretrained', checkpoint=weights_on_the_hub(model_name))
         given = {name: value for name, value in kwargs.items() if value is not None}
         self.model = timm.create_model(model_name, num_classes=0, **given)
 
@@ -101,5 +115,44 @@ def class_in_timm(model_name: str) -> type:
             f'model_name={model_name!r} is no model of timm'
             f'{"; near names: " if near else ""}{", ".join(near)}'
         )
+    try:
+        timm.get_pretrained_cfg(model_name)
+    except RuntimeError as error:
+        there = ', '.join(timm.list_pretrained(f'{model_name.partition(".")[0]}.*'))
+        raise ValueError(
+            f'model_name={model_name!r} has no such weights in timm; there are: {there}'
+        ) from error
     with torch.device('meta'):
         return type(timm.create_model(model_name, num_classes=0))
+
+
+def weights_on_the_hub(model_name: str) -> str:
+    """Name of the file with the weights that timm has for a model.
+
+    Raises:
+        ValueError: There is no such model, or no weights of it on the Hugging Face Hub.
+    """
+    class_in_timm(model_name)
+    cfg = timm.get_pretrained_cfg(model_name)
+    if not cfg or not cfg.hf_hub_id:
+        raise ValueError(
+            f'timm names no weights of {model_name} on the Hugging Face Hub: leave out '
+            "pretrained=True, and name a file by init_cfg=dict(type='Pretrained', checkpoint=...)"
+        )
+    return f'hf://{cfg.hf_hub_id}{f"/{cfg.hf_hub_filename}" if cfg.hf_hub_filename else ""}'
+
+
+def pixel_statistics(model_name: str) -> dict[str, list[float]]:
+    """Mean and standard deviation of R, G and B, from 0 to 255, that a model was trained with.
+
+    Raises:
+        ValueError: There is no such model, or timm does not know them.
+    """
+    class_in_timm(model_name)
+    cfg = timm.get_pretrained_cfg(model_name)
+    if not cfg or not cfg.has_weights:
+        raise ValueError(
+            f'timm does not say how images are normalised for {model_name}, of which it has no '
+            'weights: say mean and std'
+        )
+    return dict(mean=[255 * value for value in cfg.mean], std=[255 * value for value in cfg.std])
