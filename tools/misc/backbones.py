@@ -16,6 +16,7 @@ import timm
 import torch
 from prettytable import PrettyTable
 from rich.progress import track
+from torch.overrides import TorchFunctionMode
 
 from toast_mm.models import TOASTTimm
 
@@ -34,11 +35,21 @@ def names(pattern: str) -> list[str]:
     return [name for name in sorted([*with_weights, *without]) if fnmatchcase(name, pattern)]
 
 
+class Unfilled(TorchFunctionMode):
+    """Leaves tensors as they are made: to fill them takes most of the time, even without memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, '__name__', '')
+        if name.endswith('_') and not name.endswith('__') and name != 'requires_grad_':
+            return args[0] if args else kwargs['tensor']
+        return func(*args, **(kwargs or {}))
+
+
 @cache
 def build(model: str) -> Any:
     """The model without memory for its weights, or None if it does not fit."""
     try:
-        with torch.device('meta'):
+        with torch.device('meta'), Unfilled():
             return TOASTTimm(model, feedback_from=None, out_type='featmap')
     except ValueError:
         return None
