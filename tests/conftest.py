@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -23,6 +24,19 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the parameters that are methods of Hugging Face peft where this extra is missing."""
+    if find_spec('peft'):
+        return
+    skip = pytest.mark.skip(reason='needs the extra: pip install "toast_mm[peft]"')
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, 'callspec') else ()
+        for value in parameters:
+            names = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(name, str) and name in ('peft', 'dora') for name in names):
+                item.add_marker(skip)
 
 
 @dataclass

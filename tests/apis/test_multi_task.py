@@ -27,6 +27,10 @@ METHODS = {
     'late': dict(feedback_from='last', feedback_to='middle'),
     'head': dict(feedback_from=None),
     'lora': dict(feedback_from=None, tuning=dict(type='toast_mm.LoRA')),
+    'dora': dict(
+        feedback_from=None,
+        tuning=dict(type='toast_mm.PEFT', config=dict(peft_type='LORA', use_dora=True)),
+    ),
     'bitfit': dict(feedback_from='last', tuning=dict(type='toast_mm.BitFit')),
 }
 
@@ -99,6 +103,7 @@ def count_blocks(tasks):
         (('last', 'early', 'late', 'head'), DEPTH + DEPTH + DEPTH + DEPTH // 2),
         (('head', 'early'), DEPTH + DEPTH),
         (('last', 'lora', 'bitfit'), 2 * DEPTH + DEPTH + 2 * DEPTH),  # two that tune the base
+        (('last', 'dora'), 2 * DEPTH + DEPTH),
     ],
 )
 def test_several_at_once_predict_as_each_alone(tasks, names, blocks):

@@ -6,6 +6,7 @@ with quiet_imports():
     from .data_preprocessors import TimmClsDataPreprocessor, TimmSegDataPreProcessor
     from .heads import InCADecodeHead, InCAHead
     from .peft.adaptformer import AdaptFormer
+    from .peft.hugging_face import PEFT
     from .peft.lora import LoRA
     from .peft.partial import BitFit, Partial
     from .peft.ssf import SSF
@@ -13,6 +14,7 @@ with quiet_imports():
     from .stems import ConvStem
 
 __all__ = [
+    'PEFT',
     'SSF',
     'VPT',
     'AdaptFormer',

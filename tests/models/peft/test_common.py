@@ -24,14 +24,17 @@ METHODS = {
     'ssf': dict(type='toast_mm.SSF'),
     'bitfit': dict(type='toast_mm.BitFit'),
     'partial': dict(type='toast_mm.Partial', blocks=1),
+    'peft': dict(type='toast_mm.PEFT', config=dict(peft_type='LORA', r=2, use_dora=True)),
     'gain': dict(type=Gain),  # from outside the package
 }
 CASES = [('vit', method) for method in METHODS]
-CASES += [(kind, method) for kind in ('timm', 'eva') for method in ('vpt', 'vpt shallow')]
+CASES += [
+    (kind, method) for kind in ('timm', 'eva') for method in ('vpt', 'vpt shallow', 'adaptformer')
+]
 CASES += [
     (kind, method)
     for kind in ('convnext', 'timm', 'eva', 'stages', 'mixer')
-    for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
+    for method in ('lora', 'ssf', 'bitfit', 'partial', 'peft', 'gain')
 ]
 CASES += [('batch norm', method) for method in ('lora', 'ssf', 'bitfit', 'partial')]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
@@ -83,11 +86,17 @@ COUNTS |= {
     ('timm', 'gain'): 3 * (3 * D + D + 4 * D + D),
     ('eva', 'gain'): 3 * (3 * D + D + 128 + D),
 }  # fmt: skip
+COUNTS |= {(kind, 'adaptformer'): COUNTS['vit', 'adaptformer'] for kind in ('timm', 'eva')}
 COUNTS['convnext', 'ssf'] = 2 * COUNTS['convnext', 'bitfit']
 COUNTS |= {
     ('stages', method): COUNTS['convnext', method]
     for method in ('lora', 'ssf', 'bitfit', 'partial', 'gain')
 }
+# DoRA has a magnitude of every output beside LoRA's two matrices.
+MAGNITUDES = dict.fromkeys(('vit', 'timm', 'eva'), 3 * 3 * D)
+MAGNITUDES |= {kind: sum(n * (4 * c + c) for c, n in STAGES) for kind in ('convnext', 'stages')}
+MAGNITUDES |= {'mixer': 3 * DIM}
+COUNTS |= {(kind, 'peft'): COUNTS[kind, 'lora'] + count for kind, count in MAGNITUDES.items()}
 # Convolutions without bias before norms, and two with it where channels are squeezed.
 NORMS = 24 + 16 + (64 + 24) + (96 + 32) + (128 + 128 + 48) + (192 + 192 + 64) + 256
 SQUEEZES = (8 + 128) + (12 + 192)
@@ -116,6 +125,7 @@ NAMES = {
     'adaptformer': ('.adapter.0.weight', '.adapter.0.bias', '.adapter.3.weight', '.adapter.3.bias'),
     'ssf': ('.ssf_scale', '.ssf_shift'),
     'bitfit': ('.bias', '_bias'),
+    'peft': tuple(f'.peft.lora_{part}.default.weight' for part in ('A', 'B', 'magnitude_vector')),
     'gain': ('.gain',),
 }
 
@@ -193,7 +203,8 @@ def test_incomplete_checkpoints_are_refused(kind, method):
     [
         (kind, method)
         for kind, method in CASES
-        if method in ('lora', 'gain') or (method == 'ssf' and kind not in ('eva', 'batch norm'))
+        if method in ('lora', 'peft', 'gain')
+        or (method == 'ssf' and kind not in ('eva', 'batch norm'))
     ],
 )
 def test_merged_it_is_a_plain_backbone(kind, method, image):
@@ -225,7 +236,7 @@ def test_what_cannot_be_merged_says_so(method, message):
         tuned('vit', METHODS[method]).merge()
 
 
-@pytest.mark.parametrize('method', ['lora', 'adaptformer'])
+@pytest.mark.parametrize('method', ['lora', 'adaptformer', 'peft'])
 def test_they_start_as_the_backbone(method, image):
     """After init_weights, where the backbone's initialisers also reach the added layers."""
     backbone = TOASTViT(**KINDS['vit'][2], feedback_from=None, tuning=METHODS[method])
@@ -255,7 +266,7 @@ def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind)
         assert modes == {acts}
 
 
-@pytest.mark.parametrize('method', ['lora', 'ssf', 'bitfit', 'adaptformer', 'partial'])
+@pytest.mark.parametrize('method', ['lora', 'ssf', 'bitfit', 'adaptformer', 'partial', 'peft'])
 def test_beside_feedback_it_acts_in_both_passes(method, image):
     """The result equals feedback on the tuned backbone."""
     backbone = tuned('vit', METHODS[method], feedback_from='last', out_type='raw')
@@ -268,7 +279,7 @@ def test_beside_feedback_it_acts_in_both_passes(method, image):
     state = {n: t for n, t in backbone.state_dict().items() if not n.startswith('topdown.')}
     alone.load_state_dict(state)
     torch.testing.assert_close(record.z, alone(image)[0])  # the first pass, read out
-    if method in ('lora', 'ssf'):
+    if method in ('lora', 'ssf', 'peft'):
         merged = tuned('vit', None, feedback_from='last', out_type='raw')
         weights = alone.merge().state_dict()
         topdown = {n: t for n, t in backbone.state_dict().items() if n.startswith('topdown.')}
@@ -276,7 +287,7 @@ def test_beside_feedback_it_acts_in_both_passes(method, image):
         torch.testing.assert_close(merged(image)[0], expected)
 
 
-@pytest.mark.parametrize('method', ['lora', 'gain'])
+@pytest.mark.parametrize('method', ['lora', 'peft', 'gain'])
 @pytest.mark.parametrize('kind', ['convnext', 'timm', 'eva', 'stages', 'mixer'])
 def test_merged_beside_feedback(kind, method, image):
     backbone = tuned(kind, METHODS[method], feedback_from='last')
@@ -337,17 +348,22 @@ def test_the_class_of_a_method_names_it_as_well():
 
 
 @pytest.mark.parametrize('feedback_from', [None, 'last'])
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(
+    ('kind', 'method'),
+    [*(('vit', method) for method in METHODS), ('timm', 'adaptformer'), ('timm', 'peft')],
+)
 @pytest.mark.filterwarnings('ignore:None of the inputs have requires_grad')  # of frozen blocks
-def test_gradients_survive_activation_checkpointing(method, feedback_from, image):
+def test_gradients_survive_activation_checkpointing(kind, method, feedback_from, image):
     """With the reentrant kind, which mmengine's switch uses."""
     if feedback_from and method.startswith('vpt'):
         pytest.skip('VPT and feedback cannot be combined')
     gradients = []
     for wrapped in (False, True):
-        backbone = tuned('vit', METHODS[method], feedback_from=feedback_from).train()
+        backbone = tuned(kind, METHODS[method], feedback_from=feedback_from).train()
         if wrapped:
-            for layer in backbone.layers:  # as mmengine's switch, whose kind is reentrant
+            for block in range(backbone.depth):
+                # As mmengine's switch, whose kind is reentrant.
+                layer = backbone.block_modules(block)[0]
                 layer.forward = partial(checkpoint, layer.forward, use_reentrant=True)
         backbone(image)[0].square().sum().backward()
         gradients.append({n: p.grad for n, p in backbone.named_parameters() if p.requires_grad})
@@ -424,8 +440,12 @@ def test_what_does_not_fit_says_so(kind, tuning, arguments, message):
         ('vit', 'lora'),
         ('vit', 'ssf'),
         ('vit', 'adaptformer'),
+        ('vit', 'peft'),
         ('vit', 'gain'),
         ('timm', 'lora'),
+        ('timm', 'adaptformer'),
+        ('timm', 'peft'),
+        ('eva', 'peft'),
         ('eva', 'gain'),
         ('mixer', 'lora'),
         ('mixer', 'gain'),

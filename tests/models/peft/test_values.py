@@ -149,6 +149,27 @@ def test_adaptformer(image):
     torch.testing.assert_close(backbone(image)[0], expected)
 
 
+@pytest.mark.parametrize('kind', ['timm', 'eva'])
+def test_adaptformer_on_timm(kind, image):
+    """The branch skips the scale of the layer, which is far from 1 here, and its drop path."""
+    backbone = tuned(kind, dict(type='toast_mm.AdaptFormer', bottleneck=2, scale=0.4))
+    model = plain(kind).model
+    x = model._pos_embed(model.patch_embed(image))
+    x, rope = x if isinstance(x, tuple) else (x, None)
+    for block, own in zip(model.blocks, backbone.model.blocks, strict=True):
+        known = {} if rope is None else {'rope': rope}
+        x = (
+            x + block.ls1(block.attn(block.norm1(x)))
+            if rope is None
+            else (x + block.attn(block.norm1(x), **known))
+        )
+        h = block.norm2(x)
+        down, _, _, up = own.mlp.adapter
+        beside = F.linear(F.relu(F.linear(h, down.weight, down.bias)), up.weight, up.bias)
+        x = x + (block.mlp(h) if rope is not None else block.ls2(block.mlp(h))) + 0.4 * beside
+    torch.testing.assert_close(backbone(image)[0], model.norm(x)[:, 0])
+
+
 @pytest.mark.parametrize('kind', ['vit', 'convnext'])
 def test_ssf(kind, image):
     """Hooks on mmpretrain's backbone scale and shift the output of every operation."""

@@ -138,7 +138,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         tuning: Method that tunes the frozen backbone itself, alone
             (``feedback_from=None``) or beside feedback:
             ``dict(type='toast_mm.LoRA')``, ``BitFit``, ``Partial``, ``SSF``,
-            ``AdaptFormer``, or, alone only, ``VPT``. Defaults to None.
+            ``AdaptFormer``, ``PEFT``, or, alone only, ``VPT``. Defaults to None.
         out_indices: Blocks whose outputs are returned, in ascending order.
             Defaults to -1, the last one.
         **kwargs: Arguments of ``mmpretrain.VisionTransformer``: ``arch``,

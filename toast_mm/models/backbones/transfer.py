@@ -189,11 +189,11 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         topdown, self.topdown = self.topdown, None
         super().init_weights()
         self.topdown = topdown
-        for module in self.modules():
-            if isinstance(module, TunedLayer):
-                module.reset_tuning()
         for pretrained in self.pretrained:
             load_base(self, pretrained)
+        for module in self.modules():
+            if isinstance(module, TunedLayer):
+                module.reset_tuning()  # some methods begin from the weights of the base
         if self.pretuned:
             load_pretuned(self, self.pretuned)
         elif self.topdown is not None and self.topdown.lite:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
+from timm.layers import GluMlp, Mlp, SwiGLU
+from timm.models.eva import EvaBlock, EvaBlockPostNorm
+from timm.models.vision_transformer import Block, ResPostBlock
 from torch import Tensor, nn
 
 from toast_mm.models.layers import check_exact, replace_layers
@@ -23,32 +26,30 @@ if TYPE_CHECKING:
     from toast_mm.models.backbones.transfer import TransferBackbone
 
 
-class AdaptedFFN(TunedLayer, FFN):
-    """mmcv's feed-forward network with a bottleneck in parallel."""
+class AdaptedNetwork(TunedLayer):
+    """Mixin of a feed-forward network with a bottleneck in parallel."""
 
     adapter: nn.Sequential
     adapter_scale: Tensor
 
     @classmethod
-    def from_ffn(cls, ffn: FFN, bottleneck: int, scale: float, drop_rate: float) -> Self:
+    def from_network(
+        cls, network: nn.Module, width: int, bottleneck: int, scale: float, drop_rate: float
+    ) -> Self:
         """Make a network with a bottleneck that shares the parameters of the given one."""
-        adapted = cls.from_layer(ffn)
-        weight = next(ffn.parameters())
+        adapted = cls.from_layer(network)
+        weight = next(network.parameters())
         like: Any = dict(device=weight.device, dtype=weight.dtype)
         adapted.adapter = nn.Sequential(
-            nn.Linear(ffn.embed_dims, bottleneck, **like),
+            nn.Linear(width, bottleneck, **like),
             nn.ReLU(),
             TuningDropout(drop_rate),
-            nn.Linear(bottleneck, ffn.embed_dims, **like),
+            nn.Linear(bottleneck, width, **like),
         )
         # A buffer, so that checkpoints hold it: with another scale the branch is another one.
         adapted.register_buffer('adapter_scale', torch.tensor(scale, **like))
         adapted.reset_tuning()
         return adapted
-
-    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
-        """Normed tokens ``(B, N, C)`` and the residual stream to the new stream."""
-        return super().forward(x, identity) + self.adapter_scale * self.adapter(x)
 
     def reset_tuning(self) -> None:
         """Initialise the bottleneck; it adds nothing at the start."""
@@ -56,6 +57,51 @@ class AdaptedFFN(TunedLayer, FFN):
         nn.init.kaiming_uniform_(down.weight, a=sqrt(5))
         for zero in (down.bias, up.weight, up.bias):
             nn.init.zeros_(zero)
+
+
+class AdaptedFFN(AdaptedNetwork, FFN):
+    """mmcv's feed-forward network, which adds to the stream itself, with a bottleneck."""
+
+    def forward(self, x: Tensor, identity: Tensor | None = None) -> Tensor:
+        """Normed tokens ``(B, N, C)`` and the residual stream to the new stream."""
+        return super().forward(x, identity) + self.adapter_scale * self.adapter(x)
+
+
+class AdaptedTimmMlp(AdaptedNetwork):
+    """Mixin of a feed-forward network of timm, whose block scales it and adds it to the stream."""
+
+    branch: Tensor | None = None  # from the network until the block adds it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens ``(B, N, C)`` to what the block scales, without the bottleneck."""
+        self.branch = self.adapter_scale * self.adapter(x)
+        return super().forward(x)
+
+    def add_branch(self, drop_path: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Hook behind the last layer before the sum."""
+        branch, self.branch = self.branch, None
+        assert branch is not None
+        return output + branch
+
+
+class AdaptedMlp(AdaptedTimmMlp, Mlp):
+    """timm's two layers, with a bottleneck."""
+
+
+class AdaptedSwiGLU(AdaptedTimmMlp, SwiGLU):
+    """timm's layers with a gate, with a bottleneck."""
+
+
+class AdaptedGluMlp(AdaptedTimmMlp, GluMlp):
+    """timm's layers with a gate in one, with a bottleneck."""
+
+
+TIMM_BLOCKS = (Block, ResPostBlock, EvaBlock, EvaBlockPostNorm)
+TIMM_MLPS: dict[type[nn.Module], type[AdaptedTimmMlp]] = {
+    Mlp: AdaptedMlp,
+    SwiGLU: AdaptedSwiGLU,
+    GluMlp: AdaptedGluMlp,
+}
 
 
 @MODELS.register_module()
@@ -84,16 +130,29 @@ class AdaptFormer(Tuner):
         """Give every feed-forward network its bottleneck.
 
         Raises:
-            ValueError: There is no feed-forward network, or one is not exactly mmcv's ``FFN``.
+            ValueError: There is no feed-forward network, or one is not exactly of a known class.
         """
-        networks = [found for found in backbone.base_modules() if isinstance(found[1], FFN)]
-        if not networks:
+        modules = backbone.base_modules()
+        arguments = (self.bottleneck, self.scale, self.drop_rate)
+        adapted: dict[nn.Module, nn.Module] = {}
+        for name, module in modules:
+            if isinstance(module, FFN):
+                check_exact(module, [FFN], name, 'AdaptFormer')
+                adapted[module] = AdaptedFFN.from_network(module, module.embed_dims, *arguments)
+        hooked: list[tuple[nn.Module, AdaptedTimmMlp]] = []
+        for name, block in modules:
+            if isinstance(block, TIMM_BLOCKS):
+                mlp: Any = block.mlp
+                check_exact(mlp, TIMM_MLPS, f'{name}.mlp', 'AdaptFormer')
+                kind = TIMM_MLPS[type(mlp)]
+                adapted[mlp] = new = kind.from_network(mlp, mlp.fc2.out_features, *arguments)
+                hooked.append((block.drop_path2, new))
+        if not adapted:
             raise ValueError(
                 'AdaptFormer extends the feed-forward networks (FFN) of a transformer, but this '
-                f'{type(backbone).__name__} has none; it fits toast_mm.TOASTViT'
+                f'{type(backbone).__name__} has none; it fits toast_mm.TOASTViT, and '
+                'toast_mm.TOASTTimm with a Vision Transformer'
             )
-        adapted: dict[nn.Module, nn.Module] = {}
-        for name, ffn in networks:
-            check_exact(ffn, [FFN], name, 'AdaptFormer')
-            adapted[ffn] = AdaptedFFN.from_ffn(ffn, self.bottleneck, self.scale, self.drop_rate)
         replace_layers(backbone, adapted)
+        for drop_path, new in hooked:
+            drop_path.register_forward_hook(new.add_branch)

@@ -36,6 +36,7 @@ def find_fitting(
     targets: str | Sequence[str],
     fits: Callable[[nn.Module], bool],
     what: str,
+    argument: str = 'targets',
 ) -> dict[str, Any]:
     """Layers that fit by name, chosen as in ``peft``.
 
@@ -44,6 +45,7 @@ def find_fitting(
         targets: See :func:`find_layers`.
         fits: Whether a method fits a layer.
         what: What such a layer is called in errors.
+        argument: What the argument is called that gives the targets. Defaults to ``'targets'``.
 
     Raises:
         ValueError: A target matches no layer, or is not a regular expression.
@@ -57,8 +59,8 @@ def find_fitting(
                 names = [name for name in layers if re.fullmatch(pattern, name)]
             except re.error as error:
                 raise ValueError(
-                    f'targets={targets!r} is not a regular expression ({error}); give last parts '
-                    'of names as a tuple'
+                    f'{argument}={targets!r} is not a regular expression ({error}); give last '
+                    'parts of names as a tuple'
                 ) from error
         else:
             names = [name for name in layers if f'.{name}'.endswith(f'.{pattern}')]
@@ -66,7 +68,7 @@ def find_fitting(
             there = dict.fromkeys(re.sub(r'\.\d+(?=\.)', '.*', name) for name in layers)
             regex = ' as a regular expression for whole names' if isinstance(targets, str) else ''
             raise ValueError(
-                f'targets={targets!r}: {pattern!r}{regex} matches no {what} of '
+                f'{argument}={targets!r}: {pattern!r}{regex} matches no {what} of '
                 f'{type(backbone).__name__}; there are: {", ".join(there) or "none"}'
             )
         found.update((name, layers[name]) for name in names)
