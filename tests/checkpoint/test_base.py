@@ -94,6 +94,30 @@ def test_base_and_pretuned_module_in_one_file(tmp_path, lite):
         assert torch.equal(backbone.state_dict()[name], tensor), name
 
 
+@pytest.mark.parametrize(
+    'tuning',
+    [
+        dict(type='toast_mm.LoRA'),
+        dict(type='toast_mm.SSF'),
+        dict(type='toast_mm.AdaptFormer'),
+        dict(type='toast_mm.VPT', num_prompts=3),
+    ],
+    ids=lambda tuning: tuning['type'],
+)
+def test_a_tuned_backbone_is_the_base_of_a_further_training(tmp_path, tuning):
+    """What the method added is loaded with the rest, and not initialised again."""
+    arguments = dict(feedback_from=None, tuning=tuning)
+    trained = TOASTViT(**SIZES, **arguments)
+    for parameter in trained.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.save(trained.state_dict(), tmp_path / 'all.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'all.pth'))
+    backbone = TOASTViT(**SIZES, **arguments, init_cfg=init_cfg)
+    backbone.init_weights()
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(backbone.state_dict()[name], tensor), name
+
+
 def test_the_other_kind_of_backbone_is_named():
     convnext = TOASTConvNeXt(
         arch=dict(depths=[1, 1, 1, 1], channels=[4, 4, 8, 8]), feedback_from=None

@@ -39,7 +39,7 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
     return others, [{k: v for k, v in cfg.items() if k != '_scope_'} for cfg in pretrained]
 
 
-def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> None:
+def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> set[str]:
     """Load the pre-trained weights that ``init_cfg=dict(type='Pretrained', ...)`` names.
 
     If the weights are those of a folded backbone, the backbone is folded.
@@ -47,6 +47,9 @@ def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> None:
     Args:
         backbone: Takes the weights.
         source: This dict.
+
+    Returns:
+        Names of the weights that were loaded.
 
     Raises:
         CheckpointError: The file does not cover the backbone, or has more blocks.
@@ -60,6 +63,7 @@ def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> None:
     keys = backbone.load_state_dict(given, strict=False)
     unused = f'; unused: {", ".join(keys.unexpected_keys)}' if keys.unexpected_keys else ''
     print_log(f'Base weights are those of {pinned(source["checkpoint"])}{unused}', 'current')
+    return given.keys() - keys.unexpected_keys
 
 
 def read_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> dict[str, Tensor]:

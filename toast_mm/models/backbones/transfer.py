@@ -189,11 +189,13 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         topdown, self.topdown = self.topdown, None
         super().init_weights()
         self.topdown = topdown
+        loaded: set[str] = set()
         for pretrained in self.pretrained:
-            load_base(self, pretrained)
-        for module in self.modules():
-            if isinstance(module, TunedLayer):
-                module.reset_tuning()  # some methods begin from the weights of the base
+            loaded |= load_base(self, pretrained)
+        tuned = loaded & self.added  # a file may also hold what the method added
+        for name, module in self.named_modules():
+            if isinstance(module, TunedLayer) and not any(n.startswith(f'{name}.') for n in tuned):
+                module.reset_tuning()  # behind the base, from whose weights some methods start
         if self.pretuned:
             load_pretuned(self, self.pretuned)
         elif self.topdown is not None and self.topdown.lite:
