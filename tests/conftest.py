@@ -13,12 +13,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
+from extras import is_installed
 from huggingface_hub import constants, file_download
 from mmengine.registry import DefaultScope
 from PIL import Image
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the parameters that are methods of Hugging Face peft where this extra is missing."""
-    if find_spec('peft'):
+    if is_installed('peft'):
         return
     skip = pytest.mark.skip(reason='needs the extra: pip install "toast_mm[peft]"')
     for item in items:

@@ -4,11 +4,11 @@ import copy
 import functools
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import torch
+from extras import is_installed
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
@@ -18,7 +18,7 @@ import toast_mm  # noqa: F401  registers the parts
 CONFIGS = Path(__file__).parents[2] / 'configs'
 BASES = sorted(CONFIGS.glob('_base_/**/*.py'))
 JOBS = sorted(set(CONFIGS.rglob('*.py')) - set(BASES))
-if not find_spec('peft'):  # an extra
+if not is_installed('peft'):  # an extra
     JOBS = [path for path in JOBS if not path.name.startswith('dora_')]
 DIM = 16
 

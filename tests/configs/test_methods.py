@@ -7,12 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
+from extras import is_installed
 from job_files import CONFIGS, load
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -24,7 +24,7 @@ from toast_mm.models import TOASTConvNeXt, TOASTViT
 
 JOBS = {path.name.split('_')[0]: path for path in CONFIGS.glob('fgvc/*_vit-b16-in1k_*.py')}
 (JOBS['inca_convnext-b'],) = CONFIGS.glob('fgvc/inca_convnext-b-in1k_*.py')
-METHODS = sorted(name for name in JOBS if name != 'dora' or find_spec('peft'))  # an extra
+METHODS = sorted(name for name in JOBS if name != 'dora' or is_installed('peft'))  # an extra
 BACKBONES = {
     'vit': dict(
         type='toast_mm.TOASTViT',

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from extras import is_installed
 from small_backbones import plain, scatter, tuned
 from torch import nn
 
@@ -13,7 +14,8 @@ from toast_mm.models import PEFT
 from toast_mm.models.peft.base import effective_weight
 from toast_mm.models.peft.hugging_face import FITTING
 
-pytest.importorskip('peft', reason='needs the extra: pip install "toast_mm[peft]"')
+if not is_installed('peft'):
+    pytest.skip('needs the extra: pip install "toast_mm[peft]"', allow_module_level=True)
 
 CONFIGS = {
     'LORA': dict(r=2, lora_alpha=3),

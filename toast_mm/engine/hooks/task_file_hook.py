@@ -57,11 +57,11 @@ class TaskFileHook(SingleHook):
     def _check_named_base(self, backbone: SteeredBackbone) -> None:
         """Check that task files can be loaded: ``load_from`` may have changed the base."""
         twin = copy.deepcopy(backbone)
+        weights = twin.state_dict()
         for name in self._names:
-            twin.get_parameter(name).data.zero_()
-        tuned = {n: t for n, t in twin.state_dict().items() if n not in self._names}
+            weights.pop(name).zero_()
         try:
-            twin.load_state_dict({**tuned, RECORD: self._record})
+            twin.load_state_dict({**weights, RECORD: self._record})
         except CheckpointError as error:
             raise ValueError(
                 f'TaskFileHook: its task files could not be loaded: {error}'

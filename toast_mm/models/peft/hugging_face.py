@@ -239,7 +239,7 @@ class PEFT(Tuner):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         try:
-            import peft
+            from peft import get_peft_config
         except ImportError as error:
             raise ImportError(
                 'toast_mm.PEFT needs the package peft: pip install "toast_mm[peft]" '
@@ -265,7 +265,7 @@ class PEFT(Tuner):
             )
         self.modules_to_save = self.config.pop('modules_to_save', None) or []
         try:
-            peft.get_peft_config(deepcopy(self.config))
+            get_peft_config(deepcopy(self.config))
         except (TypeError, ValueError) as error:
             raise ValueError(f'config={self.config} of toast_mm.PEFT: {error}') from error
 
