@@ -17,14 +17,14 @@ class FoldedFeedback(nn.Module):
     path and value projection. The values are ``V_l = W_V x + (m * z) G_l``, plus the bias.
 
     Args:
-        values: Weight ``G_l^T`` ``(C, C)`` by number of the receiving block.
+        values: Weight ``G_l^T`` ``(C_V, C)`` by number of the receiving block.
     """
 
     def __init__(self, values: Mapping[int, Tensor]) -> None:
         super().__init__()
         self.layers = nn.ModuleDict()
         for block, weight in values.items():
-            linear = nn.Linear(len(weight), len(weight), bias=False, device='meta')
+            linear = nn.Linear(*reversed(weight.shape), bias=False, device='meta')
             linear.weight = nn.Parameter(weight)
             self.layers[str(block)] = linear
 

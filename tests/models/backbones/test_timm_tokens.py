@@ -205,6 +205,8 @@ def test_folded(model):
     images = image(backbone)
     expected = backbone(images)[0]
     torch.testing.assert_close(backbone.fold()(images)[0], expected)
+    for layer in backbone.topdown.feedback.layers.values():
+        assert (layer.out_features, layer.in_features) == layer.weight.shape
 
 
 @pytest.mark.filterwarnings('ignore:None of the inputs have requires_grad')  # the first pass
