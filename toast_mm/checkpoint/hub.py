@@ -44,7 +44,7 @@ class HubFile(NamedTuple):
 
 
 def parse(name: str) -> HubFile:
-    """Parts of the name of a file.
+    """Split the name of a file into its parts.
 
     Raises:
         DownloadError: The name has another form.
@@ -58,7 +58,7 @@ def parse(name: str) -> HubFile:
 
 
 def download_from_hub(name: str) -> Path:
-    """Path of a file of the Hub in the cache of huggingface_hub, which downloads it if needed.
+    """Return the cached path of a file of the Hub, and download the file if needed.
 
     Args:
         name: ``hf://owner/name[@revision][/file.safetensors]``. Without a file it is
@@ -80,7 +80,7 @@ def download_from_hub(name: str) -> Path:
 
 
 def pinned(name: str) -> str:
-    """The name of a cached file with the commit that a branch or a tag now means.
+    """Add the current commit of its branch or tag to the name of a cached file.
 
     Other names, and those of files that are not in the cache, are returned as they are.
     """
@@ -100,7 +100,7 @@ def unpinned(name: str) -> str:
 
 
 def _why_not(wanted: HubFile, error: Exception) -> str:
-    """Why a file cannot be had, and what would be right."""
+    """Explain why a file cannot be read, and what would be right."""
     if isinstance(error, GatedRepoError):
         return (
             f'is gated: ask for access at {wanted.page}, and log in by `hf auth login` or set '
@@ -126,7 +126,7 @@ def _why_not(wanted: HubFile, error: Exception) -> str:
 
 
 def _others(wanted: HubFile) -> str:
-    """What else the repository has."""
+    """List the other files of the repository."""
     try:
         files = HfApi().list_repo_files(wanted.repository, revision=wanted.revision)
     except Exception:

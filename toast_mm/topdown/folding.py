@@ -24,7 +24,8 @@ class FoldedFeedback(nn.Module):
         super().__init__()
         self.layers = nn.ModuleDict()
         for block, weight in values.items():
-            linear = nn.Linear(*reversed(weight.shape), bias=False, device='meta')
+            outputs, inputs = weight.shape
+            linear = nn.Linear(inputs, outputs, bias=False, device='meta')
             linear.weight = nn.Parameter(weight)
             self.layers[str(block)] = linear
 

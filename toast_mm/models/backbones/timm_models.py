@@ -1,4 +1,4 @@
-"""Any model of timm by its name: which class of ours is for it, and how it is built and loaded."""
+"""Models of timm by name: choosing the class, building the model, renaming its weights."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class TOASTTimm(SteeredBackbone):
         }
 
     def is_left_out(self, name: str) -> bool:
-        """Whether a weight of a file of timm is for something that a backbone does not have."""
+        """Whether a weight of a file of timm belongs to a part that a backbone does not have."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""TOAST on timm's models of stages: ConvNeXt, Swin, ResNet, RegNet, EfficientNet, MobileNet.
+"""TOAST on timm's hierarchical models: ConvNeXt, Swin, ResNet, RegNet, EfficientNet, MobileNet.
 
 Shi et al., `Refocusing Is Key to Transfer Learning <https://arxiv.org/abs/2305.15542>`_, sec. 4.4.
 """
@@ -45,7 +45,7 @@ OLD_BUFFERS = ('relative_position_index', 'relative_coords_table', 'attn_mask') 
 
 @dataclass(frozen=True)
 class Family:
-    """What a class of timm calls its parts.
+    """Names of the parts of a class of timm.
 
     Attributes:
         stem: Modules before the stages.
@@ -96,7 +96,7 @@ FAMILIES: dict[type, Family] = {
 
 
 class SteeredStage(nn.Module):
-    """Goes before a stage of timm, which it hands the modes of a pass."""
+    """Mixin of a stage of timm that sets the modes of a pass."""
 
     def forward(self, x: Tensor, modes: Mapping[nn.Module, bool] = MappingProxyType({})) -> Tensor:
         """Map to map, in the layout of the stage.
@@ -143,18 +143,18 @@ STEERED: dict[type, type[SteeredStage]] = {
 
 @check_arguments
 class TOASTTimmStages(TOASTTimm):
-    """A model of stages of timm, which ``toast_mm.TOASTTimm`` builds by its name.
+    """A hierarchical model of timm, which ``toast_mm.TOASTTimm`` builds by its name.
 
-    That is any model of timm's classes ``ConvNeXt`` (v1, v2 and DINOv3's), ``SwinTransformer`` and
+    It fits all models of timm's classes ``ConvNeXt`` (v1, v2 and DINOv3's), ``SwinTransformer`` and
     ``SwinTransformerV2``, ``ResNet`` (also ResNeXt and SE-ResNet), ``RegNet``, ``EfficientNet``
     (also MobileNet v1 and v2, MnasNet, MixNet) and ``MobileNetV3`` (also MobileNet v4 and LCNet).
 
-    Its blocks are what lies between two reductions of timm's ``feature_info``, so that
-    ``out_indices`` are those of timm's ``features_only``. In a ResNet or an EfficientNet, block 0
-    is the stem. The signal goes down by transposed convolutions and is added to the inputs of the
-    blocks, the image among them. The mask is made of the normed map (by the final norm of a
-    ConvNeXt or a Swin, otherwise by one without parameters), and selects from the map itself.
-    Statistics of batch norms stay as they are.
+    A block lies between two reductions of timm's ``feature_info``, so ``out_indices`` are those of
+    timm's ``features_only``. In a ResNet or an EfficientNet, block 0 is the stem. The signal passes
+    through transposed convolutions and is added to the inputs of the blocks, including the image.
+    The mask is computed from the normed map (by the final norm of a ConvNeXt or a Swin, otherwise
+    by one without parameters), and selects from the map itself.
+    Batch norm statistics do not change.
 
     Images may have any size. Where a stride does not divide a size, the signal is cut off, or its
     last row and column are repeated.

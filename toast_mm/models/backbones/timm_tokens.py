@@ -38,11 +38,10 @@ ATTENTIONS = (Attention, AttentionRope, EvaAttention)
 
 
 class ValueInput:
-    """Where a signal enters the values of an attention of timm (paper sec. 3.1, step iv).
+    """Adds a signal to the values of an attention of timm (paper sec. 3.1, step iv).
 
-    It is a hook behind the projection that makes the values, which adds ``W_V td`` to them; with no
-    signal it does nothing. timm's attention itself stays as it is, rotary embeddings and gates
-    included.
+    A hook after the value projection adds ``W_V td`` to its output. Without a signal it does
+    nothing. timm's attention does not change, with its rotary embeddings and gates.
 
     Args:
         attn: One of :data:`ATTENTIONS`.
@@ -57,7 +56,7 @@ class ValueInput:
         self.layer_of(attn).register_forward_hook(self.add)
 
     def layer_of(self, attn: Any) -> Any:
-        """The layer that makes the values, alone or behind queries and keys."""
+        """The layer that computes the values, alone or with queries and keys."""
         return attn.qkv if self.fused else attn.v_proj
 
     def projection(self, attn: Any) -> tuple[Tensor, Tensor | None]:
@@ -69,14 +68,14 @@ class ValueInput:
         return weight, bias if apart is None else apart
 
     def add(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-        """Hook behind the layer."""
+        """Add the values of the signal to the output of the layer (a forward hook)."""
         if self.values is None:
             return None
         return output + F.pad(self.values, (output.shape[-1] - self.values.shape[-1], 0))
 
     @contextmanager
     def adding(self, attn: Any, signal: Tensor) -> Iterator[None]:
-        """Let a signal ``(B, N, C)`` enter the values of the attention."""
+        """Add a signal ``(B, N, C)`` to the values of the attention inside the context."""
         weight, bias = self.projection(attn)
         values = signal if self.folded else F.linear(signal, weight)
         self.values = values + bias if self.bias_twice and bias is not None else values
@@ -92,7 +91,7 @@ class ValueInput:
 
 
 class SteeredTimmBlock(nn.Module):
-    """Goes before a block of timm, which it hands the modes of a pass and a signal."""
+    """Mixin of a block of timm that takes the modes of a pass and a signal."""
 
     attn: Any
 

@@ -63,8 +63,8 @@ class PEFTLayer(MergeableLayer):
 
         Args:
             layer: The plain layer.
-            adapter: What :func:`make_adapter` made of it.
-            config: Of this adapter.
+            adapter: The layer that :func:`make_adapter` returned for it.
+            config: Config of this adapter.
             name: Name of the layer.
         """
         tuned = cls.from_layer(layer)
@@ -83,7 +83,7 @@ class PEFTLayer(MergeableLayer):
         return tuned
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """What the layer of peft gives."""
+        """Run the layer of peft."""
         return self.peft(x, *args, **kwargs)
 
     def reset_tuning(self) -> None:
@@ -96,7 +96,7 @@ class PEFTLayer(MergeableLayer):
         self.peft.load_state_dict(adapter.state_dict())
 
     def effective_weight(self, rows: slice = EVERYTHING) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias: what a linear layer gives for the unit vectors, and for zero."""
+        """Weight and bias, from the outputs for the unit vectors and for zero."""
         weight = self.weight
         modes = dict.fromkeys(self.peft.modules(), False)
         with set_modes(modes), torch.autocast(weight.device.type, enabled=False):
@@ -180,7 +180,7 @@ ADAPTED: dict[type[Any], type[PEFTLayer]] = {
 
 
 def make_adapter(config: Mapping[str, Any], name: str, layer: nn.Module) -> Any:
-    """Let peft make its layer of a plain one, which stays as it is.
+    """Let peft make its layer from a plain one, which does not change.
 
     Args:
         config: Arguments of a config of peft, and its ``peft_type``.
