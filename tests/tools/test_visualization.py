@@ -87,6 +87,34 @@ def test_segmentor_draws_its_labels_beside_the_image(attention, data):
     assert {tuple(colours[label]) for label in np.unique(truth)} <= pixels
 
 
+@pytest.mark.parametrize(
+    ('name', 'sizes', 'width'),
+    [
+        ('vit_small_patch16_dinov3', dict(embed_dim=32, depth=2, num_heads=2, img_size=64), 32),
+        (
+            'convnext_tiny',
+            dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 12), out_type='avg_featmap'),
+            12,
+        ),
+    ],
+)
+def test_models_of_timm(tool, data, tmp_path, monkeypatch, name, sizes, width):
+    monkeypatch.chdir(tmp_path)
+    backbone = dict(_delete_=True, type='toast_mm.TOASTTimm', model_name=name, **sizes)
+    head = dict(_delete_=True, type='LinearClsHead', num_classes=10, in_channels=width)
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f"_base_ = '{config('toast', 'cued')}'\nmodel = dict(backbone={backbone}, head={head})\n"
+        f"test_dataloader = dict(dataset=dict(data_root='{data / 'cued/test'}'))\n"
+    )
+    cfg = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, 'checkpoint.pth')
+    tool('visualization/attention', path, 'checkpoint.pth', '--indices', 1, '--out', 'one.png')
+    assert height('one.png') > 100
+
+
 def test_default_is_six_samples_in_the_work_dir(attention, capsys):
     attention('toast scenes', '--split', 'val')
     path = f'work_dirs/{config("toast", "scenes").stem}/attention.png'
@@ -103,7 +131,7 @@ def test_default_is_six_samples_in_the_work_dir(attention, capsys):
             r'--indices 20: the test set has .* 0\.\.19',
         ),
         ('toast cued', ['--indices', '-1'], r'--indices -1: the test set has 20'),
-        ('linear cued', [], r'needs a toast_mm\.TOASTViT with a top-down module'),
+        ('linear cued', [], r'needs a backbone with a top-down module'),
     ],
 )
 def test_wrong_samples_and_models(attention, job, arguments, sentence):

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
+from other_package.mixer import TOASTMixer
 
 from toast_mm.models import TOASTViT
 from toast_mm.visualization import attention_maps
@@ -24,8 +25,8 @@ def build(**settings) -> TOASTViT:
     return backbone
 
 
-def class_token_weights(layer: torch.nn.Module, stream: torch.Tensor) -> torch.Tensor:
-    """Attention of the class token to the patches, mean over heads, by PyTorch."""
+def all_weights(layer: torch.nn.Module, stream: torch.Tensor) -> torch.Tensor:
+    """Attention of all tokens to all, mean over heads, by PyTorch."""
     tokens = layer.ln1(stream).transpose(0, 1)
     _, weights = F.multi_head_attention_forward(
         *(tokens, tokens, tokens),
@@ -41,7 +42,12 @@ def class_token_weights(layer: torch.nn.Module, stream: torch.Tensor) -> torch.T
         out_proj_bias=layer.attn.proj.bias,
         training=False,
     )
-    return weights[:, 0, 1:].unflatten(1, GRID)
+    return weights
+
+
+def class_token_weights(layer: torch.nn.Module, stream: torch.Tensor) -> torch.Tensor:
+    """Attention of the class token to the patches, mean over heads."""
+    return all_weights(layer, stream)[:, 0, 1:].unflatten(1, GRID)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +80,16 @@ def test_attention_of_both_passes(route, out_indices, block):
     torch.testing.assert_close(maps.second, expected)
     if block > receivers.start:
         assert (maps.second - maps.first).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_without_a_class_token_it_is_the_mean_over_the_patches():
+    backbone = build(with_cls_token=False, out_type='featmap')
+    layer, (stream, _) = backbone.layers[0], backbone.embed(IMAGES)
+    expected = all_weights(layer, stream).mean(1).unflatten(1, GRID)
+    torch.testing.assert_close(backbone.attention(0, stream, GRID).mean(1), expected)
+    maps = attention_maps(backbone, IMAGES)
+    torch.testing.assert_close(maps.second.sum((1, 2)), torch.ones(3))  # no other tokens
 
 
 @torch.no_grad()
@@ -115,12 +131,9 @@ def test_nothing_stays_behind():
     [
         (VisionTransformer(**SETTINGS), r'with a top-down module .*VisionTransformer has none'),
         (TOASTViT(**SETTINGS, feedback_from=None), r'feedback_from set.*this TOASTViT has none'),
-        (
-            TOASTViT(**SETTINGS, with_cls_token=False, out_type='featmap'),
-            r'with_cls_token must be True',
-        ),
+        (TOASTMixer(image=32), r'TOASTMixer does not say its attention .* no maps \(B, C, H, W\)'),
     ],
 )
 def test_backbones_without_such_maps(backbone, sentence):
     with pytest.raises(ValueError, match=sentence):
-        attention_maps(backbone, IMAGES)
+        attention_maps(backbone, IMAGES[..., :32])

@@ -24,10 +24,11 @@ class Row:
     Attributes:
         image: RGB ``(H, W, 3)``, from 0 to 255.
         mask: Selection mask ``(h, w)``.
-        first: Attention in the first pass ``(h, w)``.
-        second: Attention in the second pass ``(h, w)``.
+        first: Attention, or energy of the features, in the first pass ``(h, w)``.
+        second: The same in the second pass.
         caption: Truth and prediction of a classified image.
         labels: Truth and prediction of a segmented image, each ``(H, W)``.
+        what: What the maps of both passes show, for their titles.
     """
 
     image: NDArray
@@ -36,6 +37,7 @@ class Row:
     second: NDArray
     caption: str = ''
     labels: tuple[NDArray, NDArray] | None = None
+    what: str = 'attention'
 
 
 def draw_picture(
@@ -43,7 +45,7 @@ def draw_picture(
 ) -> None:
     """Write a picture of some samples.
 
-    Both attentions of a row share one scale, so that brightness can be compared.
+    Both passes of a row share one scale, so that brightness can be compared.
 
     Args:
         rows: Samples, all classified or all segmented.
@@ -54,7 +56,8 @@ def draw_picture(
     Raises:
         WriteError: The file cannot be written.
     """
-    titles = ['image', 'selection mask', 'attention, first pass', 'attention, second pass']
+    what = rows[0].what
+    titles = ['image', 'selection mask', f'{what}, first pass', f'{what}, second pass']
     if rows[0].labels:
         titles[1:1] = ['truth', 'prediction']
     size = (SIDE * len(titles), SIDE * 1.15 * len(rows) + 0.6)

@@ -1,5 +1,7 @@
 """Draw the selection mask and the attention of a TOAST model in both passes.
 
+A network without attention shows the energy of its features instead.
+
 Example:
     python tools/visualization/attention.py configs/ade20k_toast_upernet.py \
         work_dirs/ade20k_toast_upernet/iter_160000.pth --samples 4 --out attention.png
@@ -83,7 +85,7 @@ def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
     if getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, 'channel_conversion', False):
         image = image.flip(0)
     panels = (panel[0].numpy() for panel in (maps.mask, maps.first, maps.second))
-    row = Row(image.permute(1, 2, 0).numpy(), *panels)
+    row = Row(image.permute(1, 2, 0).numpy(), *panels, what=maps.what)
     result = model.test_step(batch)[0]
     if 'pred_sem_seg' in result:
         row.labels = tuple(s.data[0].numpy() for s in (result.gt_sem_seg, result.pred_sem_seg))

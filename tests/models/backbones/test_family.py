@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from small_backbones import KINDS, plain, tuned
@@ -12,6 +13,7 @@ from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 from toast_mm.checkpoint.pretuned import save_pretuned
+from toast_mm.visualization import attention_maps
 
 kinds = pytest.mark.parametrize('kind', KINDS)
 routes = pytest.mark.parametrize(
@@ -124,6 +126,30 @@ def test_the_record(kind, image):
         assert backbone.signal_ratio(block, record.inputs[block], signal) > 0
     finished = backbone.finish_first_pass(record)
     torch.testing.assert_close(finished[-1], plain(kind)(image)[-1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind != 'mixer'])
+def test_maps_of_where_it_looks(kind, image):
+    """Of the last block that is in both passes: block 0."""
+    backbone = steered(kind, 1, 0)
+    maps = attention_maps(backbone, image)
+    stream, context = backbone.embed(image)
+    shared = backbone.shared_arguments(context)
+    leaving = backbone.run_block(0, stream, **shared)
+    z, features = backbone.read_out(leaving)
+    signals = backbone.topdown(z, features, {0: stream.shape[-2:]})
+    steered_map = backbone.run_block(0, stream, signals[0], **shared)
+    tokens = {'vit': 1, 'timm': 5, 'eva': 1}
+    if kind in tokens:
+        first = second = backbone.attention(0, stream, context).mean(1)  # the signal is for values
+    else:
+        first, second = (energy.square().sum(1).sqrt() for energy in (leaving, steered_map))
+    mask = F.cosine_similarity(z, backbone.topdown.selection.task_embedding, dim=-1).clamp(min=0)
+    mask = mask[:, tokens[kind] :].unflatten(1, (4, 4)) if kind in tokens else mask
+    assert maps.what == ('attention' if kind in tokens else 'energy')
+    for given, expected in ((maps.mask, mask), (maps.first, first), (maps.second, second)):
+        torch.testing.assert_close(given, expected)
 
 
 @kinds

@@ -93,26 +93,29 @@ def rotated(x, rope, half):
     return x * cosine + turned * sine
 
 
-def reference_attention(attn, x, signal, rope):
-    """Attention with a signal on its values, from the equations."""
-
-    def heads(tokens):
-        return tokens.unflatten(-1, (-1, attn.head_dim)).transpose(1, 2)
-
+def projections(attn):
+    """Weight and bias of queries, keys and values."""
     if attn.qkv is None:
-        q, k, v = (getattr(attn, f'{name}_proj')(x) for name in 'qkv')
-        weight, bias = attn.v_proj.weight, attn.v_proj.bias
-    else:
-        width = attn.qkv.out_features // 3
-        weights, bias = attn.qkv.weight.split(width), attn.qkv.bias
-        biases = [None] * 3 if bias is None else bias.split(width)
-        if getattr(attn, 'q_bias', None) is not None:
-            biases = [attn.q_bias, None, attn.v_bias]
-        q, k, v = (F.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
-        weight, bias = weights[2], biases[2]
-    if signal is not None:
-        v = v + F.linear(signal, weight, bias)  # the bias enters twice, as published
-    q, k, v = attn.q_norm(heads(q)), attn.k_norm(heads(k)), heads(v)
+        layers = [getattr(attn, f'{name}_proj') for name in 'qkv']
+        return [(layer.weight, layer.bias) for layer in layers]
+    width = attn.qkv.out_features // 3
+    biases = [None] * 3 if attn.qkv.bias is None else attn.qkv.bias.split(width)
+    if getattr(attn, 'q_bias', None) is not None:
+        biases = [attn.q_bias, None, attn.v_bias]
+    return [*zip(attn.qkv.weight.split(width), biases, strict=True)]
+
+
+def heads(attn, tokens):
+    return tokens.unflatten(-1, (-1, attn.head_dim)).transpose(1, 2)
+
+
+def reference_weights(attn, x, rope):
+    """The softmax ``(B, heads, N, N)``, from the equations."""
+    query, key, _ = projections(attn)
+    q, k = (
+        attn.q_norm(heads(attn, F.linear(x, *query))),
+        attn.k_norm(heads(attn, F.linear(x, *key))),
+    )
     if rope is not None:
         extra = attn.num_prefix_tokens
         q, k = (
@@ -121,18 +124,31 @@ def reference_attention(attn, x, signal, rope):
             )
             for part in (q, k)
         )
-    repeats = q.shape[1] // k.shape[1]
-    k, v = (part.repeat_interleave(repeats, 1) for part in (k, v))
-    weights = (q @ k.transpose(-2, -1) / attn.head_dim**0.5).softmax(-1)
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    return (q @ k.transpose(-2, -1) / attn.head_dim**0.5).softmax(-1)
+
+
+def reference_attention(attn, x, signal, rope):
+    """Attention with a signal on its values, from the equations."""
+    weights, value = reference_weights(attn, x, rope), projections(attn)[2]
+    v = F.linear(x, *value)
+    if signal is not None:
+        v = v + F.linear(signal, *value)  # the bias enters twice, as published
+    v = heads(attn, v)
+    v = v.repeat_interleave(weights.shape[1] // v.shape[1], 1)
     out = attn.norm((weights @ v).transpose(1, 2).flatten(2))
     return attn.proj(out if attn.gate is None else out * attn.gate(x).sigmoid())
 
 
+def rope_of(backbone, number, grid):
+    if not hasattr(backbone.model.blocks[number].attn, 'rotate_half'):
+        return None
+    rope = backbone.model.rope.get_embed(shape=grid)
+    return rope[number] if backbone.model.rope_mixed else rope
+
+
 def reference_block(backbone, number, x, signal, grid):
-    block = backbone.model.blocks[number]
-    rope = backbone.model.rope.get_embed(shape=grid) if hasattr(block.attn, 'rotate_half') else None
-    if rope is not None and backbone.model.rope_mixed:
-        rope = rope[number]
+    block, rope = backbone.model.blocks[number], rope_of(backbone, number, grid)
     first = getattr(block, 'ls1', None) or (lambda part: part * (block.gamma_1 if scaled else 1.0))
     second = getattr(block, 'ls2', None) or (lambda part: part * (block.gamma_2 if scaled else 1.0))
     scaled = getattr(block, 'gamma_1', None) is not None
@@ -182,6 +198,25 @@ def test_steered_outputs_and_gradients(model, source):
         assert (one - other).abs().max() <= 1e-10 * other.abs().max()
     assert all(gradient.any() for gradient in results[0][1:])
     assert not torch.allclose(results[0][0], make(model, feedback_from=None)(images)[0])
+
+
+@models
+def test_attention_to_the_patches(model):
+    """That of the class token, or the mean over the patches; other tokens are left out."""
+    backbone = make(model)
+    extra = {'ViT': 1, 'MAE': 1, 'SigLIP': 0, 'DINOv2 with registers': 5, 'DINOv3': 5}
+    assert backbone.tokens.extra == extra.get(model, backbone.tokens.extra)
+    x, grid = backbone.embed(image(backbone))
+    for number, block in enumerate(backbone.model.blocks):
+        normed = x if 'Post' in type(block).__name__ else block.norm1(x)
+        weights = reference_weights(block.attn, normed, rope_of(backbone, number, grid))
+        start = backbone.tokens.extra
+        without = model in ('SigLIP', 'norms behind')  # of a class token
+        rows = weights[:, :, start:].mean(2) if without else weights[:, :, 0]
+        expected = rows[:, :, start:].reshape(2, -1, *grid)
+        torch.testing.assert_close(backbone.attention(number, x, grid), expected)
+        assert block.attn.fused_attn and not block.attn.attn_drop._forward_pre_hooks
+        x = reference_block(backbone, number, x, None, grid)
 
 
 @pytest.mark.parametrize(

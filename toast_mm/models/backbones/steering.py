@@ -56,6 +56,20 @@ class SteeredBackbone(TransferBackbone):
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """Norm of the signal divided by the norm of the features that it is added to."""
 
+    def attention(self, block: int, stream: Tensor, context: Any) -> Tensor | None:
+        """Attention of a block to the patches of the image. Default: None, for blocks without it.
+
+        Args:
+            block: Number of the block.
+            stream: The stream that enters it.
+            context: What :meth:`embed` gave beside the stream.
+
+        Returns:
+            Attention ``(B, heads, h, w)`` of the class token, or the mean over all patches if there
+            is none.
+        """
+        return None
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Turn images ``(B, 3, H, W)`` into one output per index of ``out_indices``.
 

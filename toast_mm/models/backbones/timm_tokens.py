@@ -30,6 +30,7 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_linear
 
+from .attention import kept_weights, map_of_attention
 from .modes import set_modes
 from .timm_models import TOASTTimm
 
@@ -338,6 +339,14 @@ class TOASTTimmTokens(TOASTTimm):
         if not self.folded:
             signal = F.linear(signal.to(weight.dtype), weight)
         return (signal.norm() / value.norm()).item()
+
+    def attention(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
+        """Attention ``(B, heads, h, w)`` to the patches, as timm computes it."""
+        assert self.tokens is not None
+        with kept_weights(self.model.blocks[block].attn) as kept:
+            self.run_block(block, stream, **self.shared_arguments(context))
+        class_token = self.model.cls_token is not None
+        return map_of_attention(kept[0], self.tokens.extra, class_token, context)
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """One matrix per receiving block, the value projection included."""
