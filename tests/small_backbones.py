@@ -21,6 +21,15 @@ EVA = dict(model_name='eva02_tiny_patch14_224', **SMALL)  # with projections of 
 STAGES = dict(
     model_name='convnext_tiny', dims=(6, 8, 8, 12), depths=(1, 2, 1, 1), out_type='avg_featmap'
 )
+SWIN = dict(
+    model_name='swin_tiny_patch4_window7_224',
+    embed_dim=24,
+    depths=(1, 2),
+    num_heads=(2, 2),
+    drop_path_rate=0.0,
+    img_size=32,
+    out_type='avg_featmap',
+)
 BATCH_NORM = dict(model_name='test_efficientnet', out_type='avg_featmap')
 
 
@@ -53,6 +62,7 @@ KINDS = {
     'timm': (TOASTTimm, PlainTimm, TIMM),
     'eva': (TOASTTimm, PlainTimm, EVA),
     'stages': (TOASTTimm, PlainStages, STAGES),
+    'swin': (TOASTTimm, PlainStages, SWIN),
     'batch norm': (TOASTTimm, PlainStages, BATCH_NORM),
     'mixer': (TOASTMixer, Mixer, MIXER),
 }

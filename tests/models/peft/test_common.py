@@ -36,7 +36,9 @@ CASES += [
     for kind in ('convnext', 'timm', 'eva', 'stages', 'mixer')
     for method in ('lora', 'ssf', 'bitfit', 'partial', 'peft', 'gain')
 ]
-CASES += [('batch norm', method) for method in ('lora', 'ssf', 'bitfit', 'partial')]
+CASES += [(kind, method) for kind in ('swin', 'batch norm') for method in ('lora', 'ssf', 'bitfit')]
+CASES += [('swin', 'partial'), ('batch norm', 'partial')]
+CASES += [(kind, 'adaptformer') for kind in ('stages', 'swin')]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
 
 # Numbers of parameters, counted by hand from the sizes in conftest.py.
@@ -109,12 +111,25 @@ COUNTS |= {
     + (192 * 12 + 12) + (12 * 192 + 192) + 64 * 256 + 2 * 256,
 }  # fmt: skip
 
+# Swin's has linear layers without bias between stages, and tables of positions.
+LAYERS_SWIN = sum(c + 3 * c + c + c + 4 * c + c for c in (24, 48, 48))
+COUNTS |= {
+    ('stages', 'adaptformer'): sum(n * (c * 2 + 2 + 2 * c + c) for c, n in STAGES),
+    ('swin', 'adaptformer'): sum(c * 2 + 2 + 2 * c + c for c in (24, 48, 48)),
+    ('swin', 'lora'): sum(2 * (c + 3 * c) for c in (24, 48, 48)),
+    ('swin', 'ssf'): 2 * (24 + 24 + 96 + 48 + LAYERS_SWIN + 48),
+    ('swin', 'bitfit'): 24 + 24 + 96 + LAYERS_SWIN + 48,
+    ('swin', 'partial'): 2 * 96 + 96 * 48 + 2 * 48
+    + 2 * (2 * 49 + 4 * 48 + 48 * 144 + 144 + 48 * 48 + 48 + 48 * 192 + 192 + 192 * 48 + 48),
+}  # fmt: skip
+
 LAST_BLOCK = {
     'vit': ('layers.2.', 'ln1.'),
     'convnext': ('downsample_layers.3.', 'stages.3.', 'norm3.'),
     'timm': ('model.blocks.2.', 'model.norm.'),
     'eva': ('model.blocks.2.',),
     'stages': ('model.stages.3.', 'model.head.norm.'),
+    'swin': ('model.layers.1.', 'model.norm.'),
     'batch norm': ('model.blocks.4.', 'model.conv_head.', 'model.bn2.'),
     'mixer': ('blocks.2.', 'norm.'),
 }
@@ -204,7 +219,7 @@ def test_incomplete_checkpoints_are_refused(kind, method):
         (kind, method)
         for kind, method in CASES
         if method in ('lora', 'peft', 'gain')
-        or (method == 'ssf' and kind not in ('eva', 'batch norm'))
+        or (method == 'ssf' and kind not in ('eva', 'swin', 'batch norm'))
     ],
 )
 def test_merged_it_is_a_plain_backbone(kind, method, image):
@@ -258,7 +273,7 @@ def test_copies_are_independent(kind, method, image):
     assert not torch.allclose(twin(image)[0], backbone(image)[0])
 
 
-@pytest.mark.parametrize('kind', ['vit', 'convnext', 'timm', 'eva', 'stages'])
+@pytest.mark.parametrize('kind', ['vit', 'convnext', 'timm', 'eva', 'stages', 'swin'])
 def test_drop_path_acts_where_a_method_trains_and_not_in_a_frozen_backbone(kind):
     for tuning, acts in ((None, False), (LORA, True)):
         backbone = tuned(kind, tuning, drop_path_rate=0.5).train()
@@ -350,7 +365,11 @@ def test_the_class_of_a_method_names_it_as_well():
 @pytest.mark.parametrize('feedback_from', [None, 'last'])
 @pytest.mark.parametrize(
     ('kind', 'method'),
-    [*(('vit', method) for method in METHODS), ('timm', 'adaptformer'), ('timm', 'peft')],
+    [
+        *(('vit', method) for method in METHODS),
+        *((kind, 'adaptformer') for kind in ('timm', 'stages', 'swin')),
+        ('timm', 'peft'),
+    ],
 )
 @pytest.mark.filterwarnings('ignore:None of the inputs have requires_grad')  # of frozen blocks
 def test_gradients_survive_activation_checkpointing(kind, method, feedback_from, image):
@@ -377,6 +396,12 @@ def test_gradients_survive_activation_checkpointing(kind, method, feedback_from,
     [
         ('convnext', METHODS['vpt'], {}, 'TOASTConvNeXt has no tokens'),
         ('convnext', METHODS['adaptformer'], {}, 'AdaptFormer extends the feed-forward'),
+        (
+            'batch norm',
+            METHODS['adaptformer'],
+            {},
+            r'this TOASTTimmStages has none; it fits .* a Vision Transformer, a Swin or a ConvNeXt',
+        ),
         ('vit', METHODS['vpt'], dict(feedback_from='last'), 'VPT and feedback cannot be combined'),
         ('vit', LORA, dict(frozen=False), 'frozen=False tunes everything, and tuning='),
         ('vit', dict(type='toast_mm.Partial', blocks=4), {}, r'blocks=4 of Partial must be 1\.\.3'),

@@ -170,6 +170,42 @@ def test_adaptformer_on_timm(kind, image):
     torch.testing.assert_close(backbone(image)[0], model.norm(x)[:, 0])
 
 
+@pytest.mark.parametrize(
+    ('kind', 'arguments'),
+    [
+        ('stages', {}),
+        ('stages', dict(conv_mlp=True)),
+        ('stages', dict(model_name='convnextv2_tiny')),
+        ('swin', {}),
+        ('swin', dict(model_name='swinv2_tiny_window8_256')),
+    ],
+)
+def test_adaptformer_on_stages(kind, arguments, image):
+    """Hooks on timm's model add the branch to the output of the block, without its scale."""
+    backbone = tuned(kind, dict(type='toast_mm.AdaptFormer', bottleneck=2, scale=0.4), **arguments)
+    untuned = tuned(kind, None, **arguments)
+    hooked = 0
+    for name, mlp in untuned.named_modules():
+        if not name.endswith('.mlp'):
+            continue
+        down, _, _, up = backbone.get_submodule(name).adapter
+        entering = []
+        mlp.register_forward_pre_hook(lambda mlp, args, kept=entering: kept.append(args[0]))
+
+        def behind(block, args, output, down=down, up=up, mlp=mlp, kept=entering):
+            (h,) = kept
+            h = h.movedim(1, -1) if isinstance(mlp.fc1, torch.nn.Conv2d) else h
+            beside = 0.4 * F.linear(F.relu(F.linear(h, down.weight, down.bias)), up.weight, up.bias)
+            if kind == 'stages':
+                return output + beside.movedim(-1, 1)
+            return output + beside.reshape(output.shape)
+
+        untuned.get_submodule(name.removesuffix('.mlp')).register_forward_hook(behind)
+        hooked += 1
+    assert hooked == {'stages': 5, 'swin': 3}[kind]
+    torch.testing.assert_close(backbone(image)[0], untuned(image)[0])
+
+
 @pytest.mark.parametrize('kind', ['vit', 'convnext'])
 def test_ssf(kind, image):
     """Hooks on mmpretrain's backbone scale and shift the output of every operation."""

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
-from timm.layers import GluMlp, Mlp, SwiGLU
+from timm.layers import GlobalResponseNormMlp, GluMlp, Mlp, SwiGLU
+from timm.models.convnext import ConvNeXtBlock
 from timm.models.eva import EvaBlock, EvaBlockPostNorm
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from timm.models.vision_transformer import Block, ResPostBlock
 from torch import Tensor, nn
 
@@ -70,11 +73,13 @@ class AdaptedFFN(AdaptedNetwork, FFN):
 class AdaptedTimmMlp(AdaptedNetwork):
     """Mixin of a feed-forward network of timm, whose block scales it and adds it to the stream."""
 
-    branch: Tensor | None = None  # from the network until the block adds it
+    branch: Tensor | None = None  # from the network until the block adds it, channels last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens ``(B, N, C)`` to what the block scales, without the bottleneck."""
-        self.branch = self.adapter_scale * self.adapter(x)
+        """Features to what the block scales, without the bottleneck."""
+        first: Any = self.fc1  # a convolution takes channels first
+        last = x.permute(0, 2, 3, 1) if isinstance(first, nn.Conv2d) else x
+        self.branch = self.adapter_scale * self.adapter(last)
         return super().forward(x)
 
     def add_branch(self, drop_path: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -82,6 +87,10 @@ class AdaptedTimmMlp(AdaptedNetwork):
         branch, self.branch = self.branch, None
         assert branch is not None
         return output + branch
+
+    def add_map(self, drop_path: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """The same for a map with channels first."""
+        return self.add_branch(drop_path, inputs, output.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class AdaptedMlp(AdaptedTimmMlp, Mlp):
@@ -96,9 +105,22 @@ class AdaptedGluMlp(AdaptedTimmMlp, GluMlp):
     """timm's layers with a gate in one, with a bottleneck."""
 
 
-TIMM_BLOCKS = (Block, ResPostBlock, EvaBlock, EvaBlockPostNorm)
+class AdaptedGrnMlp(AdaptedTimmMlp, GlobalResponseNormMlp):
+    """The layers of a ConvNeXt v2, with a bottleneck."""
+
+
+TIMM_BLOCKS = (
+    Block,
+    ResPostBlock,
+    EvaBlock,
+    EvaBlockPostNorm,
+    SwinTransformerBlock,
+    SwinTransformerV2Block,
+    ConvNeXtBlock,
+)
 TIMM_MLPS: dict[type[nn.Module], type[AdaptedTimmMlp]] = {
     Mlp: AdaptedMlp,
+    GlobalResponseNormMlp: AdaptedGrnMlp,
     SwiGLU: AdaptedSwiGLU,
     GluMlp: AdaptedGluMlp,
 }
@@ -139,20 +161,23 @@ class AdaptFormer(Tuner):
             if isinstance(module, FFN):
                 check_exact(module, [FFN], name, 'AdaptFormer')
                 adapted[module] = AdaptedFFN.from_network(module, module.embed_dims, *arguments)
-        hooked: list[tuple[nn.Module, AdaptedTimmMlp]] = []
+        hooked: list[tuple[nn.Module, Any]] = []
         for name, block in modules:
             if isinstance(block, TIMM_BLOCKS):
                 mlp: Any = block.mlp
                 check_exact(mlp, TIMM_MLPS, f'{name}.mlp', 'AdaptFormer')
                 kind = TIMM_MLPS[type(mlp)]
-                adapted[mlp] = new = kind.from_network(mlp, mlp.fc2.out_features, *arguments)
-                hooked.append((block.drop_path2, new))
+                adapted[mlp] = new = kind.from_network(mlp, len(mlp.fc2.weight), *arguments)
+                if isinstance(block, ConvNeXtBlock):
+                    hooked.append((block.drop_path, new.add_map))
+                else:
+                    hooked.append((block.drop_path2, new.add_branch))
         if not adapted:
             raise ValueError(
                 'AdaptFormer extends the feed-forward networks (FFN) of a transformer, but this '
                 f'{type(backbone).__name__} has none; it fits toast_mm.TOASTViT, and '
-                'toast_mm.TOASTTimm with a Vision Transformer'
+                'toast_mm.TOASTTimm with a Vision Transformer, a Swin or a ConvNeXt'
             )
         replace_layers(backbone, adapted)
-        for drop_path, new in hooked:
-            drop_path.register_forward_hook(new.add_branch)
+        for drop_path, add in hooked:
+            drop_path.register_forward_hook(add)
