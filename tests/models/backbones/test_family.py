@@ -1,6 +1,9 @@
 """Common tests of all families of backbones, also of other packages."""
 
 import copy
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +16,8 @@ from toast_mm.apis import MultiTask
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 from toast_mm.checkpoint.pretuned import save_pretuned
+from toast_mm.engine import SteeringHealthHook
+from toast_mm.engine.first_passes.cache import FirstPassCache, write
 from toast_mm.visualization import attention_maps
 
 kinds = pytest.mark.parametrize('kind', KINDS)
@@ -92,6 +97,38 @@ def test_a_first_pass_that_is_handed_over_does_not_run_again(
     with backbone.using(first):
         assert all(map(torch.equal, backbone(image), expected))
     assert ran == list(backbone.route.second_pass)
+
+
+@routes
+@kinds
+def test_a_first_pass_on_disk(kind, source, target, image, tmp_path):
+    backbone, images = steered(kind, source, target).float(), image.float()
+    with torch.no_grad():
+        expected = backbone(images)
+        write(tmp_path / 'cache', 2, [(images, backbone.run_first_pass(images))], 'float32', True)
+    first = FirstPassCache(tmp_path / 'cache').read([1, 0])
+    with torch.no_grad(), backbone.using(replace(first, images=images[[1, 0]])):
+        torch.testing.assert_close(backbone(images[[1, 0]]), tuple(o[[1, 0]] for o in expected))
+
+
+@kinds
+def test_the_health_of_all_receivers_is_reported(kind, image):
+    backbone, scalars = steered(kind).train(), {}
+    runner = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone),
+        rank=0,
+        iter=0,
+        logger=mock.Mock(),
+        visualizer=SimpleNamespace(add_scalars=lambda values, step: scalars.update(values)),
+    )
+    hook = SteeringHealthHook(max_masked=1.0)
+    hook.before_train_iter(runner)
+    backbone(image)
+    hook.after_train_iter(runner)
+    blocks = {f'steering/signal_{block}' for block in backbone.route.receivers}
+    assert scalars.keys() == {'steering/mask', 'steering/masked'} | blocks
+    assert all(value > 0 for name, value in scalars.items() if name != 'steering/masked')
+    assert not runner.logger.warning.called
 
 
 @kinds

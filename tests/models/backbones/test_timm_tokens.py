@@ -201,6 +201,19 @@ def test_steered_outputs_and_gradients(model, source):
 
 
 @models
+def test_signal_ratio(model):
+    """Of the values, without the bias that enters twice."""
+    backbone = make(model)
+    x, _ = backbone.embed(image(backbone))
+    signal = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.double)
+    block = backbone.model.blocks[1]
+    weight, bias = projections(block.attn)[2]
+    normed = x if 'Post' in type(block).__name__ else block.norm1(x)
+    expected = F.linear(signal, weight).norm() / F.linear(normed, weight, bias).norm()
+    assert backbone.signal_ratio(1, x, signal) == pytest.approx(expected.item())
+
+
+@models
 def test_attention_to_the_patches(model):
     """That of the class token, or the mean over the patches; other tokens are left out."""
     backbone = make(model)

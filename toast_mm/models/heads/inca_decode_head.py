@@ -156,7 +156,7 @@ class InCADecodeHead(BaseDecodeHead):
                 raise ValueError(
                     f'InCADecodeHead: output {index} of the backbone has shape '
                     f'{tuple(feature_map.shape)}, but a map (B, C, H, W) of C={channels} channels '
-                    "is needed: set in_channels, and out_type='featmap' of a ViT"
+                    "is needed: set in_channels, and out_type='featmap' of a ViT or a TOASTTimm"
                 )
         return [adapter(maps[layer]) for layer, adapter in enumerate(self.adapters)]
 

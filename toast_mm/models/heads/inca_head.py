@@ -152,7 +152,7 @@ class InCAHead(ClsHead):
             raise ValueError(
                 f'InCAHead: output {layer} of the backbone has shape {tuple(feat.shape)}, but '
                 f'tokens (B, N, C) or a map (B, C, H, W) of C={self.in_channels[layer]} channels '
-                "are needed: set in_channels, and out_type='raw' of a ViT or "
-                'gap_before_final_norm=False of a ConvNeXt'
+                "are needed: set in_channels, and out_type='raw' of a ViT, out_type='featmap' of a "
+                'TOASTTimm, or gap_before_final_norm=False of a ConvNeXt'
             )
         return tokens
