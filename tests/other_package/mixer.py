@@ -29,9 +29,18 @@ class MixerBlock(nn.Module):
 class Mixer(BaseBackbone):
     """The plain backbone, as it could stand in mmpretrain."""
 
-    def __init__(self, dim=12, depth=3, image=32, patch=8, out_indices=(-1,), init_cfg=None):
+    def __init__(
+        self,
+        dim=12,
+        depth=3,
+        image=32,
+        patch=8,
+        out_indices=(-1,),
+        in_channels=3,
+        init_cfg=None,
+    ):
         super().__init__(init_cfg)
-        self.patches = nn.Conv2d(3, dim, patch, patch)
+        self.patches = nn.Conv2d(in_channels, dim, patch, patch)
         self.blocks = nn.ModuleList(MixerBlock(dim, (image // patch) ** 2) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.out_indices = [index % depth for index in out_indices]

@@ -74,7 +74,8 @@ def is_frozen_path(name: str) -> bool:
 
 def signature(backbone: LoadableBackbone) -> dict[str, Any]:
     """Arguments of a backbone that change its outputs, and that weights do not show."""
-    return {**backbone.steering_signature, **backbone.output_signature}
+    bands = {} if backbone.in_channels == 3 else dict(in_channels=backbone.in_channels)
+    return {**backbone.steering_signature, **backbone.output_signature, **bands}
 
 
 def make_record(backbone: LoadableBackbone, names: Iterable[str]) -> Tensor:

@@ -96,7 +96,7 @@ def _open(
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     given = {n[len(start) :]: tensor for n, tensor in state_dict.items() if n.startswith(start)}
     try:
-        yield backbone.rename_base(given)
+        yield backbone.fit_stem(backbone.rename_base(given))
     except CheckpointError as error:
         raise CheckpointError(
             f'init_cfg with checkpoint={checkpoint!r}, prefix={prefix!r}: {error}'

@@ -116,6 +116,12 @@ def _check_same_task(backbone: LoadableBackbone, record: Record) -> None:
             f'{backbone.method}: use the config of that training'
         )
     own = signature(backbone)
+    bands = record['signature'].get('in_channels', 3)
+    if bands != backbone.in_channels:
+        raise CheckpointError(
+            f'the task file is of a backbone with in_channels={bands}, and this one has '
+            f'in_channels={backbone.in_channels}: use the config of that training'
+        )
     for name, value in record['signature'].items():
         if own.get(name) != value:
             raise CheckpointError(

@@ -58,6 +58,7 @@ def check_coverage(
     given = [name[len(prefix) :] for name in state_dict if name.startswith(prefix)]
     own = backbone.state_dict()
     _check_same_kind(backbone, given)
+    _check_same_bands(backbone, state_dict, prefix)
     wanted = {'base'}
     if any(backbone.part_of(name) == 'topdown' for name in given):
         _check_same_form(backbone, given)
@@ -89,6 +90,20 @@ def _check_same_kind(backbone: LoadableBackbone, given: Iterable[str]) -> None:
             f'the checkpoint is of another kind of backbone than {type(backbone).__name__}: it '
             f'holds {_some(sorted({_first(name) for name in given}))}, but no '
             f'{", ".join(sorted(blocks))}'
+        )
+
+
+def _check_same_bands(
+    backbone: LoadableBackbone, state_dict: Mapping[str, Tensor], prefix: str
+) -> None:
+    """Name a stem for another number of bands as such."""
+    stem = state_dict.get(f'{prefix}{backbone.stem_weight}')
+    if stem is not None and stem.ndim == 4 and stem.shape[1] != backbone.in_channels:
+        raise CheckpointError(
+            f'the checkpoint is for images of {stem.shape[1]} bands '
+            f'({prefix}{backbone.stem_weight}), but this backbone has in_channels='
+            f'{backbone.in_channels}: only init_cfg and pretrained=True fit a stem to other bands, '
+            'and only one of 3 bands'
         )
 
 

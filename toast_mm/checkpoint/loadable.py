@@ -22,6 +22,9 @@ class LoadableBackbone:
     Attributes:
         modules_to_save: New modules beside the base, which no pre-trained checkpoint has.
         resized_parameters: Parameters that depend on the size of the images.
+        stem_weight: Name of the weight ``(C, bands, h, w)`` of the layer that reads the images;
+            None for a backbone that reads them in another way.
+        in_channels: Number of bands of the images; 3 if there is no ``stem_weight``.
         topdown: The top-down module, or None for the plain backbone.
         route: Route of its signals. It is not set without a top-down module.
         steering_signature: Arguments that change how signals enter, and that weights do not show.
@@ -40,6 +43,8 @@ class LoadableBackbone:
 
     modules_to_save: tuple[str, ...] = ()
     resized_parameters: tuple[str, ...] = ()
+    stem_weight: str | None = None
+    in_channels: int = 3
 
     topdown: TopDown | None
     route: FeedbackRoute
@@ -84,6 +89,10 @@ class LoadableBackbone:
 
     def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give the weights of a pre-trained checkpoint the names of this backbone."""
+        return dict(weights)
+
+    def fit_stem(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Fit the stem of a pre-trained checkpoint for R, G and B to the bands of this backbone."""
         return dict(weights)
 
     def block_names(self) -> list[str]:

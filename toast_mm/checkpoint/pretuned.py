@@ -78,6 +78,12 @@ def read_pretuned(
         if record and record['route'] and FeedbackRoute(**record['route']) != backbone.route:
             route = FeedbackRoute(**record['route'])
             raise CheckpointError(f'it was tuned for {route}, but this is {backbone.route}')
+        bands = record['signature'].get('in_channels', 3) if record else backbone.in_channels
+        if bands != backbone.in_channels:
+            raise CheckpointError(
+                f'it was tuned with in_channels={bands}, but this backbone has '
+                f'in_channels={backbone.in_channels}'
+            )
         given = _topdown_weights(weights, backbone.topdown.state_dict(), backbone.route)
         tuned_on = record['fingerprint'] if record else _base_beside(backbone, weights)
         present = fingerprint_of(base, _base_names(backbone))

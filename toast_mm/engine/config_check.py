@@ -28,6 +28,7 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
     'model': (dict,),
     'model.backbone': (dict,),
     'model.backbone.drop_path_rate': (float,),
+    'model.backbone.in_channels': (int,),
     'model.data_preprocessor': (dict, None),
     'model.data_preprocessor.num_classes': (int, None),
     'model.data_preprocessor.seg_pad_val': (int,),
@@ -96,6 +97,7 @@ _SECTIONS: dict[str, tuple[type | None, ...]] = {
 _LOWEST = {
     'randomness.seed': 0,
     'model.backbone.drop_path_rate': 0,
+    'model.backbone.in_channels': 1,
     'auto_scale_lr.base_batch_size': 1,
     'optim_wrapper.accumulative_counts': 1,
     'optim_wrapper.optimizer.lr': 0,

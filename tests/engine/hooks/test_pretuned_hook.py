@@ -68,6 +68,15 @@ def test_nothing_to_write_is_an_error_before_the_training(steered_config, run, s
     assert not spy.numbers
 
 
+def test_a_base_whose_stem_trains_is_an_error_before_the_training(
+    steered_config, run, spy, tmp_path
+):
+    cfg = steered_config(tmp_path, hook(), backbone=dict(tune_stem=True))
+    with pytest.raises(ValueError, match=r'patch_embed\.projection\.weight trains: set .*=False'):
+        run(cfg, spy)
+    assert not spy.numbers
+
+
 def test_a_module_that_the_training_starts_from_is_not_replaced(steered_config, run, tmp_path):
     run(steered_config(tmp_path, hook()))
     start = tmp_path / 'topdown.safetensors'

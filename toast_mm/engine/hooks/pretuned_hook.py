@@ -30,8 +30,15 @@ class PretunedHook(SingleHook):
 
     def before_train(self, runner: Runner) -> None:
         """Check before the training that there will be a module to write."""
-        if steered_backbone(runner.model) is None:
+        backbone = steered_backbone(runner.model)
+        if backbone is None:
             raise ValueError('PretunedHook: the backbone has no top-down module to write')
+        stem = backbone.stem_weight
+        if stem is not None and backbone.get_parameter(stem).requires_grad:
+            raise ValueError(
+                'PretunedHook: the module belongs to a base that does not change, but '
+                f'{stem} trains: set model.backbone.tune_stem=False'
+            )
         path = osp.join(runner.work_dir, self.filename)
         starts = {'load_from': runner._load_from, 'model': runner.cfg.get('model')}
         for part, value in starts.items():

@@ -71,11 +71,13 @@ class SteeredBackbone(TransferBackbone):
         return None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Turn images ``(B, 3, H, W)`` into one output per index of ``out_indices``.
+        """Turn images ``(B, bands, H, W)`` into one output per index of ``out_indices``.
 
         Raises:
-            ValueError: The first pass that :meth:`using` hands over is that of other images.
+            ValueError: Images have other bands than ``in_channels``, or the first pass that
+                :meth:`using` hands over is that of other images.
         """
+        self._check_bands(image)
         given = self._given
         if given is not None and not given.belongs_to(image):
             raise ValueError(
@@ -166,13 +168,24 @@ class SteeredBackbone(TransferBackbone):
         """Run everything up to the read-out in eval mode. Without feedback, up to the outputs.
 
         Args:
-            image: Images ``(B, 3, H, W)``.
+            image: Images ``(B, bands, H, W)``.
+
+        Raises:
+            ValueError: Images have other bands than ``in_channels``.
         """
+        self._check_bands(image)
         with set_modes(first_pass_modes(self.backbone_modules())):
             if self.topdown is None:
                 outputs = self._run_plain(image)
                 return FirstPass(dict(zip(self.out_indices, outputs, strict=True)), images=image)
             return replace(self._run_first_pass(image), images=image)
+
+    def _check_bands(self, image: Tensor) -> None:
+        if self.stem_weight is not None and image.shape[1] != self.in_channels:
+            raise ValueError(
+                f'images have {image.shape[1]} bands, but model.backbone.in_channels='
+                f'{self.in_channels}: the two must be equal'
+            )
 
     def _run_plain(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs of the plain backbone."""

@@ -66,7 +66,9 @@ class TOASTTimm(SteeredBackbone):
             f'classes of timm: {", ".join(known)}'
         )
 
-    def build_model(self, model_name: str, *, pretrained: bool = False, **kwargs: Any) -> None:
+    def build_model(
+        self, model_name: str, in_channels: int, *, pretrained: bool = False, **kwargs: Any
+    ) -> None:
         """Build the model without its classifier; arguments that are None are timm's defaults.
 
         Its weights are loaded later, by ``init_cfg``, and not at all for inference.
@@ -76,6 +78,8 @@ class TOASTTimm(SteeredBackbone):
                 f'features_only={kwargs["features_only"]} is not for {type(self).__name__}: leave '
                 'it out, and say out_indices and out_type'
             )
+        if 'in_chans' in kwargs:
+            raise ValueError(f'in_chans={kwargs["in_chans"]}: say in_channels instead')
         self.model_name = model_name
         if pretrained:
             if self.init_cfg:
@@ -85,7 +89,7 @@ class TOASTTimm(SteeredBackbone):
                 )
             self.init_cfg = dict(type='Pretrained', checkpoint=weights_on_the_hub(model_name))
         given = {name: value for name, value in kwargs.items() if value is not None}
-        self.model = timm.create_model(model_name, num_classes=0, **given)
+        self.model = timm.create_model(model_name, num_classes=0, in_chans=in_channels, **given)
 
     def rename_base(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a file of timm under the names here, without its classifier."""

@@ -163,7 +163,7 @@ class TOASTTimmStages(TOASTTimm):
         model_name: Name of the model in timm, such as ``'convnext_base.dinov3_lvd1689m'``.
         img_size: Size of images that the windows of a Swin are built for. Defaults to None, that of
             the model.
-        in_channels: Number of channels of the images. Defaults to 3.
+        in_channels: Number of bands of the images. Defaults to 3.
         out_type: What is returned of a block: the ``'featmap'`` ``(B, C, H, W)``, for the last
             block behind the final norm of maps, if there is one; or ``'avg_featmap'`` ``(B, C)``,
             its mean, for the last block all that timm has before the classifier. Defaults to
@@ -179,6 +179,7 @@ class TOASTTimmStages(TOASTTimm):
         pretuned: Pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuning: Method that tunes the frozen backbone itself.
+        tune_stem: Whether the first convolution trains although the backbone is frozen.
         out_indices: Blocks whose outputs are returned, in ascending order. Defaults to -1.
         init_cfg: Where the weights are: ``dict(type='Pretrained', checkpoint=...)``.
         **kwargs: Arguments of the model in timm, such as ``drop_path_rate``.
@@ -206,6 +207,7 @@ class TOASTTimmStages(TOASTTimm):
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
+        tune_stem: bool | None = None,
         out_indices: Sequence[int] | int = -1,
         init_cfg: Any = None,
         **kwargs: Any,
@@ -220,7 +222,7 @@ class TOASTTimmStages(TOASTTimm):
                 f'img_size={img_size} is not for {model_name}, which takes images of any size as '
                 'it is: leave it out'
             )
-        self.build_model(model_name, img_size=img_size, in_chans=in_channels, **kwargs)
+        self.build_model(model_name, in_channels, img_size=img_size, **kwargs)
         if self.family.windows:
             self.model.patch_embed.dynamic_img_pad = True  # for images of any size
         self.out_type = out_type
@@ -259,6 +261,7 @@ class TOASTTimmStages(TOASTTimm):
             pretuned=pretuned,
             frozen=frozen,
             tuning=tuning,
+            tune_stem=tune_stem,
         )
         for layer in self.model.modules():
             if hasattr(layer, 'qkv_bias_separate') and type(layer.qkv) is not nn.Linear:

@@ -154,7 +154,7 @@ class TOASTTimmTokens(TOASTTimm):
         model_name: Name of the model in timm, such as ``'vit_base_patch14_dinov2'``.
         img_size: Size of images that position embeddings are built for. Defaults to None, that of
             the model.
-        in_channels: Number of channels of the images. Defaults to 3.
+        in_channels: Number of bands of the images. Defaults to 3.
         out_type: What is returned of a block: ``'raw'`` tokens ``(B, N, C)``, the ``'cls_token'``
             ``(B, C)``, the ``'featmap'`` ``(B, C, H, W)`` without class and register tokens, or
             its mean ``'avg_featmap'`` ``(B, C)``. Defaults to ``'cls_token'``.
@@ -169,6 +169,7 @@ class TOASTTimmTokens(TOASTTimm):
         pretuned: Pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuning: Method that tunes the frozen backbone itself.
+        tune_stem: Whether the first convolution trains although the backbone is frozen.
         out_indices: Blocks whose outputs are returned, in ascending order. Defaults to -1.
         init_cfg: Where the weights are: ``dict(type='Pretrained', checkpoint=...)``.
         **kwargs: Arguments of the model in timm, such as ``drop_path_rate``.
@@ -197,6 +198,7 @@ class TOASTTimmTokens(TOASTTimm):
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
+        tune_stem: bool | None = None,
         out_indices: Sequence[int] | int = -1,
         init_cfg: Any = None,
         **kwargs: Any,
@@ -204,7 +206,7 @@ class TOASTTimmTokens(TOASTTimm):
         super().__init__(init_cfg)
         _check_patches(kwargs)
         self.build_model(
-            model_name, img_size=img_size, in_chans=in_channels, dynamic_img_size=True, **kwargs
+            model_name, in_channels, img_size=img_size, dynamic_img_size=True, **kwargs
         )
         self.model.attn_pool = None
         width, depth = self.model.embed_dim, len(self.model.blocks)
@@ -247,6 +249,7 @@ class TOASTTimmTokens(TOASTTimm):
             pretuned=pretuned,
             frozen=frozen,
             tuning=tuning,
+            tune_stem=tune_stem,
         )
         for block in self.model.blocks:
             if hasattr(block.attn, 'num_prefix_tokens'):  # which rotary embeddings leave out

@@ -100,8 +100,12 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             (``feedback_from=None``) or beside feedback:
             ``dict(type='toast_mm.LoRA')``, ``BitFit``, ``Partial`` or ``SSF``.
             Defaults to None.
+        tune_stem: Whether the first convolution trains although the backbone is
+            frozen. Defaults to None: it does if ``in_channels`` is not 3, since it is
+            not pre-trained for such images.
         out_indices: Stages whose outputs are returned, in ascending order.
             Defaults to -1, the last one.
+        in_channels: Number of bands of the images. Defaults to 3.
         **kwargs: Arguments of ``mmpretrain.ConvNeXt``: ``arch``,
             ``gap_before_final_norm`` (False for dense outputs),
             ``drop_path_rate``, ``init_cfg`` and the others.
@@ -135,6 +139,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
+        tune_stem: bool | None = None,
         out_indices: Sequence[int] | int = -1,
         in_channels: int = 3,
         stem_patch_size: int = 4,
@@ -193,6 +198,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             pretuned=pretuned,
             frozen=frozen,
             tuning=tuning,
+            tune_stem=tune_stem,
         )
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:

@@ -140,10 +140,13 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             (``feedback_from=None``) or beside feedback:
             ``dict(type='toast_mm.LoRA')``, ``BitFit``, ``Partial``, ``SSF``,
             ``AdaptFormer``, ``PEFT``, or, alone only, ``VPT``. Defaults to None.
+        tune_stem: Whether the first convolution trains although the backbone is
+            frozen. Defaults to None: it does if ``in_channels`` is not 3, since it is
+            not pre-trained for such images.
         out_indices: Blocks whose outputs are returned, in ascending order.
             Defaults to -1, the last one.
         **kwargs: Arguments of ``mmpretrain.VisionTransformer``: ``arch``,
-            ``img_size``, ``patch_size``, ``out_type``, ``drop_path_rate``,
+            ``img_size``, ``patch_size``, ``in_channels``, ``out_type``, ``drop_path_rate``,
             ``init_cfg`` and the others. Note that ``arch='small'`` is 768-d
             there; ViT-S is ``'deit-small'``. ``drop_rate`` acts in the second pass of
             an unfrozen backbone only.
@@ -177,6 +180,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
+        tune_stem: bool | None = None,
         out_indices: Sequence[int] | int = -1,
         **kwargs: Any,
     ) -> None:
@@ -216,6 +220,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             pretuned=pretuned,
             frozen=frozen,
             tuning=tuning,
+            tune_stem=tune_stem,
         )
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:

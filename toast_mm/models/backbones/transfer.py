@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmcv.cnn.bricks import DropPath
 from mmengine.logging import print_log
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -56,7 +57,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         depth: Number L of blocks, or stages.
         out_indices: Blocks whose outputs are returned, from 0, in ascending order.
         frozen: Whether the backbone is frozen.
-        tuned: Whether a method tunes the backbone itself.
+        tuned: Whether a method tunes the backbone itself, or its stem trains.
         left_alone: Names of the weights of the base that do not train.
         first_tuned: Lowest block with a parameter that a method tunes.
     """
@@ -89,6 +90,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
+        tune_stem: bool | None = None,
     ) -> None:
         """Add the parts that are tuned and freeze the rest. ``__init__`` calls it at its end.
 
@@ -103,6 +105,9 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
                 to None.
             frozen: Whether the backbone is frozen. Defaults to True.
             tuning: Config of a method that tunes the frozen backbone itself. Defaults to None.
+            tune_stem: Whether the first convolution of the frozen backbone trains. Defaults to
+                None: it does if the images have other than 3 bands, since it is not pre-trained for
+                them.
 
         Raises:
             ValueError: An output index is out of range, no output comes after the first receiver,
@@ -126,7 +131,11 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
                 f'frozen=False tunes everything, and tuning={dict(tuning)} what the method says: '
                 'leave out one of them'
             )
-        self.added, self.first_tuned = frozenset(), None
+        if tune_stem is not None and not frozen:
+            raise ValueError(
+                f'frozen=False tunes everything, the stem too: leave out tune_stem={tune_stem}'
+            )
+        self.added, self.tuned, self.first_tuned = frozenset(), False, None
         self.topdown = topdown
         self.steering_signature = dict(steering_signature) if topdown is not None else {}
         self.output_signature = dict(output_signature, out_indices=self.out_indices)
@@ -135,10 +144,12 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         # mmengine's own loader does not name the file, and does not report missing weights.
         self.init_cfg, self.pretrained = split_init_cfg(self.init_cfg)
         self._register_load_state_dict_pre_hook(before_loading, with_module=True)
+        stem = self._find_stem()
+        if tune_stem and stem is None:
+            raise ValueError(f'tune_stem={tune_stem}: no convolution of this backbone reads images')
         if frozen:
             for parameter in self._own_parameters():
                 parameter.requires_grad_(False)
-        self.tuned = bool(tuning)
         names = [self._inject(tuning)] if tuning else []
         self.method = _describe(topdown, names, frozen)
         self._freeze_unused()
@@ -146,6 +157,10 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
             raise ValueError(
                 f'tuning={dict(tuning)} tunes nothing that out_indices={self.out_indices} depend on'
             )
+        if stem is not None and (self.in_channels != 3 if tune_stem is None else tune_stem):
+            stem.requires_grad_(True)
+        if frozen:
+            self._note_tuned()
         for module in self.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = float(
@@ -288,7 +303,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         ]
 
     def _inject(self, tuning: Mapping[str, Any]) -> str:
-        """Inject a method, note which weights it adds and its first tuned block; return its name.
+        """Inject a method, note which weights it adds, and return its name.
 
         Raises:
             ValueError: It is no method, or does not fit.
@@ -303,7 +318,12 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
             raise ValueError(f'tuning={dict(tuning)} is no method that tunes a backbone')
         method.inject(self)
         self.added = frozenset(set(self.state_dict()) - names)
+        return type(method).__name__
+
+    def _note_tuned(self) -> None:
+        """Note whether a part of the frozen backbone trains, and the first block that does."""
         tuned = {parameter for parameter in self._own_parameters() if parameter.requires_grad}
+        self.tuned = bool(tuned)
         self.first_tuned = next(
             (
                 block
@@ -313,7 +333,23 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
             ),
             None,
         )
-        return type(method).__name__
+
+    def _find_stem(self) -> Tensor | None:
+        """Weight of the first convolution, which reads the images. Its name and bands are noted."""
+        for name, module in self.base_modules():
+            if isinstance(module, nn.Conv2d):
+                self.stem_weight, self.in_channels = f'{name}.weight', module.in_channels
+                return module.weight
+        return None
+
+    def fit_stem(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Fit a stem for R, G and B to other bands by timm's rule, which keeps sums of inputs."""
+        name = self.stem_weight or ''
+        stem = weights.get(name)
+        if stem is None or stem.ndim != 4 or stem.shape[1] != 3 or self.in_channels == 3:
+            return dict(weights)
+        print_log(f'{name} of 3 bands is fitted to {self.in_channels} bands', 'current')
+        return {**weights, name: adapt_input_conv(self.in_channels, stem)}
 
     def _freeze_unused(self) -> None:
         """Freeze parts that no output depends on: DDP requires gradients of all that trains."""
