@@ -7,6 +7,7 @@ import torch
 
 from toast_mm.checkpoint import CheckpointError, load_from_http
 from toast_mm.checkpoint.downloads import DownloadError, download
+from toast_mm.checkpoint.io import fetch
 
 
 def test_the_whole_url_tells_files_apart(web, tmp_path):
@@ -98,3 +99,15 @@ def test_the_reader_of_checkpoints_takes_the_folder_of_its_caller(web, tmp_path)
     assert len(list((tmp_path / 'mine').rglob('model.pth'))) == 2
     with pytest.raises(CheckpointError, match='cannot be downloaded: HTTP Error 404'):
         load_from_http(f'{address}/C/model.pth', model_dir=str(tmp_path / 'mine'))
+
+
+def test_fetching_without_reading(web, tmp_path, monkeypatch):
+    """A file is downloaded once, whatever it holds; a path is left to its reader."""
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path))
+    web.contents['/model.pth'] = b'no checkpoint'
+    for _ in range(2):
+        fetch(f'{web.address}/model.pth')
+    assert web.requests == ['/model.pth']
+    fetch('no/such/file.pth')
+    with pytest.raises(CheckpointError, match=r'/none\.pth cannot be downloaded: .*404'):
+        fetch(f'{web.address}/none.pth')

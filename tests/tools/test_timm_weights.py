@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from toast_mm.checkpoint import load_from_local
+from toast_mm.engine.config import ConfigError
 
 NAME = 'vit_tiny_patch16_224'
 REPOSITORY = 'timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k'
@@ -63,6 +64,19 @@ def test_a_job_with_weights_of_the_hub(tool, hub, weights, classifier_job, tmp_p
     before, after = (pickle.loads(Path(f'{n}.pkl').read_bytes()) for n in ('before', 'after'))
     assert len(before) == 8
     assert [x['pred_score'].tolist() for x in before] == [x['pred_score'].tolist() for x in after]
+
+
+def test_missing_weights_are_told_before_missing_data(
+    tool, hub, classifier_job, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = job(classifier_job, PREPROCESSOR.format(name=NAME))
+    elsewhere = ['--cfg-options', 'train_dataloader.dataset.data_root=nowhere']
+    with pytest.raises(SystemExit, match=f'checkpoint hf://{REPOSITORY} cannot be downloaded'):
+        tool('train', path, *elsewhere)
+    hub.add(REPOSITORY, model=b'')
+    with pytest.raises(ConfigError, match=r'train_dataloader\.dataset .*nowhere'):
+        tool('train', path, *elsewhere)
 
 
 def saved(checkpoint):

@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 
 from .adapter import RECORD
 from .coverage import check_coverage, is_folded
 from .hub import pinned
-from .io import CheckpointError
+from .io import CheckpointError, fetch
 from .loadable import LoadableBackbone
 
 PRETRAINED = ('Pretrained', PretrainedInit)
@@ -37,6 +37,19 @@ def split_init_cfg(init_cfg: InitCfg) -> tuple[list[dict], list[dict]]:
     others = [cfg for cfg in cfgs if cfg not in pretrained]
     # mmengine notes the scope of a config that is inherited by package name.
     return others, [{k: v for k, v in cfg.items() if k != '_scope_'} for cfg in pretrained]
+
+
+def fetch_bases(model: nn.Module) -> None:
+    """Download the bases of all backbones in a model that are not on this machine yet.
+
+    A training begins with it: a base that cannot be had is told before the data are read.
+
+    Raises:
+        CheckpointError: One cannot be downloaded.
+    """
+    for module in model.modules():
+        for source in module.pretrained if isinstance(module, LoadableBackbone) else ():
+            fetch(source['checkpoint'])
 
 
 def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> set[str]:

@@ -221,13 +221,7 @@ def load_from_http(
     Raises:
         CheckpointError: It cannot be downloaded, or as :func:`load_from_local`.
     """
-    try:
-        if get_rank() == 0:
-            download(filename, model_dir, progress)
-        barrier()
-        path = download(filename, model_dir)  # where the file system is not that of process 0
-    except DownloadError as error:
-        raise CheckpointError(f'checkpoint {error}') from error
+    path = _once_per_machine(lambda: download(filename, model_dir, progress))
     return load_from_local(str(path), map_location)
 
 
@@ -243,14 +237,30 @@ def load_from_hub(filename: str, map_location: Any = None) -> dict:
     Raises:
         CheckpointError: It cannot be downloaded, or as :func:`load_from_local`.
     """
+    path = _once_per_machine(lambda: download_from_hub(filename))
+    return load_from_local(str(path), map_location)
+
+
+def fetch(filename: str) -> None:
+    """Download a checkpoint of the web or the Hub that is not on this machine yet.
+
+    Raises:
+        CheckpointError: It cannot be downloaded.
+    """
+    if filename.startswith(('http://', 'https://')):
+        _once_per_machine(lambda: download(filename, progress=os.isatty(0)))
+    elif filename.startswith(PREFIX):
+        _once_per_machine(lambda: download_from_hub(filename))
+
+
+def _once_per_machine(get: Callable[[], Path]) -> Path:
+    """Path of a file that process 0 downloads, and others if they do not see its file system."""
     try:
-        if get_rank() == 0:
-            download_from_hub(filename)
+        path = get() if get_rank() == 0 else None
         barrier()
-        path = download_from_hub(filename)  # where the file system is not that of process 0
+        return path or get()
     except DownloadError as error:
         raise CheckpointError(f'checkpoint {error}') from error
-    return load_from_local(str(path), map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes='toast_mm://', force=True)

@@ -23,6 +23,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.base import fetch_bases
 from toast_mm.engine.backends import whole_files
 from toast_mm.engine.config_check import check_config
 from toast_mm.engine.dataloaders import build_dataloader
@@ -143,7 +144,8 @@ class Runner(mmengine.runner.Runner):
 
     @naming_files()
     def train(self) -> nn.Module:
-        """As mmengine."""
+        """Train as mmengine does, but download the base first."""
+        fetch_bases(self.model)
         return super().train()
 
     @naming_files()
