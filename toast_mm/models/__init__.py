@@ -4,7 +4,7 @@ with quiet_imports():
     from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTTimm, TOASTViT
     from .classifiers import PretuneClassifier
     from .data_preprocessors import TimmClsDataPreprocessor, TimmSegDataPreProcessor
-    from .heads import InCADecodeHead, InCAHead
+    from .heads import InCADecodeHead, InCAHead, LinearDecodeHead
     from .peft.adaptformer import AdaptFormer
     from .peft.hugging_face import PEFT
     from .peft.lora import LoRA
@@ -23,6 +23,7 @@ __all__ = [
     'FrozenBackbone',
     'InCADecodeHead',
     'InCAHead',
+    'LinearDecodeHead',
     'LoRA',
     'Partial',
     'PretuneClassifier',
