@@ -49,12 +49,15 @@ def depth(arch: str) -> int:
 
 # Settings in which configs differ that train in the same way.
 SIZES = {'arch', 'img_size', 'in_channels', 'init_cfg', 'num_classes', 'out_indices', 'pretuned'}
+LARGE = {'vit_large_patch14_reg4_dinov2.lvd142m': 'vit_base_patch14_reg4_dinov2.lvd142m'}
 
 
 def without_sizes(part: object) -> object:
     if isinstance(part, dict):
         return {key: without_sizes(value) for key, value in part.items() if key not in SIZES}
-    return [without_sizes(item) for item in part] if isinstance(part, (list, tuple)) else part
+    if isinstance(part, (list, tuple)):
+        return [without_sizes(item) for item in part]
+    return LARGE.get(part, part) if isinstance(part, str) else part
 
 
 def representatives(paths: list[Path]) -> list[Path]:
@@ -77,10 +80,18 @@ def representatives(paths: list[Path]) -> list[Path]:
 def narrow(cfg: Config) -> list[int]:
     """Give a model a narrow backbone without weights; channels of its blocks or stages."""
     backbone = cfg.model.backbone
-    arch = backbone.arch
     backbone.init_cfg = None
     if 'pretuned' in backbone:
         backbone.pretuned = None
+    if backbone.type == 'toast_mm.TOASTTimm':
+        backbone.pretrained = False
+        if backbone.model_name.startswith('convnext'):
+            channels = [DIM // 2, DIM // 2, DIM // 2, DIM]
+            backbone.update(dims=channels, depths=[1, 1, 1, 1])
+            return channels
+        backbone.update(embed_dim=DIM, num_heads=2, mlp_ratio=1)
+        return [DIM] * 4
+    arch = backbone.arch
     if 'ConvNeXt' in backbone.type:
         channels = [DIM // 2, DIM // 2, DIM // 2, DIM]  # for 8 heads of InCA
         backbone.arch = dict(depths=[1, 1, 1, 1], channels=channels)
@@ -88,6 +99,17 @@ def narrow(cfg: Config) -> list[int]:
     layers = arch.num_layers if isinstance(arch, dict) else depth(arch)
     backbone.arch = dict(embed_dims=DIM, num_layers=layers, num_heads=2, feedforward_channels=DIM)
     return [DIM] * 4
+
+
+def pixel_statistics(cfg: Config) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and std that images of a job are normalised with."""
+    preprocessor = cfg.model.data_preprocessor
+    mean, std = preprocessor.get('mean'), preprocessor.get('std')
+    if preprocessor.type.startswith('toast_mm.Timm'):
+        of_imagenet = 'siglip' not in preprocessor.model_name
+        mean = [123.675, 116.28, 103.53] if of_imagenet else [127.5] * 3
+        std = [58.395, 57.12, 57.375] if of_imagenet else [127.5] * 3
+    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
 
 
 def full_size(cfg: Config) -> torch.nn.Module:

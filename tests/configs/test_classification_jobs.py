@@ -15,6 +15,7 @@ from job_files import (
     load,
     name,
     narrow,
+    pixel_statistics,
     representatives,
 )
 from mmengine.config import Config
@@ -78,8 +79,7 @@ def test_jobs_train_and_predict(path, folders, cub):
     size = 64 if '64x64' in path.stem else 224
     assert data['inputs'].shape == (4, 3, size, size)
     if not cfg.model.get('train_cfg'):  # with mixup
-        mean = torch.tensor(cfg.model.data_preprocessor.mean).view(3, 1, 1)
-        std = torch.tensor(cfg.model.data_preprocessor.std).view(3, 1, 1)
+        mean, std = pixel_statistics(cfg)
         expected = (batch['inputs'][0].flip(0).float() - mean) / std  # BGR to RGB
         torch.testing.assert_close(data['inputs'][0], expected)
 

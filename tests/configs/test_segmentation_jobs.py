@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from job_files import (
     load,
     name,
     narrow,
+    pixel_statistics,
     representatives,
 )
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
 
@@ -27,15 +29,23 @@ def smaller(part):
         return type(part)({key: smaller(value) for key, value in part.items()})
     if isinstance(part, (list, tuple)):
         return type(part)(map(smaller, part))
-    return {2048: 256, 512: 64, 341: 43}.get(part, part) if type(part) is int else part
+    sizes = {2048: 256, 518: 70, 512: 64, 341: 43}
+    return sizes.get(part, part) if type(part) is int else part
+
+
+def is_linear(cfg: Config) -> bool:
+    return cfg.model.decode_head.type == 'toast_mm.LinearDecodeHead'
 
 
 def shrink(cfg: Config, data_root: Path) -> Config:
     """The same job with narrow layers, without pre-trained weights, on small data of a test."""
     cfg = Config(smaller(cfg.to_dict()))
     channels = narrow(cfg)
-    cfg.model.decode_head.update(in_channels=channels, channels=8)
-    if auxiliary := cfg.model.auxiliary_head:
+    if is_linear(cfg):
+        cfg.model.decode_head.update(in_channels=channels[-1], norm_cfg=dict(type='BN'))
+    else:
+        cfg.model.decode_head.update(in_channels=channels, channels=8)
+    if auxiliary := cfg.model.get('auxiliary_head'):
         auxiliary.update(in_channels=channels[auxiliary.in_index], channels=8)
         for head in (cfg.model.decode_head, auxiliary):
             head.norm_cfg.type = 'BN'
@@ -64,7 +74,7 @@ def data_root(request):
 def test_what_trains(path, data_root):
     cfg = shrink(load(path), data_root(path))
     model = MODELS.build(cfg.model)
-    assert len(cfg.model.backbone.out_indices) == 4
+    assert len(model.backbone.out_indices) == (1 if is_linear(cfg) else 4)
     assert model.decode_head.num_classes == cfg.num_classes
     for parameter_name, parameter in model.named_parameters():
         assert parameter.requires_grad == is_tuned(cfg, parameter_name), parameter_name
@@ -81,15 +91,16 @@ def test_jobs_train_and_predict(path, data_root):
     data = model.data_preprocessor(batch, training=True)
     crop = cfg.crop_size
     assert data['inputs'].shape[1:] == (3, *crop)
-    mean = torch.tensor(cfg.model.data_preprocessor.mean).view(3, 1, 1)
-    std = torch.tensor(cfg.model.data_preprocessor.std).view(3, 1, 1)
+    mean, std = pixel_statistics(cfg)
     top, left = (min(side, 40) for side in crop)
     expected = (batch['inputs'][0].flip(0).float() - mean) / std  # BGR to RGB
     torch.testing.assert_close(data['inputs'][0][:, :top, :left], expected[:, :top, :left])
 
     losses = model.loss(**data)
     terms = {name: value for name, value in losses.items() if 'loss' in name}
-    if cfg.model.auxiliary_head:
+    if is_linear(cfg):
+        assert terms.keys() == {'decode.loss_ce'}
+    elif cfg.model.auxiliary_head:
         assert terms.keys() == {'decode.loss_ce', 'aux.loss_ce'}
     else:  # InCA: a loss for every layer
         assert terms.keys() == {f'decode.loss_ce_layer{layer}' for layer in range(4)}
@@ -155,6 +166,69 @@ def test_full_size_convnext_jobs(data):
     assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
 
 
+# Side of the crops, channels and strides of the maps for UPerNet.
+FULL_SIZE = {
+    'vit-b14-dinov2': (518, [768] * 4, [14] * 4),
+    'vit-l14-dinov2': (518, [1024] * 4, [14] * 4),
+    'vit-b16-dinov3': (512, [768] * 4, [16] * 4),
+    'vit-b16-siglip2': (512, [768] * 4, [16] * 4),
+    'convnext-b-dinov3': (512, [128, 256, 512, 1024], [4, 8, 16, 32]),
+}
+
+
+@pytest.mark.parametrize('base', FULL_SIZE)
+def test_full_size_maps_fit_the_heads(base):
+    side, channels, strides = FULL_SIZE[base]
+    jobs = {path.name.split('-')[0]: path for path in (CONFIGS / 'ade20k').glob(f'*-{base}_*.py')}
+    assert jobs.keys() == {'linear', 'lora', 'toast'}
+    for path in jobs.values():
+        cfg = load(path)
+        assert cfg.model.data_preprocessor.model_name == cfg.model.backbone.model_name
+        assert cfg.crop_size == cfg.model.data_preprocessor.size == (side, side)
+        assert f'-{side}x{side}' in path.name
+    assert load(jobs['linear']).model.decode_head.in_channels == channels[-1]
+    model = full_size(load(jobs['toast'])).eval()
+    with torch.device('meta'):
+        maps = model.extract_feat(torch.rand(1, 3, side, side))
+    assert [tuple(m.shape) for m in maps] == [
+        (1, c, side // s, side // s) for c, s in zip(channels, strides, strict=True)
+    ]
+    assert model.decode_head.in_channels == channels
+    assert model.auxiliary_head.in_channels == channels[model.auxiliary_head.in_index]
+
+
+@pytest.mark.parametrize(
+    ('base', 'decay', 'schedule', 'dropout'),
+    [
+        ('vit-b14-dinov2', 1e-4, 'PolyLR', 0),
+        ('vit-b16-dinov3', 1e-3, 'CosineAnnealingLR', 0.1),
+    ],
+)
+@pytest.mark.parametrize('data', ['ade20k', 'voc12aug'])
+def test_linear_jobs_follow_the_released_recipes(data, base, decay, schedule, dropout):
+    """DINOv2's and DINOv3's configs of a linear head: 40k iterations of 16 crops, AdamW 1e-3."""
+    (path,) = (CONFIGS / data).glob(f'linear-{base}_8xb2-40k_*.py')
+    cfg = load(path)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, decay)
+    assert cfg.train_cfg.max_iters == 40000
+    assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [
+        ('LinearLR', 0, 1500),
+        (schedule, 1500, 40000),
+    ]
+    assert cfg.train_dataloader.batch_size * 8 == 16
+    slide = dict(mode='slide', crop_size=cfg.crop_size, stride=(341, 341))
+    assert cfg.model.test_cfg.to_dict() == slide
+    model = build(shrink(cfg, CONFIGS))
+    assert (model.decode_head.dropout or torch.nn.Dropout(0)).p == dropout
+    wrapper = RUNNERS.get('toast_mm.Runner').build_optim_wrapper(
+        SimpleNamespace(model=model), cfg.optim_wrapper
+    )
+    tuned = [p for group in wrapper.param_groups for p in group['params'] if p.requires_grad]
+    assert {id(p) for p in tuned} == {id(p) for p in model.decode_head.parameters()}
+    assert {group['weight_decay'] for group in wrapper.param_groups} == {decay}
+
+
 PARENT = CONFIGS / 'ade20k/toast-vit-b16_upernet_8xb2-160k_ade20k-512x512.py'
 
 
@@ -163,7 +237,12 @@ def test_the_job_of_the_model_card():
 
 
 @pytest.mark.parametrize(
-    ('model', 'blocks'), [('vit-b16-in21k', 12), ('vit-1m-tinyin100', 6), ('convnext-b-in1k', 4)]
+    ('model', 'blocks'),
+    [
+        ('vit-b16-in21k', 12),
+        ('vit-1m-tinyin100', 6),
+        ('convnext-b-in1k', 4),
+    ],
 )
 def test_the_model_changes_by_one_line(model, blocks, tmp_path, ade20k):
     base = CONFIGS / f'_base_/models/upernet_toast-{model}.py'

@@ -1,0 +1,16 @@
+"""PASCAL VOC 2012 + aug with crops that patches of 14 pixels divide."""
+
+_base_ = './voc12aug.py'
+
+crop_size = (518, 518)
+train_pipeline = [
+    dict(step, crop_size=crop_size) if step['type'] == 'RandomCrop' else step
+    for step in _base_.train_pipeline
+]
+train_dataloader = dict(
+    dataset=dict(
+        datasets=[
+            dict(part, pipeline=train_pipeline) for part in _base_.train_dataloader.dataset.datasets
+        ]
+    )
+)

@@ -1,0 +1,7 @@
+"""ADE20K: UPerNet on a ViT-B/16 of DINOv3 tuned by LoRA."""
+
+_base_ = './toast-vit-b16-dinov3_upernet_8xb2-160k_ade20k-512x512.py'
+
+model = dict(
+    backbone=dict(feedback_from=None, tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0))
+)

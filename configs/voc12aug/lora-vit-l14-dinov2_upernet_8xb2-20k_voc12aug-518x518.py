@@ -1,0 +1,7 @@
+"""PASCAL VOC: UPerNet on a ViT-L/14 of DINOv2 tuned by LoRA."""
+
+_base_ = './toast-vit-l14-dinov2_upernet_8xb2-20k_voc12aug-518x518.py'
+
+model = dict(
+    backbone=dict(feedback_from=None, tuning=dict(type='toast_mm.LoRA', rank=4, alpha=1.0))
+)

@@ -1,0 +1,1 @@
+../../../configs/_base_/models/linear_vit-b14-dinov2.py

@@ -1,0 +1,1 @@
+../../../configs/_base_/models/upernet_toast-convnext-b-dinov3.py

@@ -1,0 +1,1 @@
+../../../configs/_base_/models/upernet_toast-vit-b14-dinov2.py
