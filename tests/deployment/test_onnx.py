@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
+from small_backbones import KINDS
 
 from toast_mm.deployment import Deployable, export_onnx
 from toast_mm.deployment import onnx as module
 from toast_mm.files import WriteError
+from toast_mm.models import TOASTTimm
 
 MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
 VIT = dict(
@@ -25,6 +27,7 @@ VIT = dict(
 CONVNEXT = dict(
     type='toast_mm.TOASTConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 6, 8, 10])
 )
+TIMM = {'timm': 24, 'eva': 24, 'stages': 12, 'swin': 48, 'batch norm': 256}  # width of the output
 
 
 def build(scope, cfg):
@@ -41,6 +44,10 @@ def classifier(kind):
         'vit': (VIT, 'VisionTransformerClsHead', 16),
         'convnext': (CONVNEXT, 'LinearClsHead', 10),
         'plain': (dict(VIT, feedback_from=None), 'VisionTransformerClsHead', 16),
+        **{
+            kind: (dict(KINDS[kind][2], type=TOASTTimm), 'LinearClsHead', width)
+            for kind, width in TIMM.items()
+        },
     }[kind]
     return build(
         'mmpretrain',
@@ -102,7 +109,8 @@ def close(given, expected):
 
 
 @pytest.mark.parametrize(
-    'kind', ['vit', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('convnext', 'plain'))]
+    'kind',
+    ['vit', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('convnext', 'plain', *TIMM))],
 )
 def test_classifier(kind, tmp_path):
     model = classifier(kind)
