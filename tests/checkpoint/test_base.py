@@ -124,12 +124,13 @@ def test_the_other_kind_of_backbone_is_named():
     )
     vit = TOASTViT(**SIZES, feedback_from=None)
     with pytest.raises(
-        CheckpointError, match=r'of another kind .* than TOASTViT: it holds .*stages, but no layers'
+        CheckpointError,
+        match=r'of another kind .* than TOASTViT: it holds .*stages, but not the first block',
     ):
         vit.load_state_dict(convnext.state_dict())
     with pytest.raises(
         CheckpointError,
-        match=r'than TOASTConvNeXt: it holds .*layers, .*, but no downsample_layers, stages',
+        match=r'than TOASTConvNeXt: it holds .*layers, .*, but not the first block, downs',
     ):
         convnext.load_state_dict(vit.state_dict())
 

@@ -145,7 +145,7 @@ class MultiTask(Mapping[str, Any]):
             kind = type(model if backbone is None else backbone).__name__
             raise ValueError(
                 f'task {name!r}: {kind} cannot share its first pass; '
-                'use toast_mm.TOASTViT or toast_mm.TOASTConvNeXt'
+                'use toast_mm.TOASTViT, TOASTConvNeXt or TOASTTimm'
             )
 
 

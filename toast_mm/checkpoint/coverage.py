@@ -83,13 +83,14 @@ def is_folded(names: Iterable[str]) -> bool:
 
 def _check_same_kind(backbone: LoadableBackbone, given: Iterable[str]) -> None:
     """Name another kind of backbone as such, instead of listing all its missing weights."""
-    blocks = {_first(name) for name in backbone.block_names()}
+    blocks = [f'{name}.' for name in backbone.block_names()]
+    known = tuple(f'.{name}' for name in backbone.state_dict() if name.startswith(tuple(blocks)))
     given = [name for name in given if backbone.part_of(name) != 'topdown']
-    if given and blocks.isdisjoint(part for name in given for part in name.split('.')):
+    if given and not any(f'.{name}'.endswith(known) for name in given):  # also behind a prefix
         raise CheckpointError(
             f'the checkpoint is of another kind of backbone than {type(backbone).__name__}: it '
-            f'holds {_some(sorted({_first(name) for name in given}))}, but no '
-            f'{", ".join(sorted(blocks))}'
+            f'holds {_some(sorted({_part(name) for name in given}))}, but not the first block, '
+            f'{", ".join(name[:-1] for name in blocks)}'
         )
 
 
@@ -127,6 +128,15 @@ def _check_same_form(backbone: LoadableBackbone, given: Iterable[str]) -> None:
         'the checkpoint is of TOAST-Lite, with low-rank updates of the feedback path, and this '
         'backbone has no such updates: build it with lite=dict(rank=...) of that training'
     )
+
+
+def _part(name: str) -> str:
+    """The module of a weight, or the list of modules that it is in."""
+    parts = name.split('.')
+    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    if numbers:
+        return '.'.join(parts[: numbers[0]])
+    return name.removesuffix('.weight').removesuffix('.bias')
 
 
 def _first(name: str) -> str:

@@ -222,6 +222,50 @@ def test_task_file(kind, base, image):
         cls(**sizes).double().load_state_dict(weights)
 
 
+others = pytest.mark.parametrize(
+    ('kind', 'other'),
+    [
+        ('timm', 'stages'),
+        ('timm', 'vit'),
+        ('timm', 'swin'),
+        ('timm', 'eva'),
+        ('stages', 'timm'),
+        ('stages', 'convnext'),
+        ('swin', 'timm'),
+        ('batch norm', 'timm'),
+        ('vit', 'stages'),
+        ('convnext', 'eva'),
+    ],
+)
+
+
+@others
+def test_weights_of_another_family_are_refused(kind, other, tmp_path):
+    torch.save(plain(other).state_dict(), tmp_path / 'base.pth')
+    like = ('timm', 'eva'), ('swin', 'timm')  # some names are the same
+    says = (
+        r'covers \d+ of \d+ tensors' if (kind, other) in like else 'is of another kind of backbone'
+    )
+    with pytest.raises(
+        CheckpointError, match=rf'init_cfg with .*base\.pth.*: the checkpoint {says}'
+    ):
+        build(kind, tmp_path / 'base.pth').init_weights()
+
+
+@others
+def test_task_files_of_another_family_are_refused(kind, other, tmp_path):
+    torch.save(plain(other).state_dict(), tmp_path / 'base.pth')
+    source = build(other, tmp_path / 'base.pth')
+    source.init_weights()
+    weights, names = dict(source.state_dict()), frozen_base(source)
+    leave_out_base(weights, names, make_record(source, names), '')
+    cls, _, sizes = KINDS[kind]
+    with pytest.raises(
+        CheckpointError, match=r'the task file (is of a backbone with|needs its base)'
+    ):
+        cls(**sizes).double().load_state_dict(weights)
+
+
 @kinds
 def test_several_tasks_share_a_first_pass(kind, monkeypatch):
     cls, _, sizes = KINDS[kind]

@@ -355,7 +355,9 @@ class TestWeights:
     def test_another_family_is_refused(self, tmp_path):
         torch.save(timm.create_model('resnet10t').state_dict(), tmp_path / 'resnet.pth')
         base = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet.pth'))
-        with pytest.raises(CheckpointError, match=r'init_cfg with .*resnet\.pth.* missing: model'):
+        with pytest.raises(
+            CheckpointError, match=r'init_cfg with .*resnet\.pth.* another kind of backbone'
+        ):
             make(init_cfg=base).init_weights()
 
     def test_a_checkpoint_of_the_whole_model(self, tmp_path):
@@ -383,6 +385,7 @@ class TestWeights:
             dict(model_name='vit_tiny_patch16_224', block_fn=ParallelScalingBlock, depth=1),
             r'model\.blocks\.0 is a ParallelScalingBlock; .* fits Block, ResPostBlock, EvaBlock',
         ),
+        (dict(model_name=3), 'model_name=3 must be str'),
         (dict(model_name='vit_tiny_patch16_224', sizes=3), "unexpected keyword argument 'sizes'"),
         (dict(model_name='vit_base_patch16_siglip_224', depth=1), 'has no class token; it gives'),
         (
@@ -408,5 +411,7 @@ def test_an_image_that_the_patch_does_not_divide():
     backbone = make()
     with pytest.raises(ValueError, match=r'images of 42 x 30 pixels .* patches of 14 x 14: resize'):
         backbone(torch.zeros(1, 3, 42, 30, dtype=torch.double))
+    with pytest.raises(ValueError, match=r'images of 30 x 30 pixels .* patches of 14 x 14: resize'):
+        make(img_size=30)
     padded = make(dynamic_img_pad=True, out_type='featmap')
     assert padded(torch.zeros(1, 3, 42, 30, dtype=torch.double))[0].shape == (1, 48, 3, 3)

@@ -37,7 +37,7 @@ class TaskFileHook(SingleHook):
         if not isinstance(backbone, SteeredBackbone):
             raise ValueError(
                 f'TaskFileHook: {type(backbone).__name__} does not support task files; use '
-                'toast_mm.TOASTViT or toast_mm.TOASTConvNeXt, with feedback_from=None for no '
+                'toast_mm.TOASTViT, TOASTConvNeXt or TOASTTimm, with feedback_from=None for no '
                 'feedback'
             )
         self._names = frozen_base(backbone)

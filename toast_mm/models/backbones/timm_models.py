@@ -50,8 +50,10 @@ class TOASTTimm(SteeredBackbone):
     model: Any
     model_name: str
 
-    def __new__(cls, model_name: str = '', *args: Any, **kwargs: Any) -> Self:
+    def __new__(cls, model_name: Any = '', *args: Any, **kwargs: Any) -> Self:
         """Make an object of the subclass that fits the model."""
+        if not isinstance(model_name, str):
+            raise TypeError(f'model_name={model_name!r} must be str')
         return super().__new__(cls if cls.fits else cls._class_for(model_name))
 
     @classmethod

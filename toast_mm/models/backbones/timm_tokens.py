@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import prod
+from math import isqrt, prod
 from types import MappingProxyType
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import Attention, AttentionRope, resample_abs_pos_embed
+from timm.layers import Attention, AttentionRope, resample_abs_pos_embed, to_2tuple
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
@@ -208,12 +208,14 @@ class TOASTTimmTokens(TOASTTimm):
         self.build_model(
             model_name, in_channels, img_size=img_size, dynamic_img_size=True, **kwargs
         )
+        self.patch_size = self.model.patch_embed.patch_size
+        if img_size is not None and not self.model.patch_embed.dynamic_img_pad:
+            self._check_divided(to_2tuple(img_size))
         self.model.attn_pool = None
         width, depth = self.model.embed_dim, len(self.model.blocks)
         self.out_type = _checked_output(out_type, model_name, self.model)
         if out_type != 'avg_featmap':
             self.model.fc_norm = nn.Identity()  # which timm has for means of tokens
-        self.patch_size = self.model.patch_embed.patch_size
         self.tokens = Tokens(
             self.model.num_prefix_tokens,
             self.model.patch_embed.num_patches,
@@ -270,8 +272,18 @@ class TOASTTimmTokens(TOASTTimm):
         if own is None or given is None or given.shape == own.shape:
             return
         extra = 0 if self.model.no_embed_class else self.model.num_prefix_tokens
+        if isqrt(given.shape[1] - extra) ** 2 != given.shape[1] - extra:
+            return  # of another model, which the check of shapes refuses
         grid = self.model.patch_embed.grid_size
         state_dict[name] = resample_abs_pos_embed(given, grid, num_prefix_tokens=extra)
+
+    def _check_divided(self, size: tuple[int, ...]) -> None:
+        if any(side % patch for side, patch in zip(size, self.patch_size, strict=True)):
+            raise ValueError(
+                f'images of {size[0]} x {size[1]} pixels cannot be cut into patches of '
+                f'{self.patch_size[0]} x {self.patch_size[1]}: resize, crop or pad them to '
+                'multiples of it, or say dynamic_img_pad=True'
+            )
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Image ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and the patch grid.
@@ -281,14 +293,8 @@ class TOASTTimmTokens(TOASTTimm):
         """
         model, size = self.model, tuple(image.shape[-2:])
         grid = model.patch_embed.dynamic_feat_size(size)
-        if size != tuple(g * p for g, p in zip(grid, self.patch_size, strict=True)) and not (
-            model.patch_embed.dynamic_img_pad
-        ):
-            raise ValueError(
-                f'images of {size[0]} x {size[1]} pixels cannot be cut into patches of '
-                f'{self.patch_size[0]} x {self.patch_size[1]}: resize, crop or pad them to '
-                'multiples of it, or say dynamic_img_pad=True'
-            )
+        if not model.patch_embed.dynamic_img_pad:
+            self._check_divided(size)
         tokens = model._pos_embed(model.patch_embed(image))
         tokens = tokens[0] if isinstance(tokens, tuple) else tokens
         return model.norm_pre(tokens), tuple(grid)
