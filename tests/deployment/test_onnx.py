@@ -60,6 +60,28 @@ def classifier(kind):
     )
 
 
+@pytest.mark.parametrize('bands', [1, 6])
+def test_images_of_other_bands(tmp_path, bands):
+    model = build(
+        'mmpretrain',
+        dict(
+            type='ImageClassifier',
+            data_preprocessor=dict(
+                type='toast_mm.BandClsDataPreprocessor', mean=[100.0] * bands, std=[50.0] * bands
+            ),
+            backbone=dict(VIT, in_channels=bands),
+            head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=16),
+        ),
+    )
+    images = 255 * torch.rand(2, bands, 32, 32)
+    expected = model(model.data_preprocessor(dict(inputs=images))['inputs'], mode='tensor')
+    deployable = Deployable(model)
+    assert export_onnx(deployable, str(tmp_path / 'a.onnx'), (32, 32)) < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / 'a.onnx'))
+    scores = session.run(None, {'images': images.numpy()})[0]
+    np.testing.assert_allclose(scores, expected.detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
 def segmentor(kind='vit', **test_cfg):
     backbone, channels = {
         'vit': (dict(VIT, out_type='featmap'), [16] * 4),

@@ -1,6 +1,7 @@
 from toast_mm.imports import quiet_imports
 
 with quiet_imports():
+    from .bands import LoadBandsFromFile
     from .collate import default_collate
     from .fine_grained import CUB, Flowers102, NABirds, StanfordCars, StanfordDogs
     from .loading import LoadAnnotations, LoadImageFromFile
@@ -16,6 +17,7 @@ __all__ = [
     'Flowers102',
     'InfiniteSampler',
     'LoadAnnotations',
+    'LoadBandsFromFile',
     'LoadImageFromFile',
     'NABirds',
     'SeedAugmentation',

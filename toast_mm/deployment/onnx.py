@@ -22,6 +22,7 @@ class Deployable(nn.Module):
 
     Attributes:
         channels: Order of the input channels.
+        bands: Number of the input channels.
         window: Height and width of the sliding windows with which the config
             tests a segmentor; None if it tests whole images. The exported
             function does not slide.
@@ -41,13 +42,14 @@ class Deployable(nn.Module):
             self.register_buffer(name, value, persistent=False)
         converts = any(getattr(preprocessor, n, False) for n in ('to_rgb', '_channel_conversion'))
         self.channels = 'RGB' if converts else 'channels as the pipeline loads them'
+        self.bands = getattr(model.backbone, 'in_channels', 3)
         self.is_segmentor = hasattr(model, 'decode_head')
         slides = self.is_segmentor and model.test_cfg.get('mode') == 'slide'
         self.window = tuple(model.test_cfg.crop_size) if slides else None
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)`` from 0 to 255, ordered as :attr:`channels`, to logits.
+        """Images ``(B, bands, H, W)`` from 0 to 255, ordered as :attr:`channels`, to logits.
 
         Returns:
             ``(B, classes)``, or ``(B, classes, H, W)`` of a segmentor.
@@ -87,7 +89,7 @@ def export_onnx(
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise ImportError(f'{error}; pip install "toast_mm[onnx]"') from error
-    images = 255 * torch.rand(3, 3, *size)
+    images = 255 * torch.rand(3, model.bands, *size)
     with torch.no_grad(), atomic_write(path) as partial:
         torch.onnx.export(
             model,

@@ -23,11 +23,17 @@ from toast_mm.files import WriteError
 # Errors whose messages are clear already.
 _SENTENCES = (CheckpointError, ConfigError, WriteError)
 
-# Advice for messages of torch that do not say what to do.
+# Advice for messages of other packages that do not say what to do.
 _ADVICE = {
     'Expected more than 1 value per channel': 'batch normalisation needs more than one value per '
     'channel: train_dataloader.batch_size must be at least 2, or norm_cfg another norm, such as '
     "dict(type='GN', num_groups=8)",
+    '`mean` should have 1 or 3 values': "mmseg's SegDataPreProcessor takes one or three bands: use "
+    'toast_mm.BandSegDataPreProcessor',
+    'cn <= 4 in function': "interpolation='area' takes at most 4 bands: use 'bilinear'",
+    '_src.channels() <= 4': "interpolation='bicubic' warps at most 4 bands: use 'bilinear'",
+    "Scalar value for argument 'value' is longer than 4": 'OpenCV pads at most 4 bands: pad by the '
+    'size and pad_val of toast_mm.BandSegDataPreProcessor',
 }
 
 

@@ -25,7 +25,7 @@ def other_normalisation(model: Any) -> str | None:
         for name in wanted
         if hasattr(model.data_preprocessor, name)
     }
-    if len(given.get('mean', [])) > 3:
+    if backbone.in_channels != 3 or len(given.get('mean', [])) > 3:
         return None  # images of other bands
     wrong = [
         f'{name}={given.get(name)} instead of {wanted[name]}'

@@ -13,6 +13,7 @@ import mmengine.hooks
 import mmengine.registry
 import mmengine.runner
 import mmpretrain.engine
+import mmseg.engine
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed, master_only
@@ -33,6 +34,7 @@ from toast_mm.engine.hooks import (
     EvaluationPrecisionHook,
     FiniteCheckHook,
     ResumeHook,
+    SegVisualizationHook,
     TunedParametersHook,
     VisualizationHook,
     WriteCheckHook,
@@ -47,6 +49,7 @@ OWN_HOOKS = {
     mmengine.hooks.CheckpointHook: CheckpointHook,
     mmengine.hooks.EarlyStoppingHook: EarlyStoppingHook,
     mmpretrain.engine.VisualizationHook: VisualizationHook,
+    mmseg.engine.SegVisualizationHook: SegVisualizationHook,
 }
 # Hooks that every run gets unless the config names them; ResumeHook must be the last one.
 STANDING_HOOKS = (

@@ -2,6 +2,7 @@ from toast_mm.imports import quiet_imports
 
 with quiet_imports():
     from .backbones import FrozenBackbone, TOASTConvNeXt, TOASTTimm, TOASTViT
+    from .band_preprocessors import BandClsDataPreprocessor, BandSegDataPreProcessor
     from .classifiers import PretuneClassifier
     from .data_preprocessors import TimmClsDataPreprocessor, TimmSegDataPreProcessor
     from .heads import InCADecodeHead, InCAHead, LinearDecodeHead
@@ -18,6 +19,8 @@ __all__ = [
     'SSF',
     'VPT',
     'AdaptFormer',
+    'BandClsDataPreprocessor',
+    'BandSegDataPreProcessor',
     'BitFit',
     'ConvStem',
     'FrozenBackbone',

@@ -57,6 +57,11 @@ def _joined(model_name: str, own: Mapping[str, Any], kwargs: Mapping[str, Any]) 
     """Arguments of both: a config that this one inherits from may say what the model says."""
     for name, value in own.items():
         given = kwargs.get(name)
+        if name in ('mean', 'std') and given is not None and len(given) not in (1, 3):
+            raise ValueError(
+                f'data_preprocessor: {name} has {len(given)} values, but {model_name} was trained '
+                'with three bands: use toast_mm.BandClsDataPreprocessor or BandSegDataPreProcessor'
+            )
         if given is not None and not np.allclose(given, value, atol=0.01):
             raise ValueError(
                 f'data_preprocessor: {name}={given} contradicts {model_name}, which has '

@@ -44,10 +44,11 @@ def main() -> None:
         difference = export_onnx(model, args.out, tuple(args.size))
     except (CheckpointError, ImportError, WriteError, ValueError) as error:
         sys.exit(str(error))
+    values = 'from 0 to 255' if model.bands == 3 else 'not normalised'
     print(
-        f'{args.out}: {osp.getsize(args.out) / 2**20:.2f} MiB; images (batch, 3, {args.size[0]}, '
-        f'{args.size[1]}), {model.channels}, from 0 to 255, to scores; onnxruntime differs by '
-        f'{difference:.0e}'
+        f'{args.out}: {osp.getsize(args.out) / 2**20:.2f} MiB; images (batch, {model.bands}, '
+        f'{args.size[0]}, {args.size[1]}), {model.channels}, {values}, to scores; onnxruntime '
+        f'differs by {difference:.0e}'
     )
     if model.window:
         print(

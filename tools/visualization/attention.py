@@ -23,7 +23,9 @@ from torch.utils.data import Dataset
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.command_line import argument_parser, is_file, load_config
+from toast_mm.datasets import LoadBandsFromFile
 from toast_mm.engine import Runner
+from toast_mm.engine.bands import band_loader
 from toast_mm.engine.model import load_model
 from toast_mm.outputs import add_overwrite, check_free
 from toast_mm.visualization import Row, attention_maps, draw_picture
@@ -75,17 +77,22 @@ def choose_samples(args: argparse.Namespace, number: int) -> list[int]:
 
 
 @torch.no_grad()
-def look(model: nn.Module, sample: dict, classes: list[str]) -> Row:
+def look(
+    model: nn.Module, sample: dict, classes: list[str], loader: LoadBandsFromFile | None
+) -> Row:
     """Image, prediction and attention maps of a sample."""
     batch = pseudo_collate([sample])
     preprocessor = model.data_preprocessor
     maps = attention_maps(model.backbone, preprocessor(batch, False)['inputs'])
-    image = batch['inputs'][0]
-    # mmseg and mmpretrain name the conversion from BGR to RGB differently.
-    if getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, 'channel_conversion', False):
-        image = image.flip(0)
+    image = batch['inputs'][0].permute(1, 2, 0).numpy()
+    # mmpretrain and mmseg name the conversion from BGR to RGB differently.
+    converts = any(getattr(preprocessor, n, False) for n in ('to_rgb', '_channel_conversion'))
+    if loader is not None:
+        image = loader.to_rgb(image)
+    elif converts:
+        image = image[..., ::-1]
     panels = (panel[0].numpy() for panel in (maps.mask, maps.first, maps.second))
-    row = Row(image.permute(1, 2, 0).numpy(), *panels, what=maps.what)
+    row = Row(image, *panels, what=maps.what)
     result = model.test_step(batch)[0]
     if 'pred_sem_seg' in result:
         row.labels = tuple(s.data[0].numpy() for s in (result.gt_sem_seg, result.pred_sem_seg))
@@ -105,7 +112,8 @@ def main() -> None:
         dataset = build_dataset(cfg, args.split)
         indices = choose_samples(args, len(dataset))
         classes, palette = (dataset.metainfo.get(key) or () for key in ('classes', 'palette'))
-        rows = [look(model, dataset[index], classes) for index in indices]
+        loader = band_loader(dataset)
+        rows = [look(model, dataset[index], classes, loader) for index in indices]
         os.makedirs(osp.dirname(osp.abspath(out)), exist_ok=True)
         draw_picture(rows, out, classes, palette)
     except (CheckpointError, ValueError, OSError) as error:

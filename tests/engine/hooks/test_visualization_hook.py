@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmseg.engine
+import numpy as np
 import pytest
 import torch
-from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
+from mmseg.structures import SegDataSample
 
-from toast_mm.engine import Runner, VisualizationHook
+from toast_mm.datasets import LoadBandsFromFile
+from toast_mm.engine import Runner, SegVisualizationHook, VisualizationHook
+from toast_mm.engine.runner import OWN_HOOKS
 
 
 class Paths(BaseDataset):
@@ -68,3 +73,64 @@ def test_the_runner_takes_it_for_that_of_mmpretrain(steered_config, tmp_path, ki
     hooks = [type(hook) for hook in Runner.from_cfg(cfg).hooks]
     assert hooks.count(VisualizationHook) == 1
     assert not any(hook.__module__.startswith('mmpretrain') for hook in hooks)
+
+
+class Bands(Paths):
+    """Images of four bands, of which the last three are shown in reverse."""
+
+    def __init__(self, paths: list[str]) -> None:
+        super().__init__(paths)
+        self.pipeline = Compose([LoadBandsFromFile(4, shown=(3, 2, 1))])
+
+
+class Drawn:
+    """Keeps what a visualizer is asked to draw."""
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[str, np.ndarray]] = []
+
+    def add_datasample(self, name: str, image: np.ndarray, **others: object) -> None:
+        self.pictures.append((name, image))
+
+    def visualize_cls(self, image: np.ndarray, name: str, **others: object) -> None:
+        self.pictures.append((name, image))
+
+
+def four_bands(folder: Path) -> tuple[str, np.ndarray]:
+    """A file, and the picture of it: each band is a ramp of another direction."""
+    ramp = np.tile(np.arange(101.0), (101, 1))
+    bands = np.stack([np.zeros_like(ramp), ramp, 9 * ramp.T, 3 * ramp[:, ::-1]], -1)
+    np.save(folder / 'a.npy', bands)
+    stretched = np.clip((np.arange(101) - 2) / 96, 0, 1) * 255
+    gray = np.tile(stretched, (101, 1))
+    return str(folder / 'a.npy'), np.stack([gray[:, ::-1], gray.T, gray], -1)
+
+
+@pytest.mark.parametrize('phase', ['val', 'test'])
+def test_three_bands_are_shown(tmp_path, phase):
+    path, expected = four_bands(tmp_path)
+    dataset = Bands([path])
+    image = torch.from_numpy(np.load(path)).permute(2, 0, 1)
+    runner = SimpleNamespace(train_loop=None, iter=0)
+    setattr(runner, f'{phase}_dataloader', SimpleNamespace(dataset=dataset))
+    UniversalVisualizer.get_instance('bands')
+    hook = VisualizationHook(enable=True, interval=1)
+    hook._visualizer = Drawn()
+    getattr(hook, f'before_{phase}_epoch')(runner)
+    sample = DataSample(metainfo=dict(img_path=path)).set_pred_label(0)
+    getattr(hook, f'after_{phase}_iter')(runner, 0, dict(inputs=[image]), [sample])
+    (name, picture), *others = hook._visualizer.pictures
+    assert name == 'a.npy' and not others
+    np.testing.assert_allclose(picture, expected, atol=0.51)
+
+    hook = SegVisualizationHook(draw=True, interval=1)
+    hook._visualizer = Drawn()
+    segmented = SegDataSample(metainfo=dict(img_path=path))
+    getattr(hook, f'after_{phase}_iter')(runner, 0, dict(inputs=[image]), [segmented])
+    (name, picture), *others = hook._visualizer.pictures
+    assert name == f'{phase}_a.npy' and not others
+    np.testing.assert_allclose(picture, expected, atol=0.51)
+
+
+def test_the_runner_uses_our_hook_of_segmentation():
+    assert OWN_HOOKS[mmseg.engine.SegVisualizationHook] is SegVisualizationHook

@@ -52,9 +52,9 @@ class FirstPassCache(Records):
         return FirstPass(streams, sizes, tuple(context) if isinstance(context, list) else context)
 
     def image(self, index: int) -> np.ndarray:
-        """Transformed image ``(H, W, 3)``; a single pixel if images are not stored."""
+        """Transformed image ``(H, W, bands)``; a single pixel if images are not stored."""
         if 'image' not in self.arrays:
-            return np.zeros((1, 1, 3), np.uint8)
+            return np.zeros((1, 1, self.meta.get('bands', 3)), np.uint8)
         return np.array(self.arrays['image'][index].transpose(1, 2, 0))
 
 
@@ -71,8 +71,8 @@ def write(
     Args:
         folder: Folder to make.
         number: Number of images.
-        batches: Images ``(B, 3, H, W)`` before preprocessing and their first passes, in the order
-            of the data set.
+        batches: Images ``(B, bands, H, W)`` before preprocessing and their first passes, in the
+            order of the data set.
         dtype: Type of the streams, ``'float16'`` or ``'float32'``.
         with_images: Whether to store the images as well.
         announce: Called before writing with a message of the size and the folder.
@@ -86,7 +86,7 @@ def write(
             for images, first in batches:
                 writer.add(_values(images, first, dtype, with_images))
             sizes = {block: list(size) for block, size in first.sizes.items()}
-            writer.finish(sizes=sizes, context=first.context)
+            writer.finish(sizes=sizes, context=first.context, bands=images.shape[1])
     except OSError as error:
         raise WriteError(f'the first pass cannot be cached in {folder}: {error}') from error
 

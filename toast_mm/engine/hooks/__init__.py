@@ -14,7 +14,7 @@ from .steering_health_hook import SteeringHealthHook
 from .step_seed_hook import StepSeedHook
 from .task_file_hook import TaskFileHook
 from .tuned_parameters_hook import TunedParametersHook
-from .visualization_hook import VisualizationHook
+from .visualization_hook import SegVisualizationHook, VisualizationHook
 from .write_check_hook import WriteCheckHook
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     'NotFiniteError',
     'PretunedHook',
     'ResumeHook',
+    'SegVisualizationHook',
     'SteeringHealthHook',
     'StepSeedHook',
     'TaskFileHook',

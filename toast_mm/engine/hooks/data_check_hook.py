@@ -13,6 +13,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 
 from toast_mm.datasets.loading import exif_orientation, first_darkened
 from toast_mm.datasets.passed_over import passed_over
+from toast_mm.engine.bands import other_bands, other_images
 from toast_mm.engine.class_names import (
     COMPARED,
     difference,
@@ -53,6 +54,8 @@ class DataCheckHook(SingleHook):
     - not all labels are ignored, and every class occurs. Labels are counted over the first epoch of
       the training data and in every validation and test; a crop of 512 x 512 takes about a
       millisecond;
+    - images, means and the backbone's ``in_channels`` have the same number of bands, and no
+      transform of colours runs on other than three;
     - masks have the size of their images, for any transform that loads them.
 
     It warns about files that a data set skips (other suffixes, dead links, images without a mask),
@@ -111,6 +114,7 @@ class DataCheckHook(SingleHook):
         resumed = self._checkpoint if getattr(runner, '_resume', False) else None
         self._check_meaning('train', dataset, resumed)
         self._check_dataset(runner, 'train', dataset)
+        _demand(other_bands(runner.model, dataset))
         heads = label_heads(runner.model)
         _demand(learns_nothing(heads))
         _demand(wrong_padding(runner.model, heads))
@@ -144,6 +148,7 @@ class DataCheckHook(SingleHook):
         self._check_samples(runner, part, dataset)
         self._check_meaning(part, dataset, self._train or self._checkpoint)
         self._check_dataset(runner, part, dataset)
+        _demand(other_bands(runner.model, dataset))
         self._counts.pop(part, None)
         self._tell_files(runner, part, dataset)
         evaluator = getattr(runner, f'{part}_evaluator', None)
@@ -201,6 +206,7 @@ class DataCheckHook(SingleHook):
     def _before_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train'
     ) -> None:
+        _demand(other_images(runner.model, data_batch))
         heads = label_heads(runner.model)
         samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
         if not heads or samples is None:
