@@ -29,6 +29,7 @@ JOBS = [path for path in FILES if '_base_' not in path.parts]
 SAMPLE = [
     'ade20k_toast_upernet.py',
     'voc12aug/inca-vit-b16_8xb2-20k_voc12aug-512x512.py',
+    'voc12aug/linear-vit-b14-dinov2_8xb2-40k_voc12aug-518x518.py',
     'camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py',
     'quickstart/toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64.py',
     'cub25/toast-lite_vit-1m_1xb32-20e_cub25-64x64.py',
