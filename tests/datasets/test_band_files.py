@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 import tifffile
-from mmcv.transforms import Compose
+from mmcv.transforms import Compose, Resize
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from toast_mm.datasets import LoadBandsFromFile
+from toast_mm.datasets import LoadBandsFromFile, ShowBands
 from toast_mm.registry import TRANSFORMS
 
 CONTIGUOUS = dict(photometric='minisblack', planarconfig='contig')
@@ -183,6 +183,19 @@ def test_picture():
     assert LoadBandsFromFile(1).shown == [0, 0, 0]
     assert LoadBandsFromFile(2).shown == [0, 1, 1]
     assert LoadBandsFromFile(6, bands=(3, 4, 5, 0)).shown == [0, 1, 2]
+
+
+@pytest.mark.parametrize('bands', [1, 6])
+def test_what_browsing_shows(bands):
+    image = pixels(bands)
+    loader = LoadBandsFromFile(bands, shown=(0, bands - 1, 0))
+    results = ShowBands()(loader(dict(img=image)))
+    expected = loader.to_rgb(image.astype(np.float32))
+    np.testing.assert_array_equal(results['img'], expected[..., ::-1])  # BGR
+    results = ShowBands()(Compose([loader, Resize((9, 7))])(dict(img=image)))
+    np.testing.assert_array_equal(results['img'], expected[..., ::-1])
+    with pytest.raises(ValueError, match=r'no toast_mm\.LoadBandsFromFile is before it'):
+        ShowBands()(dict(img=image))
 
 
 GEOMETRIC = [

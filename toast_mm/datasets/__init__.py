@@ -1,7 +1,7 @@
 from toast_mm.imports import quiet_imports
 
 with quiet_imports():
-    from .bands import LoadBandsFromFile
+    from .bands import LoadBandsFromFile, ShowBands
     from .collate import default_collate
     from .fine_grained import CUB, Flowers102, NABirds, StanfordCars, StanfordDogs
     from .loading import LoadAnnotations, LoadImageFromFile
@@ -21,6 +21,7 @@ __all__ = [
     'LoadImageFromFile',
     'NABirds',
     'SeedAugmentation',
+    'ShowBands',
     'StanfordCars',
     'StanfordDogs',
     'default_collate',

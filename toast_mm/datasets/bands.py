@@ -87,6 +87,7 @@ class LoadBandsFromFile(BaseTransform):
         else:
             image = self.read(path)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        results['shown'] = self.shown
         if 'gt_seg_map' in results:
             check_equal_sizes(results)
         return results
@@ -131,20 +132,43 @@ class LoadBandsFromFile(BaseTransform):
         return image
 
     def to_rgb(self, image: NDArray) -> NDArray[np.uint8]:
-        """Picture of the shown bands of an image.
+        """Picture of the shown bands of an image: :func:`picture_of`."""
+        return picture_of(image, self.shown)
 
-        Each is stretched between its 2nd and 98th percentile, as GIS programs do.
 
-        Args:
-            image: The loaded bands, ``(H, W, C)``, also after other transforms.
+@TRANSFORMS.register_module()
+class ShowBands(BaseTransform):
+    """Turn an image of :class:`LoadBandsFromFile` into a picture of the bands that it shows.
 
-        Returns:
-            Red, green and blue, ``(H, W, 3)``.
-        """
-        shown = image[..., self.shown].astype(np.float32)
-        low, high = np.percentile(shown, (DARKEST, BRIGHTEST), axis=(0, 1))
-        scaled = (shown - low) / np.where(high > low, high - low, 1)
-        return (255 * scaled.clip(0, 1)).round().astype(np.uint8)
+    It is for tools of mm that draw what a pipeline gives, such as ``browse_dataset.py``: put it
+    before the transform that packs. The picture is BGR, as images that mm loads.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``results['img']`` by a picture, ``(H, W, 3)``."""
+        if 'shown' not in results:
+            raise ValueError('ShowBands: no toast_mm.LoadBandsFromFile is before it')
+        image = results['img']
+        image = image[..., None] if image.ndim == 2 else image  # OpenCV drops the axis of one band
+        picture = picture_of(image, results['shown'])
+        results['img'] = np.ascontiguousarray(picture[..., ::-1])
+        return results
+
+
+def picture_of(image: NDArray, shown: Sequence[int]) -> NDArray[np.uint8]:
+    """Picture of three bands, each stretched between its 2nd and 98th percentile.
+
+    Args:
+        image: Bands ``(H, W, C)``.
+        shown: Those for red, green and blue.
+
+    Returns:
+        Red, green and blue, ``(H, W, 3)``.
+    """
+    chosen = image[..., list(shown)].astype(np.float32)
+    low, high = np.percentile(chosen, (DARKEST, BRIGHTEST), axis=(0, 1))
+    scaled = (chosen - low) / np.where(high > low, high - low, 1)
+    return (255 * scaled.clip(0, 1)).round().astype(np.uint8)
 
 
 def _read_tiff(content: bytes) -> NDArray:

@@ -143,6 +143,27 @@ def test_a_stem_of_three_bands_can_train():
         build('vit', 6, tune_stem=True, frozen=False)
 
 
+@pytest.mark.parametrize('feedback_from', [None, 'last'])
+@pytest.mark.parametrize(
+    'tuning',
+    [dict(type='toast_mm.LoRA', rank=2), dict(type='toast_mm.SSF'), dict(type='toast_mm.BitFit')],
+)
+@pytest.mark.parametrize('kind', ['vit', 'stages'])
+def test_methods_beside_a_new_stem(kind, base, tuning, feedback_from):
+    arguments = dict(tuning=tuning, feedback_from=feedback_from)
+    source = build(kind, 6, base, **arguments)
+    assert {*trained(source)} == {STEMS[kind], *trained(build(kind, 3, base, **arguments))}
+    source.init_weights()
+    for parameter in source.parameters():
+        parameter.data += 0.05 * float(parameter.requires_grad)
+    output = source.eval()(images(6))[-1]
+    backbone = build(kind, 6, **arguments).eval()
+    backbone.load_state_dict(task_file(source))
+    assert torch.equal(backbone(images(6))[-1], output)
+    if tuning['type'] != 'toast_mm.BitFit':
+        torch.testing.assert_close(source.merge()(images(6))[-1], output, rtol=1e-3, atol=1e-3)
+
+
 @kinds
 def test_other_bands_are_told(kind, base, tmp_path):
     backbone = build(kind, 6, base)
