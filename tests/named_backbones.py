@@ -46,6 +46,7 @@ METHODS = {
     'toast-early': dict(feedback_from='middle'),
     'toast-late': dict(feedback_to='middle'),
     'lite': dict(lite=dict(rank=2)),
+    'toast-lora': dict(tuning=dict(type='toast_mm.LoRA', rank=2)),
     'inca': PLAIN,
     **{
         name: dict(PLAIN, tuning=dict(tuning, type=f'toast_mm.{name}'))

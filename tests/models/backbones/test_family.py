@@ -154,6 +154,22 @@ def test_folded(kind, source, target, image):
 
 
 @kinds
+def test_low_rank_updates_are_merged_and_folded(kind, image):
+    backbone = steered(kind, lite=dict(rank=2))
+    trains = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    path = {name for name in trains if name.startswith('topdown.feedback.')}
+    assert path and all('.updates.' in name for name in path)
+    assert all(name.startswith('topdown.') for name in trains)
+    expected, twin = backbone(image), copy.deepcopy(backbone)
+    assert not torch.allclose(expected[-1], steered(kind)(image)[-1])  # the same without updates
+    torch.testing.assert_close(twin.fold()(image), expected)
+    torch.testing.assert_close(backbone.merge()(image), expected)
+    toast = steered(kind)
+    toast.load_state_dict(backbone.state_dict())
+    torch.testing.assert_close(toast(image), expected)
+
+
+@kinds
 def test_the_record(kind, image):
     backbone = steered(kind)
     with torch.no_grad(), backbone.recording() as record:
