@@ -70,7 +70,7 @@ class VPT(Tuner):
         if tokens is None:
             raise ValueError(
                 f'VPT adds tokens, but {type(backbone).__name__} has no tokens; it fits '
-                'toast_mm.TOASTViT'
+                'toast_mm.TOASTViT, and toast_mm.TOASTTimm with a Vision Transformer'
             )
         if backbone.topdown is not None:
             raise ValueError(
