@@ -85,6 +85,8 @@ def narrow(cfg: Config) -> list[int]:
         backbone.pretuned = None
     if backbone.type == 'toast_mm.TOASTTimm':
         backbone.pretrained = False
+        if backbone.model_name == 'tf_efficientnet_lite0':  # small as it is
+            return [16, 24, 40, 112, 1280]
         if backbone.model_name.startswith('convnext'):
             channels = [DIM // 2, DIM // 2, DIM // 2, DIM]
             backbone.update(dims=channels, depths=[1, 1, 1, 1])
@@ -106,7 +108,7 @@ def pixel_statistics(cfg: Config) -> tuple[torch.Tensor, torch.Tensor]:
     preprocessor = cfg.model.data_preprocessor
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     if preprocessor.type.startswith('toast_mm.Timm'):
-        of_imagenet = 'siglip' not in preprocessor.model_name
+        of_imagenet = not re.match('.*siglip|tf_efficientnet_lite', preprocessor.model_name)
         mean = [123.675, 116.28, 103.53] if of_imagenet else [127.5] * 3
         std = [58.395, 57.12, 57.375] if of_imagenet else [127.5] * 3
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

@@ -76,7 +76,7 @@ def test_jobs_train_and_predict(path, folders, cub):
     model.train()
     batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
     data = model.data_preprocessor(batch, training=True)
-    size = 64 if '64x64' in path.stem else 224
+    size = next((size for size in (64, 128) if f'{size}x{size}' in path.stem), 224)
     assert data['inputs'].shape == (4, 3, size, size)
     if not cfg.model.get('train_cfg'):  # with mixup
         mean, std = pixel_statistics(cfg)

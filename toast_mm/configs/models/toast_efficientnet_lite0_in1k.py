@@ -1,0 +1,1 @@
+../../../configs/_base_/models/toast-efficientnet-lite0-in1k.py
