@@ -15,7 +15,7 @@ from test_best_layer_hook import job, script  # noqa: F401  fixtures
 from test_first_pass_cache_images import ToyScenes  # noqa: F401  registers it
 from test_other_runners import as_segmentor
 from test_task_file_hook import base  # noqa: F401  a fixture
-from test_visualization_hook import Paths, draw
+from test_visualization_hook import Paths, check_segmented_bands, draw
 from toy_images import Spy, read_out
 
 from toast_mm.checkpoint import load_from_local
@@ -53,7 +53,8 @@ class Way:
         cfg.__dict__['_format_python_code'] = False  # which takes a second at every checkpoint
         scope = 'toast_mm.'
         if self.way == 'replacing':
-            scope = 'mmpretrain.' if self.name == 'VisualizationHook' else ''
+            pictures = dict(VisualizationHook='mmpretrain.', SegVisualizationHook='mmseg.')
+            scope = pictures.get(self.name, '')
         hook = dict(type=f'{scope}{self.name}', **arguments)
         if self.way == 'by key':
             key, argument = KEYS[self.name]
@@ -317,6 +318,15 @@ def VisualizationHook(way, steered_config, tmp_path):
     assert draw(Paths(['d/green/1.png', 'd/red/1.png']), folder, hook=hook) == [
         *('0_1.png_0.png', '1_1.png_0.png')
     ]
+
+
+@check
+def SegVisualizationHook(way, steered_config, tmp_path):
+    """Three of four bands are drawn."""
+    cfg = steered_config(tmp_path, visualizer=dict(type='mmpretrain.UniversalVisualizer'))
+    runner = way.build(cfg, draw=True, interval=1)
+    (hook,) = (hook for hook in runner.hooks if type(hook).__name__ == 'SegVisualizationHook')
+    check_segmented_bands(hook, tmp_path, 'test')
 
 
 def test_every_hook_has_a_check():

@@ -13,6 +13,7 @@ from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 from mmseg.structures import SegDataSample
+from mmseg.visualization import SegLocalVisualizer
 
 from toast_mm.datasets import LoadBandsFromFile
 from toast_mm.engine import Runner, SegVisualizationHook, VisualizationHook
@@ -123,10 +124,20 @@ def test_three_bands_are_shown(tmp_path, phase):
     assert name == 'a.npy' and not others
     np.testing.assert_allclose(picture, expected, atol=0.51)
 
-    hook = SegVisualizationHook(draw=True, interval=1)
+
+@pytest.mark.parametrize('phase', ['val', 'test'])
+def test_three_bands_of_segmented_images_are_shown(tmp_path, phase):
+    SegLocalVisualizer.get_instance('segmented bands')
+    check_segmented_bands(SegVisualizationHook(draw=True, interval=1), tmp_path, phase)
+
+
+def check_segmented_bands(hook, folder: Path, phase: str) -> None:
+    path, expected = four_bands(folder)
+    runner = SimpleNamespace(iter=0)
+    setattr(runner, f'{phase}_dataloader', SimpleNamespace(dataset=Bands([path])))
     hook._visualizer = Drawn()
-    segmented = SegDataSample(metainfo=dict(img_path=path))
-    getattr(hook, f'after_{phase}_iter')(runner, 0, dict(inputs=[image]), [segmented])
+    sample = SegDataSample(metainfo=dict(img_path=path))
+    getattr(hook, f'after_{phase}_iter')(runner, 0, {}, [sample])
     (name, picture), *others = hook._visualizer.pictures
     assert name == f'{phase}_a.npy' and not others
     np.testing.assert_allclose(picture, expected, atol=0.51)
