@@ -30,8 +30,8 @@ from mmpretrain.models import VisionTransformer
 from mmseg.models.decode_heads import FCNHead, UPerHead
 from rich.progress import track
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from toast_mm.engine.flops import flops_per_image
 from toast_mm.models import TOASTViT
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.toast_vit import SteeredAttention
@@ -180,9 +180,7 @@ def flops(run: Callable, model: Classifier, size: int) -> float:
     """FLOPs per image, counted on two images: batch norm on a pooled map needs more than one."""
     images = torch.rand(2, 3, size, size, device='meta')
     model.prepare(images)
-    with FlopCounterMode(display=False) as counter:
-        run(model, images)
-    return counter.get_total_flops() / 2
+    return flops_per_image(lambda batch: run(model, batch), images)
 
 
 def counts(row: str, args: argparse.Namespace) -> Cost:

@@ -11,21 +11,27 @@ from mmengine.config import Config
 from toast_mm.engine.config import DATASET, ConfigOptions, apply_options, job_name, read_config
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Parser with the arguments that mm tools share."""
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """Parser with a config and its settings, for tools that only read it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs, checkpoints and metrics; work_dirs/<config name>, and _<data set> '
-        f'behind it if the environment variable {DATASET} names one',
-    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
         default={},
         help='settings that replace those of the config: key=value, key="[a,b]" or key=a,b',
+    )
+    return parser
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Parser with the arguments that mm tools share."""
+    parser = config_parser(description)
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs, checkpoints and metrics; work_dirs/<config name>, and _<data set> '
+        f'behind it if the environment variable {DATASET} names one',
     )
     parser.add_argument(
         '--launcher',
@@ -45,13 +51,23 @@ def load_config(args: argparse.Namespace) -> Config:
         ConfigError: There is no such config, or a setting does not fit it.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config)
-    apply_options(cfg, args.cfg_options)
+    cfg = read_with_options(args)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', job_name(args.config, cfg))
+    return cfg
+
+
+def read_with_options(args: argparse.Namespace) -> Config:
+    """Read the config and apply ``--cfg-options``.
+
+    Raises:
+        ConfigError: There is no such config, or a setting does not fit it.
+    """
+    cfg = read_config(args.config)
+    apply_options(cfg, args.cfg_options)
     return cfg
 
 
