@@ -58,6 +58,10 @@ METHODS = {
             'VPT': dict(num_prompts=2),
         }.items()
     },
+    'peft': dict(
+        PLAIN,
+        tuning=dict(type='toast_mm.PEFT', config=dict(peft_type='LORA', r=2, use_dora=True)),
+    ),
 }
 slow = pytest.mark.slow
 methods = pytest.mark.parametrize(

@@ -37,7 +37,7 @@ CASES += [
     for method in ('lora', 'ssf', 'bitfit', 'partial', 'peft', 'gain')
 ]
 CASES += [(kind, method) for kind in ('swin', 'batch norm') for method in ('lora', 'ssf', 'bitfit')]
-CASES += [('swin', 'partial'), ('batch norm', 'partial')]
+CASES += [(kind, method) for kind in ('swin', 'batch norm') for method in ('partial', 'peft')]
 CASES += [(kind, 'adaptformer') for kind in ('stages', 'swin')]
 cases = pytest.mark.parametrize(('kind', 'method'), CASES)
 
@@ -122,6 +122,9 @@ COUNTS |= {
     ('swin', 'partial'): 2 * 96 + 96 * 48 + 2 * 48
     + 2 * (2 * 49 + 4 * 48 + 48 * 144 + 144 + 48 * 48 + 48 + 48 * 192 + 192 + 192 * 48 + 48),
 }  # fmt: skip
+
+MAGNITUDES = {'swin': 3 * (24 + 48 + 48), 'batch norm': 24 + 32 + 128 + 48 + 192 + 64}
+COUNTS |= {(kind, 'peft'): COUNTS[kind, 'lora'] + count for kind, count in MAGNITUDES.items()}
 
 LAST_BLOCK = {
     'vit': ('layers.2.', 'ln1.'),

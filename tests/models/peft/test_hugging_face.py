@@ -199,6 +199,19 @@ def test_biases_and_whole_layers_train_beside():
     }
 
 
+def test_layers_are_by_default_those_of_lora():
+    """And not the whole stem of this ResNet, which has the name of one of them, conv1."""
+    layers = []
+    for tuning, part in (
+        (peft('LORA'), '.peft.lora_A.'),
+        (dict(type='toast_mm.LoRA', rank=2), '.lora_down.'),
+    ):
+        backbone = tuned('batch norm', tuning, model_name='test_resnet')
+        assert 'model.conv1.0.weight' in backbone.state_dict()
+        layers.append({name.split(part)[0] for name in backbone.added if part in name})
+    assert layers[0] == layers[1] != set()
+
+
 def test_layers_of_choice():
     def adapted(kind='vit', **arguments):
         backbone = tuned(kind, peft('LORA', **arguments))

@@ -21,7 +21,7 @@ from toast_mm.models.backbones.modes import set_modes
 from toast_mm.models.layers import check_exact, replace_layers, stand_in
 from toast_mm.registry import MODELS
 
-from .base import EVERYTHING, MergeableLayer, Tuner, TuningDropout
+from .base import EVERYTHING, MergeableLayer, Tuner, TuningDropout, is_linear
 from .targets import find_fitting
 
 if TYPE_CHECKING:
@@ -279,14 +279,19 @@ class PEFT(Tuner):
         config = {'target_modules': list(backbone.lora_targets), **self.config}
         if config['peft_type'] == 'IA3':
             config.setdefault('feedforward_modules', [])
-        if config['target_modules'] != 'all-linear':  # of others, none may match nothing
+        targets, chosen = config['target_modules'], None
+        if targets != 'all-linear':  # of others, none may match nothing
             kinds = nn.Linear if config['peft_type'] == 'VERA' else KINDS
-            _find(backbone, config['target_modules'], kinds, 'target_modules')
+            chosen = _find(backbone, targets, kinds, 'target_modules')
+            if 'target_modules' not in self.config:  # the layers that LoRA updates
+                chosen = {name: layer for name, layer in chosen.items() if is_linear(layer)}
         saved = _find(backbone, self.modules_to_save, KINDS, 'modules_to_save')
         adapted: dict[nn.Module, nn.Module] = {}
         for name, layer in backbone.base_modules():
             if not isinstance(layer, KINDS) or name in saved:
                 continue
+            if chosen is not None and name not in chosen:
+                continue  # also where a target names the modules around it
             adapter = make_adapter(config, name, layer)
             if adapter is not None:
                 check_exact(layer, ADAPTED, name, 'PEFT (target_modules)')
