@@ -22,6 +22,10 @@ COMMANDS = [
     ('o.safetensors', 'w.pth', 'misc/publish_model w.pth o.safetensors --no-hash'),
     ('o.csv', 'runs/runs.jsonl', 'analysis_tools/result_table runs --out o.csv'),
     ('o.png', 'runs/runs.jsonl', 'analysis_tools/result_table runs --curve o.png'),
+    ('o.csv', 'w.pth', 'analysis_tools/confusion_matrix job.py w.pth --out o.csv'),
+    ('o.png', 'job.py', 'analysis_tools/confusion_matrix job.py w.pth --picture o.png'),
+    ('o.png', 'runs/scalars.json', 'analysis_tools/analyze_logs runs/scalars.json --out o.png'),
+    ('o.py', 'job.py', 'misc/print_config job.py --out o.py'),
     (
         'lists/val.txt',
         'images/a/1.png',
@@ -37,10 +41,12 @@ def files(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir(parents=True)
     hook = "dict(type='VisualizationHook')"
     (tmp_path / 'job.py').write_text(
-        f'default_hooks = dict(visualization={hook})\nvisualizer = {{}}'
+        f'default_hooks = dict(visualization={hook})\nvisualizer = {{}}\n'
+        "default_scope = 'mmseg'\nmodel = test_dataloader = {}"
     )
     torch.save({'x': torch.ones(1)}, 'w.pth')
-    (tmp_path / 'runs' / 'runs.jsonl').touch()
+    for name in ('runs.jsonl', 'scalars.json'):
+        (tmp_path / 'runs' / name).touch()
     for number in range(3):
         Image.new('1', (4, 4)).save(tmp_path / 'images' / 'a' / f'{number}.png')
 
