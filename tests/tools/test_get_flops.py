@@ -59,6 +59,20 @@ def test_segmentor(tool, ade20k, capsys):
     )
 
 
+def test_size_of_the_test_pipeline(tool, tmp_path, capsys):
+    """Models of timm that take any size have no img_size."""
+    job = tmp_path / 'job.py'
+    backbone = dict(type='toast_mm.TOASTTimm', model_name='test_efficientnet', feedback_from=None)
+    crop = [dict(type='Resize', scale=80), dict(type='mmpretrain.CenterCrop', crop_size=64)]
+    job.write_text(
+        "default_scope = 'mmpretrain'\n"
+        f"model = dict(type='ImageClassifier', backbone={backbone})\n"
+        f'test_dataloader = dict(dataset=dict(pipeline={crop}))'
+    )
+    tool('analysis_tools/get_flops', job)
+    assert 'job.py, one image of 64 x 64' in capsys.readouterr().out
+
+
 def test_other_directory_and_mistakes(tool, classifier_job, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'empty.py').write_text('a = 1')

@@ -26,7 +26,7 @@ from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
 from toast_mm.engine.runner import build_runner
-from toast_mm.files import WriteError, atomic_write, write_atomically
+from toast_mm.files import atomic_write, write_atomically
 from toast_mm.outputs import add_overwrite, check_free
 
 READABLE = 20  # number of classes up to which the picture shows numbers
@@ -125,7 +125,7 @@ def main() -> None:
             with atomic_write(picture) as partial:
                 draw(matrix, names, partial)
             print(f'{summary(matrix, names)}\n{out} and {picture} hold the confusion matrix')
-    except (CheckpointError, ConfigError, FileNotFoundError, WriteError) as error:
+    except (CheckpointError, ImportError, ValueError, OSError) as error:
         sys.exit(str(error))
 
 

@@ -20,6 +20,7 @@ from toast_mm.command_line import config_parser, read_with_options
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
 from toast_mm.engine.flops import costs
+from toast_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +31,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         metavar='PIXELS',
         help='side, or height and width, of the images that the model gets; default: the window '
-        'of tests, else the size of the preprocessor, else img_size of the backbone, else 224',
+        'of tests, else the size of the preprocessor, else that of the transforms of tests, else '
+        'img_size of the backbone, else 224',
     )
     args = parser.parse_args()
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
@@ -40,13 +42,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def size_of(cfg: Config) -> tuple[int, int]:
-    """Size of the images that a config says."""
+    """Size of the images that the model of a config gets."""
     model = cfg.model
     test = model.get('test_cfg') or {}
     size = test.get('crop_size') if test.get('mode') == 'slide' else None
-    size = size or (model.get('data_preprocessor') or {}).get('size')
+    size = size or (model.get('data_preprocessor') or {}).get('size') or pipeline_size(cfg)
     size = size or model.get('backbone', {}).get('img_size') or 224
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def pipeline_size(cfg: Config) -> int | None:
+    """Side of the squares that the transforms of tests make, or None if they do not."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    sizes = {'CenterCrop': 'crop_size', 'Resize': 'scale'}
+    sides = [step.get(sizes.get(type_name(step))) for step in dataset.get('pipeline') or ()]
+    return next((side for side in reversed(sides) if isinstance(side, int)), None)
 
 
 def main() -> None:
@@ -58,7 +68,7 @@ def main() -> None:
         size = (args.shape[0], args.shape[-1]) if args.shape else size_of(cfg)
         with explained(cfg):
             found = costs(cfg, size)
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         sys.exit(str(error))
     table = PrettyTable(['', 'GFLOPs', 'ratio', 'GMACs', 'parameters', 'tuned'], align='r')
     table.align[''] = 'l'

@@ -118,7 +118,7 @@ def main() -> None:
             image = rgb_image(packed['inputs'], preprocessor, band_loader(dataset))
             with atomic_write(str(path)) as partial:
                 draw(image, packed['data_samples'], dataset, partial)
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         sys.exit(str(error))
     print(f'{folder} shows {", ".join(map(str, paths))} of the {args.split} set, of {len(dataset)}')
 
