@@ -121,11 +121,18 @@ def test_packages_that_overwrite_each_other(packages):
     assert finding.mend == 'pip uninstall -y onedl-mmcv mmcv; pip install onedl-mmcv'
 
 
-def test_traps():
+def test_traps(packages):
+    packages(onedl_mim=None)
     assert [f.what for f in doctor_packages.traps(FACTS)] == ['mmcv']
     *_, finding = doctor_packages.traps({**FACTS, 'transformers': True})
     assert (finding.what, finding.state) == ('transformers', NOTE)
     assert [*doctor_packages.traps({})] == []
+    packages(onedl_mim='0.5.1')
+    (finding,) = doctor_packages.traps({})
+    assert (finding.state, finding.mend) == (
+        NOTE,
+        'pip uninstall onedl-mim; pip install openmim',
+    )
 
 
 def test_processor():

@@ -163,6 +163,13 @@ def imports(
 
 def traps(facts: dict[str, Any]) -> Iterator[Finding]:
     """What works, but not as one may expect."""
+    if installed('onedl-mim'):
+        yield Finding(
+            NOTE,
+            'onedl-mim',
+            'its mim train and mim test do not find the tools of an installed toast_mm',
+            'pip uninstall onedl-mim; pip install openmim',
+        )
     if not facts:
         return
     if facts['project']:
