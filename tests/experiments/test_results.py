@@ -4,6 +4,7 @@ import json
 
 import pytest
 from mmengine.config import Config
+from mmpretrain.models import ConvNeXt
 
 from toast_mm.checkpoint import trusted
 from toast_mm.engine.hooks.tuned_parameters_hook import TUNED
@@ -17,6 +18,12 @@ NAMES = {
     'lora_vit-b16-in1k_1xb32-100e_fgvc-224x224_cars': ('lora', 'vit-b16-in1k', 'cars'),
     'ade20k_toast_upernet': ('toast', 'vit-b16', 'ade20k'),
     'toast-last-vit-b16_upernet_8xb2-160k_ade20k-512x512': ('toast-last', 'vit-b16', 'ade20k'),
+    'linear-vit-b14-dinov2_8xb2-40k_ade20k-518x518': ('linear', 'vit-b14-dinov2', 'ade20k'),
+    'toast-last-convnext-b-dinov3_upernet_8xb2-20k_voc12aug-512x512': (
+        'toast-last',
+        'convnext-b-dinov3',
+        'voc12aug',
+    ),
     'inca-vit-b16_8xb2-20k_voc12aug-512x512_slide': ('inca', 'vit-b16', 'voc12aug'),
     'toast-vit-1m_1xb32-400_digits-cued-64x64': ('toast', 'vit-1m', 'digits-cued'),
     'mine': ('mine', '', ''),
@@ -76,6 +83,12 @@ def test_tuned_parameters():
     assert tuned_parameters(Config(dict(model=model(feedback_from=None)))) == 0
     lite = model(lite=dict(rank=2))
     assert tuned_parameters(Config(dict(model=lite))) == 8 + 64 + 4 * 2 * (8 + 8)
+    arch = dict(depths=[1, 1, 1, 1], channels=[4, 6, 8, 10])
+    convnext = dict(type='toast_mm.TOASTConvNeXt', arch=arch, feedback_from=None, frozen=False)
+    classifier = dict(type='ImageClassifier', backbone=convnext)
+    cfg = Config(dict(model=classifier, default_scope='mmpretrain'))
+    by_hand = sum(parameter.numel() for parameter in ConvNeXt(arch).parameters())
+    assert tuned_parameters(cfg) == by_hand
 
 
 def test_sweep(tmp_path):

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import MODELS, init_default_scope
 
 from toast_mm.config_text import read_settings
 from toast_mm.engine.hooks.tuned_parameters_hook import TUNED
+from toast_mm.engine.model import build_model
 from toast_mm.trust import WAY_OUT, is_trusted
 
 from .sweep import read_records
@@ -26,7 +25,7 @@ _CLASSIFICATION = re.compile(
     r'(?P<method>[^_]+)_(?P<backbone>[^_]+)_.*?(?P<data>[^_]+?)(-\d+x\d+)?'
 )
 _SEGMENTATION = re.compile(
-    r'(?P<method>[^_]+)-(?P<backbone>(vit|convnext)-[^_-]+)(_upernet)?'
+    r'(?P<method>[^_]+?)-(?P<backbone>(vit|convnext)-[^_]+)(_upernet)?'
     r'_\d+xb\d+-\d+[ek]?_(?P<data>[^_]+?)(-\d+x\d+)?(_slide)?'
 )
 # The model card names this one.
@@ -130,10 +129,8 @@ def _tuned(log: Path) -> int | None:
 
 
 def tuned_parameters(cfg: Config) -> int:
-    """Number of tuned parameters of the backbone; no weights are allocated."""
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+    """Number of tuned parameters of the backbone."""
+    model = build_model(cfg)
     return sum(p.numel() for p in model.backbone.parameters() if p.requires_grad)
 
 
