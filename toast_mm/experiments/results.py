@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from toast_mm.config_text import read_settings
 from toast_mm.engine.hooks.tuned_parameters_hook import TUNED
-from toast_mm.engine.model import build_model
+from toast_mm.engine.model import backbone_of, build_model
 from toast_mm.trust import WAY_OUT, is_trusted
 
 from .sweep import read_records
@@ -130,8 +130,8 @@ def _tuned(log: Path) -> int | None:
 
 def tuned_parameters(cfg: Config) -> int:
     """Number of tuned parameters of the backbone."""
-    model = build_model(cfg)
-    return sum(p.numel() for p in model.backbone.parameters() if p.requires_grad)
+    backbone = backbone_of(build_model(cfg), 'tuned_parameters')
+    return sum(p.numel() for p in backbone.parameters() if p.requires_grad)
 
 
 def _names(job: str) -> dict[str, str]:
