@@ -33,5 +33,5 @@ default_hooks = dict(
         save_best='mIoU',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    visualization=dict(type='toast_mm.SegVisualizationHook'),
 )
