@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODEL_WRAPPERS, MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 from small_backbones import VIT
 from torch import nn
@@ -46,6 +46,21 @@ def test_what_fits():
     assert other_bands(bands_model(3, mean=[127.5], std=[127.5]), colours) is None
     assert other_bands(bands_model(3, mean=None, std=None), colours) is None
     assert other_bands(SimpleNamespace(backbone=nn.Identity()), colours) is None
+
+
+def test_under_a_wrapper_of_several_processes():
+    class Wrapper(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+    MODEL_WRAPPERS.register_module(module=Wrapper, name='test_band_checks.Wrapper')
+    try:
+        wrapped = Wrapper(bands_model(5))
+        assert 'in_channels=5' in other_bands(wrapped, data(LOAD))
+        assert 'in_channels=5' in other_images(wrapped, dict(inputs=[torch.zeros(6, 8, 8)]))
+    finally:
+        MODEL_WRAPPERS.module_dict.pop('test_band_checks.Wrapper')
 
 
 def test_other_numbers_of_bands():

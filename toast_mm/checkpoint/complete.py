@@ -115,13 +115,7 @@ def _check_same_task(backbone: LoadableBackbone, record: Record) -> None:
             f'the task file is of {record["method"]}, and this backbone is built for '
             f'{backbone.method}: use the config of that training'
         )
-    bands = record['signature'].get('in_channels', 3)
-    if bands != backbone.in_channels:
-        raise CheckpointError(
-            f'the task file is of a backbone with in_channels={bands}, and this one has '
-            f'in_channels={backbone.in_channels}: use the config of that training'
-        )
-    own, theirs = signature(backbone), record['signature']
+    own, theirs = (dict(in_channels=3) | s for s in (signature(backbone), record['signature']))
     if names := [name for name, value in theirs.items() if own.get(name) != value]:
         there, here = (
             ', '.join(f'{name}={values.get(name)!r}' for name in names) for values in (theirs, own)

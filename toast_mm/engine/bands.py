@@ -36,7 +36,7 @@ def other_bands(model: Any, dataset: Any) -> str | None:
         model: Its backbone says which bands are right. Others than ours are not checked.
         dataset: Data set, or a wrapper of some.
     """
-    model, bands = unwrap(model), bands_of(model)
+    bands = bands_of(model)
     if bands is None:
         return None
     for leaf in leaves(dataset):
@@ -46,7 +46,7 @@ def other_bands(model: Any, dataset: Any) -> str | None:
                 f'LoadBandsFromFile loads {len(loader.bands)} bands, but model.backbone.in_channels'
                 f'={bands}: the two must be equal'
             )
-    preprocessor = model.data_preprocessor
+    preprocessor = unwrap(model).data_preprocessor
     for name in ('mean', 'std'):
         values = getattr(preprocessor, name, None)
         # One value for red, green and blue is usual, and says the same of each.
@@ -74,7 +74,7 @@ def other_bands(model: Any, dataset: Any) -> str | None:
 
 def other_images(model: Any, batch: Any) -> str | None:
     """Name the first image of a batch with other bands than the backbone takes; or None."""
-    bands = bands_of(unwrap(model))
+    bands = bands_of(model)
     if bands is None or not isinstance(batch, Mapping):
         return None
     samples = batch.get('data_samples')
@@ -90,7 +90,7 @@ def other_images(model: Any, batch: Any) -> str | None:
 
 def bands_of(model: Any) -> int | None:
     """Number of bands that the backbone of a model takes; None if it does not say so."""
-    backbone = getattr(model, 'backbone', None)
+    backbone = getattr(unwrap(model), 'backbone', None)
     if not isinstance(backbone, LoadableBackbone) or backbone.stem_weight is None:
         return None
     return backbone.in_channels
