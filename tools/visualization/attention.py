@@ -58,9 +58,14 @@ def look(
     """Image, prediction and attention maps of a sample."""
     batch = pseudo_collate([sample])
     preprocessor = model.data_preprocessor
-    maps = attention_maps(model.backbone, preprocessor(batch, False)['inputs'])
-    image = rgb_image(batch['inputs'][0], preprocessor, loader)
-    panels = (panel[0].numpy() for panel in (maps.mask, maps.first, maps.second))
+    (maps,) = attention_maps(model.backbone, preprocessor(batch, False)['inputs']).values()
+    if maps.mask is None:
+        raise ValueError(
+            'a picture of two passes needs a backbone with a top-down module (feedback_from set); '
+            f'this {type(model.backbone).__name__} has none'
+        )
+    maps, image = maps.mean(), rgb_image(batch['inputs'][0], preprocessor, loader)
+    panels = (panel.flatten(0, -3)[0].numpy() for panel in (maps.mask, maps.first, maps.second))
     row = Row(image, *panels, what=maps.what)
     result = model.test_step(batch)[0]
     if 'pred_sem_seg' in result:

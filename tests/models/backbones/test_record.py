@@ -56,6 +56,8 @@ def test_content(source, target, image):
         torch.testing.assert_close(record.outputs[block], stream)
     for block in range(route.feedback_from, 4):
         stream = backbone.layers[block](stream)
+        torch.testing.assert_close(record.second[block], stream)
+    assert set(record.second) == set(range(route.feedback_to - 1, 4))
     torch.testing.assert_close(outputs, (backbone.ln1(stream)[:, 0],))
 
 
@@ -143,11 +145,15 @@ def test_an_exception_ends_the_record(image, error, call):
     assert len(record.outputs) == max(0, call - 5)
 
 
-def test_nothing_to_trace(image):
+def test_a_plain_backbone_has_one_pass(image):
     backbone = make(None)
-    with backbone.recording() as record:
-        backbone(image)
-    assert not record.signals and not record.outputs
+    with torch.no_grad(), backbone.recording() as record:
+        (output,) = backbone(image)
+    assert not record.signals and not record.inputs and not record.outputs and not record.second
+    streams = record.first.streams
+    assert set(streams) == {-1, 0, 1, 2, 3}
+    torch.testing.assert_close(streams[-1], backbone.embed(image)[0])
+    torch.testing.assert_close(backbone.ln1(streams[3])[:, 0], output)
 
 
 @pytest.mark.parametrize('qkv_bias', [True, False])

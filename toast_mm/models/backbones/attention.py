@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -16,7 +17,7 @@ def map_of_attention(
 
     Args:
         weights: Attention ``(B, heads, N, N)`` of every token (rows) to every token.
-        extra: Number of tokens before the patches: the class token, registers.
+        extra: Number of tokens before the patches: the class token, registers, prompts.
         class_token: Whether the first of them is a class token.
         grid: Rows and columns of patches.
 
@@ -41,3 +42,25 @@ def kept_weights(attn: Any) -> Iterator[list[Tensor]]:
     finally:
         attn.fused_attn = fused
         handle.remove()
+
+
+@contextmanager
+def kept_weights_of_kernel(attn: Any) -> Iterator[list[Tensor]]:
+    """Keep the attention ``(B, heads, N, N)`` of each call of an attention of mmpretrain.
+
+    It computes its kernel twice inside the context. With the identity for values, the result is the
+    attention itself.
+    """
+    kept: list[Tensor] = []
+    kernel = attn.scaled_dot_product_attention
+
+    def keep(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        identity = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device)
+        kept.append(kernel(query, key, identity.expand(*key.shape[:2], -1, -1), **options))
+        return kernel(query, key, value, **options)
+
+    attn.scaled_dot_product_attention = keep
+    try:
+        yield kept
+    finally:
+        attn.scaled_dot_product_attention = kernel

@@ -85,13 +85,14 @@ class SteeredBackbone(TransferBackbone):
                 'from: a model that runs its backbone on windows, flipped or changed images must '
                 'compute the first pass of each (without first_pass_cache)'
             )
+        record = self._record
+        self._record = None  # before anything can fail: a later forward must not continue it
         if self.topdown is None:
             if given:
                 return tuple(given.streams[block] for block in self.out_indices)
-            return self._run_plain(image)
+            return self._run_plain(image, record)
 
-        route, record = self.route, self._record
-        self._record = None  # before anything can fail: a later forward must not continue it
+        route = self.route
         modules = self.backbone_modules()
         with set_modes(first_pass_modes(modules)):
             first = given or self._run_first_pass(image, keep_all=record is not None)
@@ -102,6 +103,7 @@ class SteeredBackbone(TransferBackbone):
         signals = self.topdown(z, features, first.sizes)
         if record:
             record.first, record.z, record.signals = first, z, signals
+            record.second[route.feedback_to - 1] = shared
 
         streams = {
             block: first.streams[block] for block in route.shared if block in self.out_indices
@@ -109,9 +111,9 @@ class SteeredBackbone(TransferBackbone):
         with set_modes(second_pass_modes(modules, self.training)):
             last = self.out_indices[-1]
             blocks = route.second_pass[: last + 1 - route.feedback_to]
-            for block, entering, leaving in self.run_blocks(shared, blocks, first.context, signals):
-                if record and block in signals:
-                    record.inputs[block], record.outputs[block] = entering, leaving
+            for block, _, leaving in self.run_blocks(shared, blocks, first.context, signals):
+                if record:
+                    record.second[block] = leaving
                 if block in self.out_indices:
                     streams[block] = leaving
         # A list: after a graph break, torch.compile on Python 3.14 loses `self` in a generator.
@@ -187,11 +189,15 @@ class SteeredBackbone(TransferBackbone):
                 f'{self.in_channels}: the two must be equal'
             )
 
-    def _run_plain(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute the outputs of the plain backbone."""
+    def _run_plain(self, image: Tensor, record: PassRecord | None = None) -> tuple[Tensor, ...]:
+        """Compute the outputs of the plain backbone, whose only pass is the first."""
         stream, context = self.embed(image)
         outputs = []
+        if record:
+            record.first = FirstPass({-1: stream}, context=context)
         for block, _, leaving in self.run_blocks(stream, range(self.out_indices[-1] + 1), context):
+            if record:
+                record.first.streams[block] = leaving
             if block in self.out_indices:
                 outputs.append(self.format_output(block, leaving, context))
         return tuple(outputs)

@@ -354,8 +354,8 @@ class TOASTTimmTokens(TOASTTimm):
         assert self.tokens is not None
         with kept_weights(self.model.blocks[block].attn) as kept:
             self.run_block(block, stream, **self.shared_arguments(context))
-        class_token = self.model.cls_token is not None
-        return map_of_attention(kept[0], self.tokens.extra, class_token, context)
+        extra = self.tokens.extra + self.tokens.prompts
+        return map_of_attention(kept[0], extra, self.model.cls_token is not None, context)
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """One matrix per receiving block, the value projection included."""

@@ -30,7 +30,7 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_linear
 
-from .attention import map_of_attention
+from .attention import kept_weights_of_kernel, map_of_attention
 from .modes import set_modes
 from .steering import SteeredBackbone
 
@@ -264,14 +264,12 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         return (signal.norm() / value.norm()).item()
 
     def attention(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
-        """Attention ``(B, heads, h, w)`` to the patches, computed without the fused kernel."""
-        layer, attn = self.layers[block], self.layers[block].attn
-        query, key, _ = (
-            part.unflatten(-1, (attn.num_heads, attn.head_dims)).transpose(1, 2)
-            for part in attn.qkv(layer.ln1(stream)).chunk(3, dim=-1)
-        )
-        weights = (query @ key.mT / attn.head_dims**0.5).softmax(dim=-1)
-        return map_of_attention(weights, self.num_extra_tokens, self.cls_token is not None, context)
+        """Attention ``(B, heads, h, w)`` to the patches, as mmpretrain computes it."""
+        assert self.tokens is not None
+        with kept_weights_of_kernel(self.layers[block].attn) as kept:
+            self.run_block(block, stream)
+        extra = self.tokens.extra + self.tokens.prompts
+        return map_of_attention(kept[0], extra, self.cls_token is not None, context)
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """Fold into one matrix per receiving block, with the value projection."""
