@@ -63,7 +63,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             return results
         path = results['img_path']
         try:
-            image = self._decode(fileio.get(path, backend_args=self.backend_args), path)
+            image = self.decode(fileio.get(path, backend_args=self.backend_args), path)
         except Exception:
             if self.ignore_empty:
                 return None
@@ -75,7 +75,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             check_equal_sizes(results)
         return results
 
-    def _decode(self, content: bytes, path: str) -> np.ndarray:
+    def decode(self, content: bytes, path: str) -> np.ndarray:
+        """Decode the content of a file, which errors call by ``path``."""
         flag = self.color_type
         if self._deep:
             flag = imread_flags[flag] | cv2.IMREAD_ANYDEPTH

@@ -6,7 +6,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
@@ -42,14 +43,28 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = build_model(cfg)
+    load_weights(model, CheckpointLoader.load_checkpoint(checkpoint, 'cpu'), checkpoint)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, checkpoint: dict, name: str) -> None:
+    """Load all weights of a model.
+
+    Args:
+        model: The model, on the CPU.
+        checkpoint: Content of a checkpoint or task file.
+        name: Name of the file, for errors.
+
+    Raises:
+        CheckpointError: Weights are missing, unexpected, infinite or NaN.
+    """
     try:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+        _load_checkpoint_to_model(model, checkpoint, strict=True)
     except RuntimeError as error:
         raise CheckpointError(
-            f'checkpoint {checkpoint} does not fit the config: {" ".join(str(error).split())}'
+            f'checkpoint {name} does not fit the config: {" ".join(str(error).split())}'
         ) from error
-    check_finite(dict(model.named_parameters()), f'checkpoint {checkpoint}')
-    return model.eval()
+    check_finite(dict(model.named_parameters()), f'checkpoint {name}')
 
 
 def backbone_of(model: Any, asker: str) -> Any:

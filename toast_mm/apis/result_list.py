@@ -1,0 +1,85 @@
+"""Results of several images."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from toast_mm.apis.results import Result, Segmentation
+
+Some = TypeVar('Some', bound=Result)
+SHOWN = 24  # results that a notebook or terminal shows
+SIDE = 128  # of their pictures
+
+
+class Results(list[Some]):
+    """A list of results. A notebook shows the first of them as pictures.
+
+    Example:
+        >>> results = predictor.predict('photos')
+        >>> results.save('predicted')
+        >>> [result.path for result in results if result.score < 0.5]
+    """
+
+    def show(self) -> None:
+        """Show all of them, one after another."""
+        for result in self:
+            result.show()
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write a picture of every result into a folder, and the mask of a segmentation.
+
+        A picture has the name of its image and the suffix ``.png``, a mask ``_mask.png``. If names
+        repeat, all begin with the number of the result.
+
+        Returns:
+            The pictures.
+
+        Raises:
+            WriteError: A file cannot be written.
+        """
+        paths = [Path(folder, f'{name}.png') for name in self._names()]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for path, result in zip(paths, self, strict=True):
+            result.save(path)
+            if isinstance(result, Segmentation):
+                result.save_mask(path.with_name(f'{path.stem}_mask.png'))
+        return paths
+
+    def _names(self) -> list[str]:
+        names = [Path(result.name).stem for result in self]
+        if len(set(names)) == len(names):
+            return names
+        digits = len(str(len(names)))
+        return [f'{number:0{digits}}_{name}' for number, name in enumerate(names)]
+
+    def __repr__(self) -> str:
+        lines = [f'  {result!r},' for result in self[:SHOWN]]
+        more = [f'  and {len(self) - SHOWN} more'] if len(self) > SHOWN else []
+        return '\n'.join(['[', *lines, *more, ']']) if self else '[]'
+
+    def _repr_html_(self) -> str:
+        more = f'<p>and {len(self) - SHOWN} more</p>' if len(self) > SHOWN else ''
+        return (
+            f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(self._cells())}</div>'
+            + more
+        )
+
+    def _cells(self) -> Iterator[str]:
+        for result in self[:SHOWN]:
+            picture = Image.fromarray(result.thumbnail())
+            picture.thumbnail((SIDE, SIDE))
+            content = io.BytesIO()
+            picture.save(content, 'png')
+            source = f'data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'
+            yield (
+                f'<figure style="margin:0;width:{SIDE}px"><img src="{source}">'
+                f'<figcaption style="font-size:smaller;overflow-wrap:anywhere">'
+                f'{escape(result.name)}<br>{escape(result.describe())}</figcaption></figure>'
+            )

@@ -1,0 +1,243 @@
+"""What a prediction of one image is, and how it looks in a terminal, a notebook and a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from mmpretrain.structures import DataSample
+from mmpretrain.visualization import UniversalVisualizer
+from numpy.typing import NDArray
+from PIL import Image
+
+from toast_mm.files import atomic_write
+from toast_mm.outputs import check_free
+
+INCHES = 4.0  # longer side of the image in a figure
+
+
+@dataclass(repr=False, eq=False)
+class Result:
+    """What was found in one image.
+
+    Attributes:
+        image: The image: RGB ``(H, W, 3)`` of ``uint8``. Of many bands, those that are shown.
+        path: Its file, or None for an array or a PIL image.
+    """
+
+    image: NDArray[np.uint8]
+    path: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its folder, or ``'image'``."""
+        return Path(self.path).name if self.path else 'image'
+
+    def draw(self, figure: Figure) -> None:
+        """Draw the result into an empty figure of matplotlib."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """The result in a few words."""
+        raise NotImplementedError
+
+    def thumbnail(self) -> NDArray[np.uint8]:
+        """What a list of results shows of it: RGB ``(H, W, 3)``."""
+        return self.image
+
+    def figure(self) -> Figure:
+        """The result as a figure of matplotlib."""
+        figure = Figure(figsize=self._size(), layout='tight')
+        self.draw(figure)
+        return figure
+
+    def _size(self) -> tuple[float, float]:
+        """Width and height of the figure, in inches: the image, and some lines of text."""
+        height, width = self.image.shape[:2]
+        scale = INCHES / max(height, width)
+        return max(scale * width, INCHES / 2), scale * height + 0.8
+
+    def show(self) -> None:
+        """Show the result in the notebook, or in a window of matplotlib."""
+        import matplotlib.pyplot as plt  # here, since it chooses a backend
+
+        figure = plt.figure(figsize=self._size(), layout='tight')
+        self.draw(figure)
+        plt.show()
+        plt.close(figure)
+
+    def save(self, path: str | Path) -> None:
+        """Write what :meth:`show` shows. The suffix says the format, such as ``.png``.
+
+        An older file is replaced, but never the image itself.
+
+        Raises:
+            WriteError: The file cannot be written.
+        """
+        check_free([path], [self.path] if self.path else [], overwrite=True)
+        with atomic_write(str(path)) as partial:
+            self.figure().savefig(partial)
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.figure().savefig(content, format='png')
+        return content.getvalue()
+
+
+@dataclass(repr=False, eq=False)
+class Classification(Result):
+    """Class of an image.
+
+    Attributes:
+        scores: Score of every class ``(C,)``; of most heads, probabilities.
+        classes: Names of the classes.
+
+    Example:
+        >>> result.label, result.score
+        ('sparrow', 0.93)
+        >>> result.top(2)
+        [('sparrow', 0.93), ('finch', 0.05)]
+    """
+
+    scores: NDArray[np.float32]
+    classes: Sequence[str]
+
+    @property
+    def index(self) -> int:
+        """Number of the class with the highest score."""
+        return int(self.scores.argmax())
+
+    @property
+    def label(self) -> str:
+        """Name of the class with the highest score."""
+        return self.classes[self.index]
+
+    @property
+    def score(self) -> float:
+        """The highest score."""
+        return float(self.scores.max())
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """Names and scores of the ``k`` best classes, best first."""
+        best = np.argsort(-self.scores, kind='stable')[:k]
+        return [(self.classes[n], float(self.scores[n])) for n in best]
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """The image with class and score written on it, ``(H, W, 3)``."""
+        sample = DataSample().set_pred_score(torch.from_numpy(self.scores))
+        sample.set_pred_label(self.index)
+        return UniversalVisualizer().visualize_cls(self.image, sample, self.classes, draw_gt=False)
+
+    def draw(self, figure: Figure) -> None:
+        """Draw the image with the best classes."""
+        axes = figure.subplots()
+        axes.imshow(self.image)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(plain(f'{self.label} {self.score:.1%}'))
+        others = [f'{label} {score:.1%}' for label, score in self.top(4)[1:]]
+        axes.set_xlabel(plain('\n'.join(others)), fontsize=8)
+
+    def describe(self) -> str:
+        """The class in a few words."""
+        return f'{self.label!r} {self.score:.1%}'
+
+    def __repr__(self) -> str:
+        return f'Classification({self.name}: {self.describe()})'
+
+
+@dataclass(repr=False, eq=False)
+class Segmentation(Result):
+    """Class of every pixel.
+
+    Attributes:
+        labels: Number of the class of every pixel ``(H, W)``.
+        classes: Names of the classes.
+        palette: Their colours: RGB, from 0 to 255.
+
+    Example:
+        >>> result.areas
+        {'road': 0.41, 'sky': 0.32, 'tree': 0.27}
+        >>> result.save('street.png')
+        >>> result.save_mask('street_mask.png')
+    """
+
+    labels: NDArray[np.integer]
+    classes: Sequence[str]
+    palette: Sequence[Sequence[int]]
+
+    @cached_property
+    def areas(self) -> dict[str, float]:
+        """Share of the image of every class that occurs, largest first."""
+        numbers, pixels = np.unique(self.labels, return_counts=True)
+        order = np.argsort(-pixels, kind='stable')
+        return {self.classes[numbers[n]]: float(pixels[n] / self.labels.size) for n in order}
+
+    def overlay(self, opacity: float = 0.6) -> NDArray[np.uint8]:
+        """The image under the colours of the classes, ``(H, W, 3)``.
+
+        Args:
+            opacity: 0 is the image alone, 1 the colours alone. Defaults to 0.6.
+        """
+        colours = np.asarray(self.palette, np.float32)[self.labels]
+        blended = opacity * colours + (1 - opacity) * self.image
+        return blended.round().clip(0, 255).astype(np.uint8)
+
+    def mask(self) -> Image.Image:
+        """The labels as a PIL image that shows the colours of the palette.
+
+        Of more than 256 classes it is gray, of 16 bits.
+        """
+        if len(self.classes) > 256:
+            return Image.fromarray(self.labels.astype(np.uint16))
+        mask = Image.fromarray(self.labels.astype(np.uint8), 'P')
+        mask.putpalette(np.asarray(self.palette, np.uint8).tobytes())
+        return mask
+
+    def save_mask(self, path: str | Path) -> None:
+        """Write the mask as a PNG file whose pixels are the labels.
+
+        Raises:
+            WriteError: The file cannot be written.
+        """
+        check_free([path], [self.path] if self.path else [], overwrite=True)
+        with atomic_write(str(path)) as partial:
+            self.mask().save(partial, format='png')
+
+    def draw(self, figure: Figure) -> None:
+        """Draw the overlay with a legend of the classes that occur."""
+        axes = figure.subplots()
+        axes.imshow(self.overlay())
+        axes.set(xticks=[], yticks=[])
+        colours = dict(zip(self.classes, self.palette, strict=True))
+        handles = [
+            Patch(color='#{:02x}{:02x}{:02x}'.format(*colours[name]), label=plain(name))
+            for name in [*self.areas][:12]
+        ]
+        axes.legend(
+            handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0), ncols=3, fontsize=8
+        )
+
+    def thumbnail(self) -> NDArray[np.uint8]:
+        """The overlay."""
+        return self.overlay()
+
+    def describe(self) -> str:
+        """The largest classes in a few words."""
+        parts = [f'{name!r} {share:.0%}' for name, share in [*self.areas.items()][:3]]
+        return ', '.join(parts)
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        return f'Segmentation({self.name}, {width} x {height}: {self.describe()})'
+
+
+def plain(text: str) -> str:
+    """Text as it is: matplotlib takes what is between dollar signs for mathematics."""
+    return text.replace('$', r'\$')
