@@ -87,7 +87,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         if image is None:
             raise ValueError(f'{path} cannot be decoded as an image')
         cut = self.imdecode_backend == 'pillow' and self.color_type != 'unchanged'
-        if cut and _is_deep(content):
+        if cut and is_deep(content):
             raise ValueError(
                 f"{path} has more than 8 bits per channel, which imdecode_backend='pillow' cuts: "
                 "set imdecode_backend='cv2'"
@@ -121,7 +121,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         return (image >> (bits - 8)).astype(np.uint8)
 
 
-def _is_deep(content: bytes) -> bool:
+def is_deep(content: bytes) -> bool:
     """Whether an image that Pillow can open has more than 8 bits per channel."""
     if content.startswith(b'\x89PNG'):
         return content[24] > 8  # Pillow's mode is RGB for 16 bits per channel as well
@@ -139,7 +139,7 @@ def first_darkened(dataset: Any) -> str | None:
     ]
     try:
         path = dataset.get_data_info(0)['img_path'] if plain else ''
-        return path if path and _is_deep(fileio.get(path, plain[0].backend_args)) else None
+        return path if path and is_deep(fileio.get(path, plain[0].backend_args)) else None
     except Exception:  # not readable: loading it raises the error
         return None
 
