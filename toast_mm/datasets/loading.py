@@ -56,6 +56,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         self.bit_depth = bit_depth
         self._deep = self.imdecode_backend == 'cv2' and self.color_type != 'unchanged'
         self._warned = False
+        self._ignored: set[str] = set()
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']`` into ``results['img']``, ``(H, W, 3)``, BGR."""
@@ -64,16 +65,28 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         path = results['img_path']
         try:
             image = self.decode(fileio.get(path, backend_args=self.backend_args), path)
-        except Exception:
-            if self.ignore_empty:
-                return None
-            raise
+        except Exception as error:
+            if not self.ignore_empty:
+                raise
+            self._tell_ignored(str(path), error)
+            return None
         if self.to_float32:
             image = image.astype(np.float32)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         if 'gt_seg_map' in results:
             check_equal_sizes(results)
         return results
+
+    def _tell_ignored(self, path: str, error: Exception) -> None:
+        """Warn about a file once; mmengine's data sets take another sample and say nothing."""
+        if path in self._ignored:
+            return
+        self._ignored.add(path)
+        print_log(
+            f'{error}; another sample takes its place (ignore_empty=True)',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def decode(self, content: bytes, path: str) -> np.ndarray:
         """Decode the content of a file, which errors call by ``path``."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
+from PIL import Image
 from test_best_layer_hook import job, script  # noqa: F401  fixtures
 from test_first_pass_cache_images import ToyScenes  # noqa: F401  registers it
 from test_other_runners import as_segmentor
@@ -237,6 +238,27 @@ def DataCheckHook(way, toy_config, tmp_path):
     cfg.train_dataloader.dataset.size = 0
     with pytest.raises(ValueError, match=r'data set is empty: toast_mm\.ToyDataset\(.*no sample'):
         way.train(cfg)
+
+
+@check
+def SkipBadFilesHook(way, config, tmp_path):
+    """The next image takes the place of the broken one; batches are of two."""
+    for number in range(4):
+        path = tmp_path / 'images' / 'ab'[number > 1] / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (16, 16), (60 * number, 0, 0)).save(path)
+    (tmp_path / 'images' / 'a' / '1.png').write_bytes(b'no image')
+    cfg = config(train_cfg__max_iters=2)
+    steps = [dict(type='toast_mm.LoadImageFromFile'), dict(type='mmpretrain.PackInputs')]
+    cfg.train_dataloader.dataset = dict(
+        type='mmpretrain.CustomDataset', data_root=str(tmp_path / 'images'), pipeline=steps
+    )
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False)
+    runner = way.build(cfg)
+    lines = []
+    runner.logger.warning = lines.append
+    runner.train()
+    assert [line for line in lines if 'skipped, since 1 files cannot be read' in line]
 
 
 @check

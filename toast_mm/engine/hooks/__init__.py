@@ -10,6 +10,7 @@ from .first_pass_cache_hook import FirstPassCacheHook
 from .mean_token_init_hook import MeanTokenInitHook
 from .pretuned_hook import PretunedHook
 from .resume_hook import ResumeHook
+from .skip_bad_files_hook import SkipBadFilesHook
 from .steering_health_hook import SteeringHealthHook
 from .step_seed_hook import StepSeedHook
 from .task_file_hook import TaskFileHook
@@ -32,6 +33,7 @@ __all__ = [
     'PretunedHook',
     'ResumeHook',
     'SegVisualizationHook',
+    'SkipBadFilesHook',
     'SteeringHealthHook',
     'StepSeedHook',
     'TaskFileHook',
