@@ -1,7 +1,9 @@
 """Inference APIs of mmseg and mmpretrain on configs of this project."""
 
+from itertools import permutations, product
 from pathlib import Path
 
+import mmpretrain
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain import ImageClassificationInferencer
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 
-import toast_mm  # noqa: F401  registers the parts
+import toast_mm.apis  # noqa: F401  registers the parts and the jobs
 from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 from toast_mm.files import save_safetensors
 
@@ -60,14 +62,64 @@ def test_mmpretrain_api_on_a_task_file(folders, tmp_path):
     checkpoint = save_task_file(model, tmp_path, dict(classes=classes))
     image = str(next((folders / 'val' / 'class_0').iterdir()))
     cfg.model.backbone.init_cfg = None
-    with DefaultScope.overwrite_default_scope('mmpretrain'):  # after mmseg's, in one process
-        result = ImageClassificationInferencer(cfg, pretrained=checkpoint, device='cpu')(image)[0]
-        pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+    result = ImageClassificationInferencer(cfg, pretrained=checkpoint, device='cpu')(image)[0]
+    pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
     batch = pseudo_collate([pipeline(dict(img_path=image))])
     with torch.no_grad():
         expected = model.eval().test_step(batch)[0].pred_score
     np.testing.assert_allclose(result['pred_scores'], expected.numpy(), atol=1e-6)
     assert result['pred_class'] == classes[int(expected.argmax())]
+
+
+# Each sets a default scope, or leaves that of the one before.
+def by_inferencer(image):
+    job = Path(CONFIG).relative_to('configs')
+    names = (CONFIG, Path(CONFIG).stem, f'toast_mm::{job}')
+    for name, scope in product(names, ('mmseg', 'toast_mm')):
+        MMSegInferencer(name, scope=scope, device='cpu', show_progress=False)(image)
+
+
+def by_init_model(image):
+    inference_model(init_model(CONFIG, device='cpu'), image)
+
+
+def by_classification_inferencer(image):
+    ImageClassificationInferencer(Path(CLASSIFIER).stem, pretrained=False, device='cpu')(image)
+
+
+def by_mmpretrain(image):
+    mmpretrain.inference_model(Path(CLASSIFIER).stem, image, pretrained=False, device='cpu')
+
+
+INTERFACES = (by_inferencer, by_init_model, by_classification_inferencer, by_mmpretrain)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore:Failed to add', 'ignore:Checkpoint is not', 'ignore:weights is')
+@pytest.mark.filterwarnings('ignore:Unable to find pre-defined')
+@pytest.mark.parametrize('order', [*permutations(INTERFACES, 2)])
+def test_interfaces_after_each_other(order, camvid, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    DefaultScope._instance_dict.clear()
+    for predict in order:
+        predict(str(next((camvid / 'JPEGImages').iterdir())))
+
+
+def test_a_name_is_found_in_the_index(monkeypatch):
+    """Without building: mmseg's inferencer gets the config, its scope, and mmseg's own models."""
+    inferencer = MMSegInferencer.__new__(MMSegInferencer)
+    for scope in ('mmseg', 'toast_mm'):
+        inferencer.scope = scope
+        cfg, weights = inferencer._load_model_from_metafile(Path(CONFIG).stem)
+        assert (cfg.filename.split('/')[-1], weights) == (Path(CONFIG).name, None)
+        assert DefaultScope.get_current_instance().scope_name == 'mmseg'
+    inferencer.scope = 'mmseg'
+    theirs, weights = inferencer._load_model_from_metafile(
+        'fcn_r50-d8_4xb2-40k_cityscapes-512x1024'
+    )
+    assert theirs.model.type == 'EncoderDecoder' and weights.startswith('https://')
+    with pytest.raises(ValueError, match='Cannot find model: nothing in mmseg'):
+        inferencer._load_model_from_metafile('nothing')
 
 
 def save_task_file(model, folder: Path, dataset_meta: dict) -> str:
@@ -87,8 +139,7 @@ def check(cfg: Config, checkpoint: str, camvid: Path) -> np.ndarray:
     labels = inference_model(model, image).pred_sem_seg.data
     assert labels.shape == (1, 48, 64) and labels.max() < 11
 
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        inferencer = MMSegInferencer(model=cfg, weights=checkpoint, device='cpu')
-        result = inferencer(image, return_datasamples=False, show=False)
+    inferencer = MMSegInferencer(model=cfg, weights=checkpoint, device='cpu')
+    result = inferencer(image, return_datasamples=False, show=False)
     np.testing.assert_array_equal(result['predictions'], labels[0].numpy())
     return labels.numpy()

@@ -3,7 +3,7 @@
 _base_ = './default_runtime.py'
 
 default_scope = 'mmpretrain'
-visualizer = dict(type='UniversalVisualizer', vis_backends=_base_.vis_backends)
+visualizer = dict(type='mmpretrain.UniversalVisualizer', vis_backends=_base_.vis_backends)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),

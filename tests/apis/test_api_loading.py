@@ -1,7 +1,9 @@
 """From files to predictors: a task file alone, with its config, in other forms, and mistakes."""
 
 import copy
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +42,19 @@ def test_forms(birds, photos, expected, tmp_path, form):
         predictor = load(*arguments, device='cpu')
     assert predictor.classes == ['<b>finch</b>', 'owl', 'wren']
     np.testing.assert_array_equal(predictor.predict(photos[0])[0].scores, expected)
+
+
+def test_a_published_file_alone(birds, photos, expected, tmp_path, monkeypatch):
+    """``--base`` renames the base; the config of the training does not bring the old name back."""
+    base = shutil.copy('toast_mm/weights/vit-1m_tinyin100.safetensors', tmp_path / 'b.safetensors')
+    arguments = [str(birds.task_file), str(tmp_path / 'birds.safetensors'), '--no-hash']
+    monkeypatch.setattr(sys, 'argv', ['publish_model.py', *arguments, '--base', str(base)])
+    runpy.run_path('tools/misc/publish_model.py', run_name='__main__')
+    predictor = load(tmp_path / 'birds.safetensors', device='cpu')
+    np.testing.assert_array_equal(predictor.predict(photos[0])[0].scores, expected)
+    base.unlink()
+    with pytest.raises(CheckpointError, match=r'b\.safetensors does not exist'):
+        load(tmp_path / 'birds.safetensors', device='cpu')
 
 
 def test_a_config_object_stays_as_it_is(birds):

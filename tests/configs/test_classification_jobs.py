@@ -22,6 +22,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
+from toast_mm.registry import type_name
+
 PRETUNE = [path for path in CLASSIFICATION if path.match('pretune/toast-*')]
 
 
@@ -176,9 +178,9 @@ def test_fine_grained_jobs_follow_the_published_recipe(data, backbone, dim, mean
     for loader, split in (('train', 'trainval'), ('val', 'test'), ('test', 'test')):
         part = cfg[f'{loader}_dataloader'].dataset
         assert (part.type, part.split) == (f'toast_mm.{dataset}', split)
-    steps = [step.type for step in cfg.train_dataloader.dataset.pipeline[2:]]
+    steps = [type_name(step) for step in cfg.train_dataloader.dataset.pipeline[2:]]
     assert steps == ['ResizeEdge', 'RandomCrop', 'RandomFlip', 'PackInputs']
-    steps = [step.type for step in cfg.test_dataloader.dataset.pipeline[1:]]
+    steps = [type_name(step) for step in cfg.test_dataloader.dataset.pipeline[1:]]
     assert steps == ['ResizeEdge', 'CenterCrop', 'PackInputs']
 
 
@@ -244,7 +246,7 @@ def test_vtab_jobs_follow_the_published_recipe(path):
     assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)
     for loader in ('train', 'val', 'test'):
         pipeline = cfg[f'{loader}_dataloader'].dataset.pipeline
-        assert [step.type for step in pipeline][1:] == ['Resize', 'PackInputs']
+        assert [type_name(step) for step in pipeline][1:] == ['Resize', 'PackInputs']
         assert pipeline[1].scale == (224, 224)
 
 

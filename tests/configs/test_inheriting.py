@@ -140,6 +140,19 @@ def test_every_job_by_name_builds(tmp_path):
             assert build(cfg).backbone is not None, path
 
 
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('_base_/datasets/*.py')), ids=lambda p: p.stem)
+def test_pipelines_are_the_same_in_every_scope(path):
+    """mmpretrain's inferencer builds a pipeline in the scope that mmseg's left, and the reverse."""
+    data = Config.fromfile(path)
+    for key in ('train_pipeline', 'test_pipeline', 'tta_pipeline'):
+        for step in data.get(key, ()):
+            kinds = set()
+            for scope in ('mmseg', 'mmpretrain', SCOPE):
+                with DefaultScope.overwrite_default_scope(scope):
+                    kinds.add(type(TRANSFORMS.build(step)))
+            assert len(kinds) == 1, step
+
+
 # A class that mmseg and mmpretrain both have, as a default that no config names.
 LOSSES = {
     'mmseg': mmseg.models.losses.CrossEntropyLoss,

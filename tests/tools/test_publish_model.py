@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
 from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
+from toast_mm.config_text import read_settings
 from toast_mm.models import TOASTViT
 
 WEIGHTS = {'head.weight': torch.tensor([[0.1, 2.0]]), 'backbone.count': torch.tensor([3])}
@@ -25,7 +26,8 @@ def test_release_form(tool, trained, tmp_path, capsys):
     tool('misc/publish_model', trained, tmp_path / 'birds.safetensors', '--half')
     (file,) = tmp_path.glob('birds*.safetensors')
     assert file.stem == f'birds-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}'
-    assert f'{file}: 2 tensors, 0.00 MiB' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f'{file}: 2 tensors, 0.00 MiB, without config' in said and 'no model' in said
     content = load_from_local(str(file))
     assert content['meta'] == dict(dataset_meta=dict(classes=['a', 'b'], palette=[[1, 2, 3]]))
     assert content['state_dict']['head.weight'].dtype == torch.float16
@@ -40,6 +42,30 @@ def test_published_once_more_it_keeps_its_metadata(tool, trained, tmp_path):
     with safe_open(first, 'pt') as one, safe_open(second, 'pt') as other:
         assert one.metadata() == other.metadata()
         assert torch.equal(other.get_tensor('head.weight'), WEIGHTS['head.weight'])
+
+
+def test_the_config_of_inference_is_kept(tool, trained, tmp_path, capsys):
+    """Without the places of files and without what only a training needs."""
+    model = dict(type='A', init_cfg=dict(checkpoint='b'), backbone=dict(depth=2, pretuned='/c.pth'))
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackInputs')]
+    data = dict(batch_size=3, dataset=dict(data_root='/home/me', pipeline=steps))
+    content = torch.load(trained)
+    content['meta']['cfg'] = f'model = {model}\ntest_dataloader = {data}\nwork_dir = "/home/me"\n'
+    torch.save(content, trained)
+    tool('misc/publish_model', trained, tmp_path / 'one.safetensors', '--no-hash')
+    tool(
+        'misc/publish_model',
+        tmp_path / 'one.safetensors',
+        tmp_path / 'two.safetensors',
+        '--no-hash',
+    )
+    assert capsys.readouterr().out.count('with the config of inference') == 2
+    for name in ('one', 'two'):
+        text = load_from_local(str(tmp_path / f'{name}.safetensors'))['meta']['cfg']
+        assert read_settings(text) == dict(
+            model=dict(type='A', backbone=dict(depth=2)),
+            test_dataloader=dict(dataset=dict(pipeline=[steps[0], steps[2]])),
+        )
 
 
 def test_weights_that_come_with_the_package(tool, tmp_path):

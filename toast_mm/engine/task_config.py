@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS, Registry
 
+from toast_mm.checkpoint.adapter import Record
 from toast_mm.config_text import read_settings
 from toast_mm.engine.config import ConfigError
 from toast_mm.registry import SCOPE, type_name
@@ -94,6 +95,28 @@ def config_in(meta: Any, name: str) -> Config:
             f'as well; or {WAY_OUT}'
         ) from error
     return cfg
+
+
+def config_for_release(meta: Mapping[str, Any], record: Record | None) -> str:
+    """Text of the config to put into a file for release: what inference needs, without paths.
+
+    Args:
+        meta: Metadata of the checkpoint.
+        record: The record of a task file, which says where base and pre-tuned module are; None for
+            a checkpoint of all weights.
+
+    Raises:
+        ConfigError: The checkpoint holds no config, or one without model or test pipeline.
+    """
+    if not isinstance(meta.get('cfg'), str):
+        raise ConfigError('it holds no config')
+    cfg = inference_config(read_settings(meta['cfg']))
+    for part in (cfg.model, cfg.model.get('backbone') or {}):
+        for key in ('init_cfg', 'pretrained', 'pretuned'):
+            part.pop(key, None)
+    if record is not None and record['pretuned']:
+        cfg.model.backbone.pretuned = record['pretuned']
+    return cfg.dump()
 
 
 def _check_names(cfg: Config) -> None:

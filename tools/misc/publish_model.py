@@ -1,7 +1,8 @@
 """Write a checkpoint for release: weights as safetensors, without the state of the training.
 
-A task file remains a task file: it holds what was tuned and names its base. The name of the new
-file ends in the first digits of its SHA-256, as for other models of mm projects.
+A task file remains a task file: it holds what was tuned and names its base. Of the config, the file
+keeps model, preprocessing and test pipeline, so that toast_mm.apis.load needs no other file. The
+name of the new file ends in the first digits of its SHA-256, as for other models of mm projects.
 
 python tools/misc/publish_model.py work_dirs/JOB/epoch_20.pth JOB.safetensors
 """
@@ -19,6 +20,8 @@ from mmengine.runner import CheckpointLoader
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.adapter import in_half, read_record, record_name, relocate
 from toast_mm.checkpoint.finite import check_finite
+from toast_mm.engine.config import ConfigError
+from toast_mm.engine.task_config import config_for_release
 from toast_mm.files import WriteError, safetensors_content, write_atomically
 from toast_mm.outputs import add_overwrite, check_free
 
@@ -34,8 +37,9 @@ def publish(
 ) -> None:
     """Write the weights of ``source`` to ``target``, floating point ones in float16 if ``half``.
 
-    Names of classes and the metadata of a safetensors file are kept. ``base`` and ``pretuned`` are
-    the new places of the base and the pre-tuned module of a task file.
+    Names of classes, what inference needs of the config, and the metadata of a safetensors file are
+    kept. ``base`` and ``pretuned`` are the new places of the base and the pre-tuned module of a
+    task file.
 
     Raises:
         CheckpointError: A weight is infinite or NaN.
@@ -57,16 +61,22 @@ def publish(
         weights = {**weights, record: relocate(weights[record], base, pretuned)}
     meta = checkpoint.get('meta', {})
     if not source.endswith('.safetensors'):  # drop settings, seed and environment of the training
-        meta = {name: meta[name] for name in meta if name == 'dataset_meta'}
+        meta = {name: meta[name] for name in meta if name in ('cfg', 'dataset_meta')}
+    paths = None if record is None else read_record(weights[record])
+    note = 'with the config of inference'
+    try:
+        meta = {**meta, 'cfg': config_for_release(meta, paths)}
+    except ConfigError as error:
+        meta = {name: value for name, value in meta.items() if name != 'cfg'}
+        note = f'without config, which toast_mm.apis.load then needs as well: {error}'
     content = safetensors_content(weights, meta)
     if with_hash:
         digest = hashlib.sha256(content).hexdigest()[:8]
         target = target.with_name(f'{target.stem}-{digest}{target.suffix}')
     check_free([target], [source], overwrite)
     write_atomically(content, str(target))
-    print(f'{target}: {len(weights)} tensors, {len(content) / 2**20:.2f} MiB')
-    if record is not None:
-        paths = read_record(weights[record])
+    print(f'{target}: {len(weights)} tensors, {len(content) / 2**20:.2f} MiB, {note}')
+    if paths is not None:
         files = [source['checkpoint'] for source in paths['init_cfg']]
         files += [paths['pretuned']] if paths['pretuned'] else []
         print(f'It needs its base: {" and ".join(files)}, or the files that a config names instead')

@@ -24,30 +24,33 @@ train_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
     dict(type='toast_mm.LoadAnnotations'),
     dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='mmseg.RandomFlip', prob=0.5),
+    dict(type='mmseg.PhotoMetricDistortion'),
+    dict(type='mmseg.PackSegInputs'),
 ]
 # mmseg's inferencer looks for LoadImageFromFile by this name.
 test_pipeline = [
     dict(type='LoadImageFromFile', _scope_='toast_mm'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='mmseg.Resize', scale=scale, keep_ratio=True),
     dict(type='toast_mm.LoadAnnotations'),  # after Resize: the mask keeps its size
-    dict(type='PackSegInputs'),
+    dict(type='mmseg.PackSegInputs'),
 ]
 tta_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale_factor=ratio, keep_ratio=True) for ratio in (0.75, 1.0)],
             [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+                dict(type='mmseg.Resize', scale_factor=ratio, keep_ratio=True)
+                for ratio in (0.75, 1.0)
+            ],
+            [
+                dict(type='mmseg.RandomFlip', prob=0.0, direction='horizontal'),
+                dict(type='mmseg.RandomFlip', prob=1.0, direction='horizontal'),
             ],
             [dict(type='toast_mm.LoadAnnotations')],
-            [dict(type='PackSegInputs')],
+            [dict(type='mmseg.PackSegInputs')],
         ],
     ),
 ]

@@ -16,14 +16,14 @@ search = dict(
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.5, 1.0)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.RandomResizedCrop', scale=64, crop_ratio_range=(0.5, 1.0)),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
+    dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64)),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.Resize', scale=(64, 64)),
+    dict(type='mmpretrain.PackInputs'),
 ]
 
 _dataset = dict(

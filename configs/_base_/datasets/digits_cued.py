@@ -8,13 +8,13 @@ search = dict(lr=[3e-4, 1e-3, 3e-3], weight_decay=[0.01], seeds=[1, 2, 3])
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64)),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.Resize', scale=(64, 64)),
+    dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64)),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.Resize', scale=(64, 64)),
+    dict(type='mmpretrain.PackInputs'),
 ]
 
 train_dataloader = dict(

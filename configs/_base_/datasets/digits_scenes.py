@@ -18,12 +18,12 @@ train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     dict(type='toast_mm.LoadImageFromFile'),
     dict(type='toast_mm.LoadAnnotations'),
-    dict(type='PackSegInputs'),
+    dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile', _scope_='toast_mm'),
     dict(type='toast_mm.LoadAnnotations'),
-    dict(type='PackSegInputs'),
+    dict(type='mmseg.PackSegInputs'),
 ]
 
 _dataset = dict(

@@ -5,16 +5,20 @@ lr, weight_decay = 0.03, 5e-4  # as published, for batches of 32
 
 _load = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=256, edge='short', backend='pillow'),
+    dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend='pillow'),
 ]
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     *_load,
-    dict(type='RandomCrop', crop_size=224),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.RandomCrop', crop_size=224),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
+    dict(type='mmpretrain.PackInputs'),
 ]
-test_pipeline = [*_load, dict(type='CenterCrop', crop_size=224), dict(type='PackInputs')]
+test_pipeline = [
+    *_load,
+    dict(type='mmpretrain.CenterCrop', crop_size=224),
+    dict(type='mmpretrain.PackInputs'),
+]
 
 _dataset = dict(type='toast_mm.CUB', data_root='data/CUB_200_2011')
 train_dataloader = dict(

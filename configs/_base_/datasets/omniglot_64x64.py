@@ -7,8 +7,8 @@ search = dict(lr=[1e-3, 3e-3, 1e-2], weight_decay=[0.01], seeds=[1, 2])
 
 _pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64), interpolation='area'),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.Resize', scale=(64, 64), interpolation='area'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 _dataset = dict(
     type='toast_mm.VTAB', data_root='work_dirs/lists', task='omniglot', pipeline=_pipeline

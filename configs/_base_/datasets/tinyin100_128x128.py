@@ -3,7 +3,7 @@ of the validation images."""
 
 _base_ = './tinyin100_64x64.py'
 
-_size = dict(type='Resize', scale=(128, 128), interpolation='bicubic')
+_size = dict(type='mmpretrain.Resize', scale=(128, 128), interpolation='bicubic')
 train_dataloader = dict(
     batch_size=32,
     dataset=dict(
@@ -11,9 +11,9 @@ train_dataloader = dict(
         pipeline=[
             dict(type='toast_mm.SeedAugmentation'),
             dict(type='toast_mm.LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.5, 1.0)),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackInputs'),
+            dict(type='mmpretrain.RandomResizedCrop', scale=128, crop_ratio_range=(0.5, 1.0)),
+            dict(type='mmpretrain.RandomFlip', prob=0.5),
+            dict(type='mmpretrain.PackInputs'),
         ],
     ),
 )
@@ -21,7 +21,11 @@ val_dataloader = dict(
     batch_size=64,
     dataset=dict(
         indices=list(range(0, 3000, 5)),
-        pipeline=[dict(type='toast_mm.LoadImageFromFile'), _size, dict(type='PackInputs')],
+        pipeline=[
+            dict(type='toast_mm.LoadImageFromFile'),
+            _size,
+            dict(type='mmpretrain.PackInputs'),
+        ],
     ),
 )
 test_dataloader = val_dataloader

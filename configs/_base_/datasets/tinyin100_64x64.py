@@ -5,17 +5,17 @@ num_classes = 100
 train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.25, 1.0)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.RandomResizedCrop', scale=64, crop_ratio_range=(0.25, 1.0)),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
+    dict(type='mmpretrain.ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
+    dict(type='mmpretrain.PackInputs'),
 ]
 # Half the work per image, for the first epochs of a training from scratch.
 train_pipeline_48x48 = [
-    dict(transform, scale=48) if transform['type'] == 'RandomResizedCrop' else transform
+    dict(transform, scale=48) if transform['type'] == 'mmpretrain.RandomResizedCrop' else transform
     for transform in train_pipeline
 ]
-test_pipeline = [dict(type='toast_mm.LoadImageFromFile'), dict(type='PackInputs')]
+test_pipeline = [dict(type='toast_mm.LoadImageFromFile'), dict(type='mmpretrain.PackInputs')]
 
 train_dataloader = dict(
     batch_size=128,

@@ -25,8 +25,8 @@ auto_scale_lr = dict(enable=True, base_batch_size=256)
 
 _pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(224, 224), backend='pillow'),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.Resize', scale=(224, 224), backend='pillow'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 _dataset = dict(type='toast_mm.VTAB', data_root='data/vtab-1k', task=task, pipeline=_pipeline)
 train_dataloader = dict(
