@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from numpy.typing import NDArray
 
-from toast_mm.datasets import LoadBandsFromFile
 from toast_mm.engine.dataloaders import build_dataloader
 
 
@@ -66,19 +64,3 @@ def choose_samples(args: argparse.Namespace, number: int) -> list[int]:
             f'--indices {outside[0]}: the {args.split} set has {number} samples, 0..{number - 1}'
         )
     return args.indices
-
-
-def rgb_image(inputs: Any, preprocessor: Any, loader: LoadBandsFromFile | None) -> NDArray:
-    """The image that a pipeline packed, as RGB ``(H, W, 3)``.
-
-    Args:
-        inputs: The packed tensor ``(C, H, W)``.
-        preprocessor: Data preprocessor, which knows the order of the channels.
-        loader: The transform that loaded bands; None if the image is of three colours.
-    """
-    image = inputs.permute(1, 2, 0).numpy()
-    if loader is not None:
-        return loader.to_rgb(image)
-    # mmpretrain and mmseg name the conversion from BGR to RGB differently.
-    converts = any(getattr(preprocessor, n, False) for n in ('to_rgb', '_channel_conversion'))
-    return image[..., ::-1] if converts else image

@@ -1,6 +1,8 @@
 """Seeding all random generators from counters."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -17,3 +19,15 @@ def seed_everything(*counters: int) -> None:
     random.seed(int(python))
     np.random.seed(numpy)
     torch.manual_seed(int(pytorch))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave all random generators as they were; numbers drawn inside the context do not count."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

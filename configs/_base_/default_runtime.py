@@ -7,6 +7,7 @@ randomness = dict(seed=0)
 custom_hooks = [
     dict(type='toast_mm.StepSeedHook'),
     dict(type='toast_mm.DataCheckHook'),
+    dict(type='toast_mm.MetricModelHook'),
     dict(type='toast_mm.SteeringHealthHook', interval=500),
 ]
 

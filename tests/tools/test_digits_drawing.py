@@ -99,9 +99,12 @@ def test_the_digit_on_the_cue_is_the_class():
         alone = [SPOT if number == digit else BLANK for number in range(10)]
         others = [BLANK if number == digit else SPOT for number in range(10)]
         for drawings, inked in ((alone, True), (others, False)):
-            image = draw_cued(rng, drawings, digit)
+            image, (left, top, right, bottom) = draw_cued(rng, drawings, digit)
             card = on_cue(image)
             assert card.sum() == pytest.approx(CARD_HEIGHT**2, rel=0.2)
+            rows, columns = np.nonzero(ndimage.binary_opening(card))
+            edges = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+            assert edges == pytest.approx((left, top, right, bottom), abs=2)
             share = (DIGIT_HEIGHT / 2) ** 2 / CARD_HEIGHT**2 if inked else 0
             assert (image[card].mean(axis=-1) < 60).mean() == pytest.approx(share, abs=0.07)
 
@@ -113,7 +116,7 @@ def test_nothing_but_the_cue_tells_the_class():
     drawings = [SPOT if digit == 3 else BLANK for digit in range(10)]  # and the class is 6
     quarters, others = np.zeros(4), 0.0
     for _ in range(number):
-        image = draw_cued(rng, drawings, 6)
+        image, _ = draw_cued(rng, drawings, 6)
         card = on_cue(image)
         y, x = ndimage.center_of_mass(card)
         quarters[2 * (y > SIDE / 2) + (x > SIDE / 2)] += 1

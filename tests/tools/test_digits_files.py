@@ -8,6 +8,7 @@ import digits_drawing
 import numpy as np
 import pytest
 from digits_files import FolderError, make_digits
+from mmpretrain.datasets import BaseDataset, CustomDataset
 from PIL import Image
 
 SIZES = dict(scenes=dict(train=30, val=10, test=10), cued=dict(train=20, val=10, test=10))
@@ -56,11 +57,36 @@ def test_digits_are_equally_frequent_in_scenes(root):
 
 def test_cued_images_are_in_a_folder_per_split_and_digit(root):
     for split, number in SIZES['cued'].items():
-        folders = sorted((root / 'cued' / split).iterdir())
+        folders = sorted(path for path in (root / 'cued' / split).iterdir() if path.is_dir())
         assert [folder.name for folder in folders] == list('0123456789')
         assert {len(list(folder.iterdir())) for folder in folders} == {number // 10}
         with Image.open(next(folders[0].iterdir())) as image:
             assert (image.mode, image.size) == ('RGB', (64, 64))
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_boxes_of_cued_images(root, split):
+    """mmpretrain reads them, with the classes of the folders; a box holds the red card."""
+    folder = root / 'cued' / split
+    dataset = BaseDataset('annotations.json', data_root=str(folder))
+    folders = CustomDataset(data_root=str(folder))
+    assert list(dataset.metainfo['classes']) == list(folders.CLASSES) == list('0123456789')
+    images = [
+        {
+            (info['img_path'], info['gt_label'])
+            for info in map(found.get_data_info, range(len(found)))
+        }
+        for found in (dataset, folders)
+    ]
+    assert images[0] == images[1]
+    for info in map(dataset.get_data_info, range(len(dataset))):
+        path = info['img_path']
+        ((left, top, right, bottom),) = (instance['bbox'] for instance in info['instances'])
+        with Image.open(path) as image:
+            box = np.array(image)[top:bottom, left:right].astype(int)
+        red, ink = (box[..., 0] > 170) & (box[..., 1:].max(axis=-1) < 110), box.max(axis=-1) < 110
+        assert 28 <= right - left <= 34 and 28 <= bottom - top <= 34
+        assert (red | ink).mean() > 0.7 and red.mean() > 0.3 and ink.mean() > 0.1
 
 
 def test_no_image_is_there_twice(root):

@@ -1,9 +1,11 @@
-"""Checking that data, preprocessing and backbone have the same number of bands."""
+"""The bands of images: showing them, and checking that data and backbone have the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from numpy.typing import NDArray
 
 from toast_mm.checkpoint.loadable import LoadableBackbone
 from toast_mm.datasets import LoadBandsFromFile
@@ -27,6 +29,22 @@ def band_loader(dataset: Any) -> LoadBandsFromFile | None:
         if isinstance(transform, LoadBandsFromFile):
             return transform
     return None
+
+
+def rgb_image(inputs: Any, preprocessor: Any, loader: LoadBandsFromFile | None) -> NDArray:
+    """The image that a pipeline packed, as RGB ``(H, W, 3)``.
+
+    Args:
+        inputs: The packed tensor ``(C, H, W)``.
+        preprocessor: Data preprocessor, which knows the order of the channels.
+        loader: The transform that loaded bands; None if the image is of three colours.
+    """
+    image = inputs.permute(1, 2, 0).numpy()
+    if loader is not None:
+        return loader.to_rgb(image)
+    # mmpretrain and mmseg name the conversion from BGR to RGB differently.
+    converts = any(getattr(preprocessor, n, False) for n in ('to_rgb', '_channel_conversion'))
+    return image[..., ::-1] if converts else image
 
 
 def other_bands(model: Any, dataset: Any) -> str | None:

@@ -2,6 +2,14 @@ from toast_mm.imports import quiet_imports
 
 with quiet_imports():
     from .attention import AttentionMaps, attention_maps
-    from .picture import Row, draw_picture
+    from .picture import Row, View, as_image, draw_picture, save_picture
 
-__all__ = ['AttentionMaps', 'Row', 'attention_maps', 'draw_picture']
+__all__ = [
+    'AttentionMaps',
+    'Row',
+    'View',
+    'as_image',
+    'attention_maps',
+    'draw_picture',
+    'save_picture',
+]

@@ -65,15 +65,18 @@ def draw_scene(
     return _to_bytes(image), mask
 
 
-def draw_cued(rng: Generator, drawings: Drawings, digit: int) -> np.ndarray:
+def draw_cued(
+    rng: Generator, drawings: Drawings, digit: int
+) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """Draw four cards with a digit each; the card of the cue's colour gets the given digit.
 
     The colours of the other cards, their digits and all places are random.
 
     Returns:
-        RGB image ``(64, 64, 3)``.
+        RGB image ``(64, 64, 3)``, and the box of the card of the cue's colour: its left, top, right
+        and bottom edge in pixels.
     """
-    image = _texture(rng)
+    image, boxes = _texture(rng), []
     colours = np.vstack([CUE, rng.choice(OTHER_CARDS, 3)])
     shown = [digit, *rng.integers(10, size=3).tolist()]
     for colour, number, centre in zip(colours, shown, _places(rng, jitter=1), strict=True):
@@ -82,7 +85,14 @@ def draw_cued(rng: Generator, drawings: Drawings, digit: int) -> np.ndarray:
         image = _paint(image, card, colour + rng.uniform(-20, 20, 3))
         ink = _sharpen(_stamp(rng.choice(drawings[number]), centre, DIGIT_HEIGHT, angle))
         image = _paint(image, ink, rng.uniform(0, 50, 3))
-    return _to_bytes(image)
+        boxes.append(_box(card > 0.5))
+    return _to_bytes(image), boxes[0]
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom edge of what a mask contains."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return left, top, left + width, top + height
 
 
 def _texture(rng: Generator) -> np.ndarray:

@@ -19,6 +19,7 @@ from numpy.random import Generator
 from PIL import Image
 
 SIZES = dict(scenes=dict(train=1000, val=200, test=300), cued=dict(train=4000, val=500, test=1000))
+ANNOTATIONS = 'annotations.json'  # of the cued images, in the format of OpenMMLab 2.0
 RECORD = 'digits.json'  # records what a finished folder was made from
 
 
@@ -35,7 +36,8 @@ def make_digits(
     """Make ``root/scenes`` and ``root/cued``, completely or not at all.
 
     ``scenes`` is for segmentation and has the layout of PASCAL VOC. ``cued`` is for classification
-    and has a folder per split and digit. All digits are equally frequent.
+    and has a folder per split and digit, and a file per split with the boxes of the cards that
+    count. All digits are equally frequent.
 
     Args:
         root: Folder to make. An older one is replaced if its sizes, its seed or
@@ -140,12 +142,17 @@ def _write_scenes(
 
 
 def _write_cued(folder: Path, number: int, drawings: Drawings, rng: Generator) -> Iterator[Path]:
+    images = []
     for index, digit in enumerate(islice(_shuffled_digits(rng), number)):
         path = folder / str(digit) / f'{index:04}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(digits_drawing.draw_cued(rng, drawings, digit))
-        image.save(path, compress_level=1)  # grain hardly compresses
+        image, box = digits_drawing.draw_cued(rng, drawings, digit)
+        Image.fromarray(image).save(path, compress_level=1)  # grain hardly compresses
+        name = path.relative_to(folder).as_posix()
+        images.append(dict(img_path=name, gt_label=digit, instances=[dict(bbox=box)]))
         yield path
+    annotations = dict(metainfo=dict(classes=[*map(str, range(10))]), data_list=images)
+    (folder / ANNOTATIONS).write_text(json.dumps(annotations))
 
 
 def _shuffled_digits(rng: Generator) -> Iterator[int]:

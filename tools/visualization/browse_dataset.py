@@ -23,7 +23,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 from toast_mm.command_line import argument_parser, load_config
 from toast_mm.datasets.samplers import drawing
-from toast_mm.engine.bands import band_loader
+from toast_mm.engine.bands import band_loader, rgb_image
 from toast_mm.engine.explain import explained
 from toast_mm.files import atomic_write
 from toast_mm.outputs import add_overwrite, check_free
@@ -32,7 +32,6 @@ from toast_mm.samples import (
     add_samples,
     check_samples,
     choose_samples,
-    rgb_image,
     split_dataset,
 )
 from toast_mm.seeding import seed_everything

@@ -11,10 +11,16 @@ train_pipeline = [
     dict(type='mmpretrain.Resize', scale=(64, 64)),
     dict(type='mmpretrain.PackInputs'),
 ]
-test_pipeline = [
+val_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
     dict(type='mmpretrain.Resize', scale=(64, 64)),
     dict(type='mmpretrain.PackInputs'),
+]
+test_pipeline = [
+    dict(type='toast_mm.LoadImageFromFile'),
+    dict(type='mmcv.LoadAnnotations', with_label=False),  # box of the red card
+    dict(type='mmpretrain.Resize', scale=(64, 64)),
+    dict(type='mmpretrain.PackInputs', algorithm_keys=['gt_bboxes']),
 ]
 
 train_dataloader = dict(
@@ -30,15 +36,20 @@ val_dataloader = dict(
     num_workers=1,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     collate_fn=dict(type='toast_mm.default_collate'),
-    dataset=dict(type='CustomDataset', data_root='data/digits/cued/val', pipeline=test_pipeline),
+    dataset=dict(type='CustomDataset', data_root='data/digits/cued/val', pipeline=val_pipeline),
 )
 test_dataloader = dict(
     batch_size=100,
     num_workers=1,
     sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
     collate_fn=dict(type='toast_mm.default_collate'),
-    dataset=dict(type='CustomDataset', data_root='data/digits/cued/test', pipeline=test_pipeline),
+    dataset=dict(
+        type='mmpretrain.BaseDataset',
+        data_root='data/digits/cued/test',
+        ann_file='annotations.json',
+        pipeline=test_pipeline,
+    ),
 )
 
 val_evaluator = dict(type='Accuracy')
-test_evaluator = val_evaluator
+test_evaluator = [dict(type='Accuracy'), dict(type='toast_mm.AttentionInside')]

@@ -1,3 +1,4 @@
+from .attention_hook import AttentionHook
 from .best_layer_hook import BestLayerHook
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_hook import CheckpointHook
@@ -8,6 +9,7 @@ from .evaluation_precision_hook import EvaluationPrecisionHook
 from .finite_check_hook import FiniteCheckHook, NotFiniteError
 from .first_pass_cache_hook import FirstPassCacheHook
 from .mean_token_init_hook import MeanTokenInitHook
+from .metric_model_hook import MetricModelHook
 from .pretuned_hook import PretunedHook
 from .resume_hook import ResumeHook
 from .skip_bad_files_hook import SkipBadFilesHook
@@ -19,6 +21,7 @@ from .visualization_hook import SegVisualizationHook, VisualizationHook
 from .write_check_hook import WriteCheckHook
 
 __all__ = [
+    'AttentionHook',
     'BestLayerHook',
     'ChannelsLastHook',
     'CheckpointHook',
@@ -29,6 +32,7 @@ __all__ = [
     'FiniteCheckHook',
     'FirstPassCacheHook',
     'MeanTokenInitHook',
+    'MetricModelHook',
     'NotFiniteError',
     'PretunedHook',
     'ResumeHook',
