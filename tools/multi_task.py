@@ -15,23 +15,12 @@ import os.path as osp
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-from mmcv.transforms import Compose
-from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DefaultScope
-from mmengine.structures import BaseDataElement
-from mmengine.utils import track_iter_progress
-from PIL import Image
 from prettytable import PrettyTable
 
-from toast_mm.apis import MultiTask
+from toast_mm.apis import Classification, Segmentation, Tasks, load
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.command_line import is_file
-from toast_mm.files import WriteError, atomic_write
 from toast_mm.outputs import add_overwrite, check_free
-from toast_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,84 +53,51 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def common_pipeline(configs: dict[str, Config]) -> Compose:
-    """Build the common test transforms of all tasks, without annotations.
-
-    Raises:
-        ValueError: The transforms differ.
-    """
-    steps = {}
-    for name, cfg in configs.items():
-        pipeline = cfg.test_dataloader.dataset.pipeline
-        steps[name] = [step for step in pipeline if type_name(step) != 'LoadAnnotations']
-    first, *others = steps
-    for other in others:
-        if steps[other] != steps[first]:
-            raise ValueError(
-                f'tasks {first!r} and {other!r} prepare images by different transforms: '
-                f'{steps[first]} and {steps[other]}; tasks that share a first pass must see the '
-                'same images'
-            )
-    with DefaultScope.overwrite_default_scope(configs[first].default_scope):
-        return Compose(steps[first])
+def load_tasks(args: argparse.Namespace) -> Tasks:
+    """Load the tasks, or exit with a sentence that names the wrong one."""
+    predictors = {}
+    for name, config, checkpoint in args.task:
+        try:
+            predictors[name] = load(config, checkpoint, args.device)
+        except (CheckpointError, RuntimeError, ValueError) as error:
+            sys.exit(f'task {name!r}: {" ".join(str(error).split())}')
+    return Tasks(predictors)
 
 
-def describe(result: BaseDataElement, classes: list[str], label_map: Path) -> str:
-    """Describe a prediction in a few words; write the label map of a segmentor."""
-    if 'pred_sem_seg' not in result:
-        label = int(result.pred_label)
-        return f'{class_name(classes, label)} ({result.pred_score.max():.2f})'
-    labels = result.pred_sem_seg.data[0].cpu().numpy()
-    labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
-    with atomic_write(str(label_map)) as partial:
-        label_map.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(labels).save(partial)
-    areas = np.bincount(labels.ravel()) / labels.size
-    largest = areas.argsort()[::-1][:3]
-    return ', '.join(f'{class_name(classes, c)} {areas[c]:.0%}' for c in largest if areas[c])
-
-
-def class_name(classes: list[str], label: int) -> str:
-    return classes[label] if label < len(classes) else str(label)
+def describe(result: Classification | Segmentation) -> str:
+    """Describe a prediction in a few words."""
+    if isinstance(result, Segmentation):
+        largest = [*result.areas.items()][:3]
+        return ', '.join(f'{name} {share:.0%}' for name, share in largest)
+    return f'{result.label} ({result.score:.2f})'
 
 
 def main() -> None:
     args = parse_args()
-    tasks = MultiTask(args.device)
-    configs = {name: Config.fromfile(config) for name, config, _ in args.task}
     try:
-        for name, _, checkpoint in args.task:
-            try:
-                tasks.add(name, configs[name], checkpoint)
-            except (CheckpointError, RuntimeError) as error:
-                sys.exit(f'task {name!r}, {checkpoint}: {" ".join(str(error).split())}')
-        pipeline = common_pipeline(configs)
+        tasks = load_tasks(args)
         stems = [f'{number:04}_{Path(image).stem}.png' for number, image in enumerate(args.images)]
-        label_maps = {name: [Path(args.out_dir, name, stem) for stem in stems] for name in tasks}
-        segmentors = [name for name in tasks if hasattr(tasks[name], 'decode_head')]
+        label_maps = {
+            name: [Path(args.out_dir, name, stem) for stem in stems]
+            for name, predictor in tasks.items()
+            if predictor.is_segmentor
+        }
         check_free(
-            (file for name in segmentors for file in label_maps[name]),
+            (file for files in label_maps.values() for file in files),
             (*args.images, *(file for _, *files in args.task for file in files)),
             args.overwrite,
         )
-    except (ValueError, WriteError) as error:
+        results = tasks.predict(args.images)
+        for name, files in label_maps.items():
+            for file, result in zip(files, results[name], strict=True):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                result.save_mask(file)
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
     table = PrettyTable(['image', *tasks], align='l')
-    for number, image in enumerate(track_iter_progress(args.images)):
-        try:
-            sample = pipeline(dict(img_path=image))
-        except (AssertionError, ValueError, OSError, cv2.error) as error:
-            sys.exit(f'{image} is not an image that the tasks can read: {error}')
-        results = tasks(pseudo_collate([sample]))
-        row = [image]
-        for name in tasks:
-            classes = tasks[name].dataset_meta.get('classes', [])
-            try:
-                row.append(describe(results[name][0], classes, label_maps[name][number]))
-            except WriteError as error:
-                sys.exit(str(error))
-        table.add_row(row)
-    print(f'\n{table}')
+    for number, image in enumerate(args.images):
+        table.add_row([image, *(describe(found[number]) for found in results.values())])
+    print(table)
 
 
 if __name__ == '__main__':

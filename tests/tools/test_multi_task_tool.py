@@ -90,12 +90,19 @@ def test_mistakes(tool, trained, classifier_job, folders, tmp_path, capsys):
             tool('multi_task', *arguments)
         assert message in capsys.readouterr().err
     (tmp_path / 'no.png').write_text('no image')
-    with pytest.raises(SystemExit, match=r'no\.png is not an image that the tasks can read'):
+    with pytest.raises(SystemExit, match=r'no\.png cannot be decoded as an image'):
         tool('multi_task', tmp_path / 'no.png', *task)
     torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
-    with pytest.raises(SystemExit, match=r"task 'hours', .*empty\.pth: .*covers 0 of"):
+    with pytest.raises(SystemExit, match=r"task 'hours': .*empty\.pth .*covers 0 of"):
         tool('multi_task', image, '--task', 'hours', classifier_job, tmp_path / 'empty.pth')
-    other = tmp_path / 'other.py'
-    other.write_text(classifier_job.read_text() + "\ntest_pipeline[1]['scale'] = 48\n")
-    with pytest.raises(SystemExit, match="tasks 'birds' and 'hours' prepare images by different"):
-        tool('multi_task', image, *task, '--task', 'hours', other, trained[1])
+
+
+def test_tasks_that_prepare_images_differently(tool, trained, classifier_job, folders, capsys):
+    image = next((folders / 'val' / 'class_0').iterdir())
+    other = classifier_job.with_name('other.py')
+    other.write_text(classifier_job.read_text() + "\ntest_pipeline[1]['scale'] = 24\n")
+    tool(
+        *('multi_task', image, '--task', 'birds', classifier_job, trained[0]),
+        *('--task', 'hours', other, trained[1]),
+    )
+    assert '| swan (0.88) | day (0.88) |' in capsys.readouterr().out

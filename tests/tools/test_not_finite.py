@@ -36,7 +36,7 @@ HEAD = r'w\.pth: 2 of 32 values of head\.layers\.head\.weight are not finite'
         ('model_converters/toast2mm p.pth o.pth', r'p\.pth: 1 of \d+ values of .*task_embedding'),
         ('deployment/export_onnx classifier.py w.pth o.onnx --size 32 32', HEAD),
         ('visualization/attention classifier.py w.pth --out o.png', HEAD),
-        ('multi_task i.png --task a classifier.py w.pth', f"task 'a', {HEAD}"),
+        ('multi_task i.png --task a classifier.py w.pth', f"task 'a': checkpoint {HEAD}"),
     ],
 )
 def test_refused(tool, tmp_path, command, sentence):

@@ -4,6 +4,7 @@ from toast_mm.imports import quiet_imports
 
 with quiet_imports():
     from . import model_index
+    from .attention import Attention
     from .loading import load
     from .multi_task import MultiTask
     from .predictor import Predictor
@@ -12,6 +13,7 @@ with quiet_imports():
     from .tasks import Tasks
 
 __all__ = [
+    'Attention',
     'Classification',
     'MultiTask',
     'Predictor',

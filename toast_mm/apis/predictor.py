@@ -13,11 +13,13 @@ from mmpretrain.models import ImageClassifier
 from mmseg.models import BaseSegmentor
 from mmseg.utils import get_palette
 
+from toast_mm.apis.attention import Attention, on_cpu
 from toast_mm.apis.batches import batches, collate
 from toast_mm.apis.pictures import Preparation, Sample, list_pictures
 from toast_mm.apis.result_list import Results
 from toast_mm.apis.results import Classification, Result, Segmentation
 from toast_mm.engine.heads import label_heads
+from toast_mm.engine.views import view_of
 
 
 class Predictor:
@@ -120,6 +122,39 @@ class Predictor:
                 predictions = self.model.test_step(collate(batch))
             for (number, sample), prediction in zip(batch, predictions, strict=True):
                 found[number] = self.result(sample, prediction)
+        return Results(found[number] for number in sorted(found))
+
+    def attention(
+        self,
+        inputs: Any,
+        blocks: Sequence[int] | int | None = None,
+        progress: bool = True,
+        on_error: str = 'raise',
+    ) -> Results[Attention]:
+        """Compute where the model looks, in both passes.
+
+        Args:
+            inputs: As for :meth:`predict`.
+            blocks: Numbers of blocks, or of stages; negative ones count from the end. Defaults to
+                None, the last block that runs in both passes.
+            progress: As for :meth:`predict`.
+            on_error: As for :meth:`predict`.
+
+        Raises:
+            FileNotFoundError: As for :meth:`predict`.
+            TypeError: As for :meth:`predict`.
+            ValueError: As for :meth:`predict`; or the model has no such maps or no such block.
+
+        Example:
+            >>> predictor.attention('bird.jpg', blocks=[-2, -1])[0].show()
+        """
+        pictures = list_pictures(inputs, self.preparation.suffixes)
+        found: dict[int, Attention] = {}
+        for batch in batches(self.preparation, pictures, 1, progress, on_error):
+            for number, sample in batch:
+                view = view_of(self.model, sample.packed, self.preparation.loader, blocks, True)
+                maps = {block: on_cpu(maps) for block, maps in view.maps.items()}
+                found[number] = Attention(view.image, sample.path, maps, view.method, view.covered)
         return Results(found[number] for number in sorted(found))
 
     def result(self, sample: Sample, prediction: Any) -> Result:

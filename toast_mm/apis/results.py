@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from mmpretrain.structures import DataSample
@@ -40,8 +41,8 @@ class Result:
         """Name of the file without its folder, or ``'image'``."""
         return Path(self.path).name if self.path else 'image'
 
-    def draw(self, figure: Figure) -> None:
-        """Draw the result into an empty figure of matplotlib."""
+    def figure(self) -> Figure:
+        """The result as a figure of matplotlib."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -52,24 +53,16 @@ class Result:
         """What a list of results shows of it: RGB ``(H, W, 3)``."""
         return self.image
 
-    def figure(self) -> Figure:
-        """The result as a figure of matplotlib."""
-        figure = Figure(figsize=self._size(), layout='tight')
-        self.draw(figure)
-        return figure
-
-    def _size(self) -> tuple[float, float]:
-        """Width and height of the figure, in inches: the image, and some lines of text."""
-        height, width = self.image.shape[:2]
-        scale = INCHES / max(height, width)
-        return max(scale * width, INCHES / 2), scale * height + 0.8
-
     def show(self) -> None:
         """Show the result in the notebook, or in a window of matplotlib."""
         import matplotlib.pyplot as plt  # here, since it chooses a backend
 
-        figure = plt.figure(figsize=self._size(), layout='tight')
-        self.draw(figure)
+        drawn = self.figure()
+        pixels = plt.imread(io.BytesIO(self._repr_png_()))
+        figure = plt.figure(figsize=drawn.get_size_inches(), dpi=drawn.dpi)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(pixels, aspect='auto')
+        axes.axis('off')
         plt.show()
         plt.close(figure)
 
@@ -89,6 +82,20 @@ class Result:
         content = io.BytesIO()
         self.figure().savefig(content, format='png')
         return content.getvalue()
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.name}: {self.describe()})'
+
+    def _picture(self, image: NDArray) -> tuple[Figure, Axes]:
+        """A figure with an image, and its axes."""
+        height, width = image.shape[:2]
+        scale = INCHES / max(height, width)
+        size = max(scale * width, INCHES / 2), scale * height + 0.8  # and some lines of text
+        figure = Figure(figsize=size, layout='tight')
+        axes = figure.subplots()
+        axes.imshow(image)
+        axes.set(xticks=[], yticks=[])
+        return figure, axes
 
 
 @dataclass(repr=False, eq=False)
@@ -135,21 +142,17 @@ class Classification(Result):
         sample.set_pred_label(self.index)
         return UniversalVisualizer().visualize_cls(self.image, sample, self.classes, draw_gt=False)
 
-    def draw(self, figure: Figure) -> None:
-        """Draw the image with the best classes."""
-        axes = figure.subplots()
-        axes.imshow(self.image)
-        axes.set(xticks=[], yticks=[])
+    def figure(self) -> Figure:
+        """The image with the best classes."""
+        figure, axes = self._picture(self.image)
         axes.set_title(plain(f'{self.label} {self.score:.1%}'))
         others = [f'{label} {score:.1%}' for label, score in self.top(4)[1:]]
         axes.set_xlabel(plain('\n'.join(others)), fontsize=8)
+        return figure
 
     def describe(self) -> str:
         """The class in a few words."""
         return f'{self.label!r} {self.score:.1%}'
-
-    def __repr__(self) -> str:
-        return f'Classification({self.name}: {self.describe()})'
 
 
 @dataclass(repr=False, eq=False)
@@ -210,11 +213,9 @@ class Segmentation(Result):
         with atomic_write(str(path)) as partial:
             self.mask().save(partial, format='png')
 
-    def draw(self, figure: Figure) -> None:
-        """Draw the overlay with a legend of the classes that occur."""
-        axes = figure.subplots()
-        axes.imshow(self.overlay())
-        axes.set(xticks=[], yticks=[])
+    def figure(self) -> Figure:
+        """The overlay with a legend of the classes that occur."""
+        figure, axes = self._picture(self.overlay())
         colours = dict(zip(self.classes, self.palette, strict=True))
         handles = [
             Patch(color='#{:02x}{:02x}{:02x}'.format(*colours[name]), label=plain(name))
@@ -223,6 +224,7 @@ class Segmentation(Result):
         axes.legend(
             handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0), ncols=3, fontsize=8
         )
+        return figure
 
     def thumbnail(self) -> NDArray[np.uint8]:
         """The overlay."""
@@ -230,12 +232,7 @@ class Segmentation(Result):
 
     def describe(self) -> str:
         """The largest classes in a few words."""
-        parts = [f'{name!r} {share:.0%}' for name, share in [*self.areas.items()][:3]]
-        return ', '.join(parts)
-
-    def __repr__(self) -> str:
-        height, width = self.labels.shape
-        return f'Segmentation({self.name}, {width} x {height}: {self.describe()})'
+        return ', '.join(f'{name!r} {share:.0%}' for name, share in [*self.areas.items()][:3])
 
 
 def plain(text: str) -> str:
