@@ -192,6 +192,13 @@ def test_doubles(photos, tmp_path):
     assert len(same) == 8 and {text for *_, text in same} == {'it is in train as well'}
 
 
+def test_other_sizes_are_no_doubles(photos):
+    """Though their bytes are the same."""
+    for number, size in enumerate([(40, 20), (20, 40)]):
+        Image.new('RGB', size, (7, 7, 7)).save(photos / 'cat' / f'x{number}.png')
+    assert said(look(train=classes_in(photos))) == []
+
+
 def test_one_split_as_another(photos, tmp_path):
     """Test data are often the validation data."""
     truncated(tmp_path / 'val' / 'cat' / 'x.jpg')
@@ -262,7 +269,9 @@ def test_bands(tmp_path):
     (one,) = said(report)
     assert one[:3] == ('unreadable', 'train', '0.npy') and 'no image of 5 bands' in one[3]
     draw_sheet(report, str(tmp_path / 'sheet.png'))
-    assert (tmp_path / 'sheet.png').stat().st_size > 10_000
+    with Image.open(tmp_path / 'sheet.png') as sheet:
+        colours = np.unique(np.asarray(sheet.convert('RGB')).reshape(-1, 3), axis=0)
+    assert sheet.width == 1280 and len(colours) > 100
 
 
 # Segmentation
@@ -379,10 +388,6 @@ def test_reports(scenes):
     assert data['splits']['train']['largest'] == [40, 30]
     text = as_text(report)
     assert 'broken: foreign labels (1)' in text and text.endswith('1 broken, 0 doubtful')
-    draw_sheet(report, str(scenes / 'sheet.png'))
-    with Image.open(scenes / 'sheet.png') as sheet:
-        colours = np.unique(np.asarray(sheet.convert('RGB')).reshape(-1, 3), axis=0)
-        assert sheet.width == 1280 and len(colours) > 500
 
 
 def test_a_sheet_of_nothing(photos, tmp_path):

@@ -14,15 +14,20 @@ def check(tool, *arguments):
 
 
 def test_good_data(tool, classifier_job, tmp_path, capsys):
-    report, sheet = tmp_path / 'report.json', tmp_path / 'sheet.png'
-    assert check(tool, classifier_job, '--json', report, '--sheet', sheet) == 0
+    report = tmp_path / 'report.json'
+    assert check(tool, classifier_job, '--json', report) == 0
     printed = capsys.readouterr().out
     assert 'train: 12 samples (12 PNG RGB), 40 x 40 to 40 x 40 pixels; 2 classes: ' in printed
     assert 'test: the samples of val' in printed and '0 broken' in printed
     assert json.loads(report.read_text())['splits']['val']['counts'] == [4, 4]
-    with Image.open(sheet) as picture:
-        assert picture.format == 'PNG'
     assert 'add --overwrite' in check(tool, classifier_job, '--json', report)
+
+
+@pytest.mark.slow
+def test_sheet(tool, classifier_job, tmp_path):
+    assert check(tool, classifier_job, '--sheet', tmp_path / 'sheet.png') == 0
+    with Image.open(tmp_path / 'sheet.png') as picture:
+        assert picture.format == 'PNG'
 
 
 def test_a_broken_file(tool, classifier_job, folders, tmp_path, capsys):

@@ -4,7 +4,14 @@ A reader of a format returns :class:`Annotations`; :func:`convert` paints, split
 """
 
 from toast_mm.conversion.classes import read_classes
-from toast_mm.conversion.items import Annotations, ConversionError, Item
+from toast_mm.conversion.items import (
+    Annotations,
+    ConversionError,
+    Item,
+    Layer,
+    Painted,
+    Skipped,
+)
 from toast_mm.conversion.options import Options, add_options, options_of
 from toast_mm.conversion.summary import show_progress, summary
 from toast_mm.conversion.writing import Report, convert
@@ -13,8 +20,11 @@ __all__ = [
     'Annotations',
     'ConversionError',
     'Item',
+    'Layer',
     'Options',
+    'Painted',
     'Report',
+    'Skipped',
     'add_options',
     'convert',
     'options_of',

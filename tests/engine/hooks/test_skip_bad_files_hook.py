@@ -113,7 +113,7 @@ def test_other_errors_end_the_training(train, photos, monkeypatch):
         raise ValueError('a mistake in the config')
 
     monkeypatch.setattr('mmpretrain.datasets.transforms.PackInputs.transform', fail)
-    with pytest.raises(ValueError, match='a mistake in the config'):
+    with pytest.raises(ValueError, match=r'^a mistake in the config'):
         train(dict(type='toast_mm.SkipBadFilesHook'))
 
 
