@@ -1,5 +1,6 @@
 """Predictions from Python: those of the inferencers of mm, for every kind of input."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
 from toast_mm.apis import Classification, Segmentation, load
+from toast_mm.apis.pictures import Preparation, list_pictures
+from toast_mm.datasets.bands import picture_of
 
 pytestmark = pytest.mark.filterwarnings('ignore:Failed to add')  # of mmseg's inferencer
 
@@ -41,7 +44,7 @@ def of_mmseg(streets, photos) -> list[np.ndarray]:
     return [inferencer(photo)['predictions'] for photo in photos]
 
 
-@pytest.mark.parametrize('ours_first', [True, False])
+@pytest.mark.parametrize('ours_first', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_beside_the_inferencers_of_mm(birds, streets, photos, ours_first):
     def ours():
         predictors = load(birds.task_file, device='cpu'), load(streets.task_file, device='cpu')
@@ -140,6 +143,27 @@ def test_sixteen_bits_are_scaled_as_in_training(classifier, tmp_path):
         np.testing.assert_allclose(result.scores, results[0].scores, atol=1e-6)
 
 
+def test_bands(birds, tmp_path):
+    """Arrays hold all bands of a file; the picture shows those that the loader says."""
+    cfg = copy.deepcopy(birds.cfg)
+    cfg.test_dataloader.dataset.pipeline = [
+        dict(type='toast_mm.LoadBandsFromFile', num_bands=5, bands=[3, 1, 0, 4], shown=[2, 1, 0]),
+        dict(type='mmpretrain.PackInputs'),
+    ]
+    prepare = Preparation(cfg)
+    bands = np.random.default_rng(0).random((6, 7, 5), np.float32)
+    np.save(tmp_path / 'scene.npy', bands)
+    by_path, by_array = prepare(tmp_path / 'scene.npy'), prepare(bands)
+    for sample in (by_path, by_array):
+        np.testing.assert_array_equal(
+            sample.packed['inputs'].numpy(), bands[..., [3, 1, 0, 4]].transpose(2, 0, 1)
+        )
+        np.testing.assert_array_equal(sample.image, picture_of(bands, [0, 1, 3]))
+    assert list_pictures(tmp_path, prepare.suffixes) == [str(tmp_path / 'scene.npy')]
+    with pytest.raises(ValueError, match=r'shape \(6, 7, 3\), which is no image of 5 bands'):
+        prepare(bands[..., :3])
+
+
 def test_folders(classifier, photos, tmp_path, caplog):
     (tmp_path / 'b' / '.hidden').mkdir(parents=True)
     for name in ('b/2.PNG', 'a.png', 'b/.hidden/x.png', 'b/1.png'):
@@ -225,6 +249,7 @@ def test_reprs(classifier):
     assert '&lt;b&gt;finch&lt;/b&gt;' in html and '<b>' not in html
 
 
+@pytest.mark.slow
 def test_in_the_interfaces_of_mm(streets, photos):
     model = init_model(str(streets.path), str(streets.task_file), device='cpu')
     expected = inference_model(model, photos[0]).pred_sem_seg.data[0].numpy()

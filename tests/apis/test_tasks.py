@@ -74,6 +74,7 @@ def test_another_task_later(tasks, birds):
     assert 'foreign' not in tasks
 
 
+@pytest.mark.slow
 def test_other_preparations(birds, streets, photos):
     """A segmentor that prepares images in its own way."""
     both = load({'birds': birds.task_file, 'streets': streets.task_file}, device='cpu')

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from toast_mm.checkpoint import WEIGHTS
 from toast_mm.engine.config_check import check_config
+from toast_mm.engine.task_config import config_in
 
 
 def test_all_jobs_are_tested():
@@ -85,3 +86,13 @@ def test_every_job_uses_the_runtime_of_the_project():
 def test_no_setting_of_a_job_is_refused():
     for path in JOBS:
         check_config(load(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', JOBS, ids=lambda path: path.stem)
+def test_the_config_in_a_checkpoint_can_be_read(path):
+    """A task file alone is enough for predictions: its config names only known parts."""
+    cfg = load(path)
+    read = config_in(dict(cfg=cfg.pretty_text), path.name)
+    assert read.model.type == cfg.model.type
+    assert [step.type for step in read.test_dataloader.dataset.pipeline]

@@ -48,7 +48,8 @@ def meta(**changes):
 
 
 def test_only_what_inference_needs():
-    cfg = config_in(meta(), 'birds.pth')
+    augments = dict(augments=[dict(type='Mixup')])
+    cfg = config_in(meta(**{'model.train_cfg': augments}), 'birds.pth')
     assert set(cfg) == {'default_scope', 'model', 'test_dataloader'}
     assert cfg.model == CFG['model']
     steps = CFG['test_dataloader']['dataset']['pipeline']
@@ -89,6 +90,12 @@ def test_other_names_are_refused(key, value):
         ConfigError, match=r'config in birds\.pth cannot be used: .*Name the config'
     ):
         config_in(meta(**{key: value}), 'birds.pth')
+
+
+@pytest.mark.parametrize('name', ['SyncBN', 'BN', 'LN', 'GN', 'toast_mm.ConvStem'])
+def test_layers_are_known(name):
+    changed = meta(**{'model.head.norm_cfg': dict(type=name)})
+    assert config_in(changed, 'birds.pth').model.head.norm_cfg.type == name
 
 
 def test_what_is_missing():

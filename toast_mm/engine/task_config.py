@@ -24,6 +24,7 @@ _PACKAGES = 'mmpretrain, mmseg or toast_mm'
 # Modules whose registered classes run nothing but themselves, whatever their arguments.
 MODULES = (
     *('toast_mm.models.', 'mmseg.models.', 'mmcv.cnn.', 'mmengine.model.', 'torch.nn.'),
+    'mmengine.utils.dl_utils.parrots_wrapper',  # SyncBN
     *('mmpretrain.models.backbones.', 'mmpretrain.models.classifiers.image'),
     *('mmpretrain.models.heads.', 'mmpretrain.models.losses.', 'mmpretrain.models.necks.'),
     *('mmpretrain.models.utils.data_preprocessor', 'mmpretrain.models.utils.batch_augments'),
@@ -63,7 +64,9 @@ def inference_config(cfg: Mapping[str, Any]) -> Config:
         raise ConfigError('the config has no model')
     kept = {k: cfg[k] for k in ('default_scope', 'model', 'data_preprocessor') if cfg.get(k)}
     kept['test_dataloader'] = dict(dataset=dict(pipeline=image_pipeline(cfg)))
-    return Config(copy.deepcopy(kept), format_python_code=False)
+    kept = copy.deepcopy(kept)
+    kept['model'].pop('train_cfg', None)
+    return Config(kept, format_python_code=False)
 
 
 def config_in(meta: Any, name: str) -> Config:
