@@ -3,7 +3,7 @@
 The source folder is the root of the repository, so that links between files work in the site as
 they do on a code host:
 
-    python -m sphinx -W --keep-going -c docs . docs/_build
+    python -m sphinx -W --keep-going -c docs . docs/_build/html
 """
 
 import sys
@@ -42,10 +42,20 @@ extensions = [
 # Every reference to this package must resolve. Others are not looked up: that needs a network.
 nitpicky = True
 nitpick_ignore_regex = [('py:.*', r'(?!toast_mm).*'), ('py:.*', r'toast_mm\..*\._\w+')]
-nitpick_ignore = [
-    ('py:class', 'toast_mm.models.layers.Layer'),  # a type variable
-    ('py:class', 'toast_mm.datasets.fine_grained.SplitFiles'),  # a mixin
-]
+# Types that public signatures name, but that nobody needs to look up.
+INTERNAL = (
+    'apis.pictures.Sample',
+    'apis.result_list.Some',
+    'apis.results.Result',
+    'conversion.items.Layer',
+    'conversion.items.Skipped',
+    'datasets.fine_grained.SplitFiles',
+    'inspection.sample.Sample',
+    'jobs.read_layout',
+    'models.layers.Layer',
+)
+KINDS = ('py:class', 'py:func', 'py:obj')
+nitpick_ignore = [(kind, f'toast_mm.{n}') for n in INTERNAL for kind in KINDS]
 
 myst_heading_anchors = 4  # as on a code host
 nb_execution_mode = 'off'  # notebooks are kept with their outputs; a test executes them

@@ -20,7 +20,19 @@ pytestmark = [
         not is_installed('furo'), reason='needs the extra: pip install "toast_mm[docs]"'
     ),
 ]
-PARTS = ('apis', 'checkpoint', 'datasets', 'engine', 'evaluation', 'models', 'topdown')
+PARTS = (
+    *(
+        'apis',
+        'checkpoint',
+        'conversion',
+        'datasets',
+        'engine',
+        'evaluation',
+        'inspection',
+        'models',
+    ),
+    *('topdown', 'visualization'),
+)
 
 
 @pytest.fixture(scope='module')

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+WAYS = ('parse_args', 'parse_intermixed_args')
+
 
 class _Parsed(BaseException):
     """Ends a tool when it parses its arguments."""
@@ -20,21 +22,22 @@ class UsageError(Exception):
 
 
 @functools.cache
-def parser_of(script: Path) -> argparse.ArgumentParser:
-    """The parser of a tool."""
-    found: list[argparse.ArgumentParser] = []
+def parser_of(script: Path) -> tuple[argparse.ArgumentParser, str]:
+    """The parser of a tool, and which of its methods the tool calls."""
+    found: list[tuple[argparse.ArgumentParser, str]] = []
 
-    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
-        found.append(parser)
+    def stop(way: str, parser: argparse.ArgumentParser, *_: object) -> None:
+        found.append((parser, way))
         raise _Parsed
 
-    folder = str(script.parent)  # where a script finds its own modules
-    with (
-        mock.patch.object(argparse.ArgumentParser, 'parse_args', stop),
-        mock.patch.object(sys, 'argv', [str(script)]),
-        mock.patch.object(sys, 'path', [folder, *sys.path]),
-        contextlib.suppress(_Parsed),
-    ):
+    with contextlib.ExitStack() as stack:
+        for way in WAYS:
+            method = functools.partialmethod(functools.partial(stop, way))
+            stack.enter_context(mock.patch.object(argparse.ArgumentParser, way, method))
+        folder = str(script.parent)  # where a script finds its own modules
+        stack.enter_context(mock.patch.object(sys, 'path', [folder, *sys.path]))
+        stack.enter_context(mock.patch.object(sys, 'argv', [str(script)]))
+        stack.enter_context(contextlib.suppress(_Parsed))
         runpy.run_path(str(script), run_name='__main__')
     (parser,) = found
     return parser
@@ -50,6 +53,6 @@ def parse(script: Path, arguments: list[str]) -> argparse.Namespace:
     def refuse(message: str) -> None:
         raise UsageError(message)
 
-    parser = parser_of(script)
+    parser, way = parser_of(script)
     with mock.patch.object(parser, 'error', refuse):
-        return parser.parse_args(arguments)
+        return getattr(parser, way)(arguments)
