@@ -49,6 +49,10 @@ class Result:
         """The result in a few words."""
         raise NotImplementedError
 
+    def overlay(self) -> NDArray[np.uint8]:
+        """The image with the result drawn over it: RGB ``(H, W, 3)``."""
+        raise NotImplementedError
+
     def thumbnail(self) -> NDArray[np.uint8]:
         """What a list of results shows of it: RGB ``(H, W, 3)``."""
         return self.image

@@ -80,12 +80,7 @@ def attention_maps(
         >>> maps[11].second.shape, maps[11].mean().difference.shape
         (torch.Size([2, 3, 14, 14]), torch.Size([2, 1, 14, 14]))
     """
-    if not isinstance(backbone, SteeredBackbone):
-        raise ValueError(
-            'attention maps need a backbone of toast_mm, such as toast_mm.TOASTViT or '
-            'toast_mm.TOASTTimm (feedback_from=None makes it a plain one), and without a wrapper; '
-            f'this is a {type(backbone).__name__}'
-        )
+    _check_family(backbone)
     numbers = _resolve_blocks(backbone, blocks)
     with set_modes(dict.fromkeys(backbone.modules(), False)):
         with backbone.recording() as record:
@@ -97,6 +92,16 @@ def attention_maps(
                 'backbone.using'
             )
         return {number: _maps_of(backbone, number, record) for number in numbers}
+
+
+def running_blocks(backbone: Any) -> range:
+    """Numbers of the blocks, or stages, that run in any pass of a backbone of this package.
+
+    Raises:
+        ValueError: It is not one of this package.
+    """
+    _check_family(backbone)
+    return range(max(_blocks_of_first_pass(backbone), backbone.out_indices[-1] + 1))
 
 
 def _resolve_blocks(backbone: SteeredBackbone, blocks: Sequence[int] | int | None) -> list[int]:
@@ -122,6 +127,15 @@ def _resolve_blocks(backbone: SteeredBackbone, blocks: Sequence[int] | int | Non
             f'{type(backbone).__name__} end at block {last} (out_indices)'
         )
     return numbers
+
+
+def _check_family(backbone: Any) -> None:
+    if not isinstance(backbone, SteeredBackbone):
+        raise ValueError(
+            'attention maps need a backbone of toast_mm, such as toast_mm.TOASTViT or '
+            'toast_mm.TOASTTimm (feedback_from=None makes it a plain one), and without a wrapper; '
+            f'this is a {type(backbone).__name__}'
+        )
 
 
 def _blocks_of_first_pass(backbone: SteeredBackbone) -> int:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
 from toast_mm.engine.model import build_model
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[1] / 'configs'
 
 
 @dataclass
