@@ -1,5 +1,6 @@
-"""From an empty directory, with the package as a wheel, under a plain mmengine Runner."""
+"""From an empty directory, with the package as a wheel: the tools of mmengine and its packages."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from digits_files import make_digits
+from extras import is_installed
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -94,6 +97,38 @@ for name, tensor in runner.model.state_dict().items():
         print('moved', name)
 """
 
+# Jobs of the quickstart that a user inherits by name: two iterations on a small ViT of the wheel.
+JOBS = {
+    'mmseg': 'toast-vit-1m_upernet_1xb16-350_digits-scenes-64x64',
+    'mmpretrain': 'toast-vit-1m_1xb32-400_digits-cued-64x64',
+}
+SHORT = """
+train_cfg = dict(max_iters=2, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=2))
+train_dataloader = dict(batch_size=8)
+"""
+
+INFERENCE = """
+import sys
+import toast_mm.apis
+from glob import glob
+from mmpretrain import ImageClassificationInferencer, get_model, inference_model, list_models
+from mmseg.apis import MMSegInferencer, inference_model as segment, init_model
+
+classifier = sys.argv[1]
+card = sorted(glob('data/digits/cued/test/*/*.png'))[0]
+scene = sorted(glob('data/digits/scenes/JPEGImages/*'))[0]
+print(classifier in list_models('*toast*'))
+model = get_model(classifier, pretrained='work_dirs/my_mmpretrain/iter_2.pth')
+print(inference_model(model, card)['pred_class'])
+inferencer = ImageClassificationInferencer(classifier, 'work_dirs/my_mmpretrain/iter_2.pth')
+print(inferencer(card)[0]['pred_class'])
+config, weights = 'my_mmseg.py', 'work_dirs/my_mmseg/iter_2.pth'
+labels = segment(init_model(config, weights, device='cpu'), scene).pred_sem_seg.data[0].numpy()
+inferencer = MMSegInferencer(config, weights, device='cpu')
+print(labels.shape, (inferencer(scene)['predictions'] == labels).all())
+"""
+
 # The base expression is evaluated, and with it the import that makes the name known.
 INHERITING = """
 _base_ = [__import__('toast_mm') and 'toast_mm::_base_/models/'
@@ -132,6 +167,24 @@ def run(site: Path, folder: Path, *arguments: str) -> str:
     return process.stdout
 
 
+@pytest.fixture(scope='module')
+def trained(site, tmp_path_factory) -> Path:
+    """A user's folder with data of the quickstart and jobs trained by the tools of the packages."""
+    folder = tmp_path_factory.mktemp('user')
+    sizes = dict(train=8, val=4, test=4)
+    make_digits(folder / 'data/digits', dict(scenes=sizes, cued=dict(train=40, val=10, test=10)))
+    for package, job in JOBS.items():
+        inherited = f"_base_ = [__import__('toast_mm') and 'toast_mm::quickstart/{job}.py']"
+        (folder / f'my_{package}.py').write_text(inherited + SHORT)
+        run(site, folder, stock(package, 'train'), f'my_{package}.py')
+    return folder
+
+
+def stock(package: str, tool: str) -> str:
+    """A tool of mmseg or mmpretrain."""
+    return f'{Path(importlib.util.find_spec(package).origin).parent}/.mim/tools/{tool}.py'
+
+
 @pytest.mark.parametrize(
     'config, data, head',
     [(SEGMENTATION, 'ade20k', 'decode_head'), (CLASSIFICATION, 'folders', 'head')],
@@ -168,6 +221,46 @@ def test_a_job_of_the_wheel_is_inherited_whole(site, tmp_path):
         'print(m.decode_head.type, m.decode_head.channels, m.backbone.type)'
     )
     assert run(site, tmp_path, '-c', code).splitlines()[-1] == 'UPerHead 32 toast_mm.TOASTViT'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('package, metric', [('mmseg', 'mIoU'), ('mmpretrain', 'accuracy/top1')])
+def test_the_tools_of_the_packages_train_and_test(site, trained, package, metric):
+    folder = trained / f'work_dirs/my_{package}'
+    weights = torch.load(folder / 'iter_2.pth', weights_only=False)
+    assert weights['meta']['iter'] == 2
+    assert weights['meta']['cfg'].count('toast_mm.TOASTViT') == 1
+    run(site, trained, stock(package, 'test'), f'my_{package}.py', f'{folder}/iter_2.pth')
+    trained_log, tested_log = sorted(folder.glob('*/*.log'))
+    assert 'Iter(val) [1/1]' in trained_log.read_text()
+    assert f'{metric}: ' in tested_log.read_text().split('Iter(test) [1/1]')[-1]
+
+
+@pytest.mark.slow
+def test_inference_of_the_packages_takes_names_of_ours(site, trained):
+    (trained / 'infer.py').write_text(INFERENCE)
+    output = run(site, trained, 'infer.py', JOBS['mmpretrain'])
+    listed, function, inferencer, segmented = output.splitlines()[-4:]
+    assert listed == 'True'
+    assert function == inferencer and function in map(str, range(10))
+    assert segmented == '(64, 64) True'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed('mim'), reason='needs requirements/mim.txt')
+@pytest.mark.parametrize('package, metric', [('mmseg', 'mIoU'), ('mmpretrain', 'accuracy/top1')])
+def test_mim_trains_and_tests(site, trained, tmp_path, package, metric):
+    (tmp_path / 'data').symlink_to(trained / 'data')
+    job = f'{JOBS[package]}.py'
+    options = ['--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    options += ['train_dataloader.batch_size=8', 'default_hooks.checkpoint.interval=2']
+    mim = ['-W', 'ignore', '-m', 'mim']
+    output = run(site, tmp_path, *mim, 'train', 'toast_mm', job, '--gpus', '0', *options)
+    assert 'Training finished successfully.' in output
+    checkpoint = f'work_dirs/{JOBS[package]}/iter_2.pth'
+    arguments = ['toast_mm', job, '--checkpoint', checkpoint, '--gpus', '0']
+    output = run(site, tmp_path, *mim, 'test', *arguments)
+    assert f'{metric}: ' in output and 'Testing finished successfully.' in output
 
 
 @pytest.mark.parametrize(
