@@ -357,7 +357,14 @@ def echo(tmp_path) -> Path:
     return executable(tmp_path / 'bin/srun', 'printf "%s\\n" "$@"')
 
 
-def torchrun(processes: int, nodes: int = 1, rank: int = 0, address='127.0.0.1', port=29500):
+def torchrun(
+    processes: int,
+    nodes: int = 1,
+    rank: int = 0,
+    address: str = '127.0.0.1',
+    port: int = 29500,
+    restarts: int | None = 0,
+) -> list[str]:
     return [
         *('-m', 'torch.distributed.run'),
         f'--nnodes={nodes}',
@@ -365,6 +372,7 @@ def torchrun(processes: int, nodes: int = 1, rank: int = 0, address='127.0.0.1',
         f'--master_addr={address}',
         f'--master_port={port}',
         f'--nproc_per_node={processes}',
+        *([] if restarts is None else [f'--max_restarts={restarts}']),
     ]
 
 
@@ -375,14 +383,14 @@ def test_dist_train(echo):
     assert bash(*command, PYTHON=echo).stdout.splitlines() == torchrun(2) + expected
 
     nodes = {'NNODES': 2, 'NODE_RANK': 1, 'MASTER_ADDR': 'first', 'PORT': 1234}
-    lines = bash(*command, PYTHON=echo, **nodes).stdout.splitlines()
-    assert lines == torchrun(2, 2, 1, 'first', 1234) + expected
+    lines = bash(*command, PYTHON=echo, **nodes, MAX_RESTARTS=3).stdout.splitlines()
+    assert lines == torchrun(2, 2, 1, 'first', 1234, 3) + expected
 
 
 def test_dist_test(echo):
     lines = bash(TOOLS / 'dist_test.sh', 'x.py', 'a b.pth', 3, '--out', 'c d', PYTHON=echo).stdout
     assert lines.splitlines() == [
-        *torchrun(3),
+        *torchrun(3, restarts=None),
         *(str(TOOLS / 'test.py'), 'x.py', 'a b.pth', '--launcher', 'pytorch', '--out', 'c d'),
     ]
 
@@ -422,6 +430,20 @@ def test_slurm_train(echo):
     ]:
         lines = bash(*command, PATH=path, PYTHON='python', **given).stdout.splitlines()
         assert lines == options + expected
+
+
+@pytest.mark.parametrize(
+    ('status', 'job', 'requeued'), [(138, '77', True), (143, '77', False), (138, '', False)]
+)
+def test_slurm_train_queues_the_job_again(tmp_path, status, job, requeued):
+    """138 is what a training ends with that has saved after SIGUSR1."""
+    executable(tmp_path / 'srun', f'exit {status}')
+    executable(tmp_path / 'scontrol', 'echo "$@"')
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    command = TOOLS / 'slurm_train.sh', 'part', 'job', 'x.py'
+    result = bash(*command, PATH=path, PYTHON='python', SLURM_JOB_ID=job)
+    assert result.returncode == status
+    assert result.stdout == ('requeue 77\n' if requeued else '')
 
 
 def test_slurm_test(echo):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains on several GPUs (or, where there is none, in several processes) of one or more nodes.
-# Environment variables: NNODES, NODE_RANK, MASTER_ADDR, PORT.
+# Environment variables: NNODES, NODE_RANK, MASTER_ADDR, PORT; MAX_RESTARTS, how often the processes
+# of a node are started again after one of them has died. They resume from the newest checkpoint.
 set -euo pipefail
 
 if (($# < 2)) || [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
@@ -21,4 +22,5 @@ exec "$PYTHON" -m torch.distributed.run \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" \
   --master_port="${PORT:-29500}" \
   --nproc_per_node="$GPUS" \
+  --max_restarts="${MAX_RESTARTS:-0}" \
   "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"

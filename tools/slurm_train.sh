@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Trains as a Slurm job. Environment variables: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
+# In a job of `sbatch --requeue --signal=USR1@120`, the training saves two minutes before the time is
+# over, and the job is queued again and resumes.
 set -euo pipefail
 
 if (($# < 3)); then
@@ -15,8 +17,9 @@ GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 TOOLS=$(dirname "${BASH_SOURCE[0]}")
 source "$TOOLS/python.sh"
 
+status=0
 # shellcheck disable=SC2086  # SRUN_ARGS holds several words
-exec srun \
+srun \
   --partition="$PARTITION" \
   --job-name="$JOB_NAME" \
   --gres=gpu:"$GPUS_PER_NODE" \
@@ -25,4 +28,10 @@ exec srun \
   --cpus-per-task="${CPUS_PER_TASK:-5}" \
   --kill-on-bad-exit=1 \
   ${SRUN_ARGS:-} \
-  "$PYTHON" -u "$TOOLS/train.py" "$CONFIG" --launcher slurm "${@:4}"
+  "$PYTHON" -u "$TOOLS/train.py" "$CONFIG" --launcher slurm "${@:4}" || status=$?
+
+# what a training ends with after SIGUSR1
+if ((status == 128 + $(kill -l USR1))) && [[ -n ${SLURM_JOB_ID:-} ]]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

@@ -7,6 +7,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import torch
@@ -17,6 +18,7 @@ from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine import NotFiniteError, parameter_table
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
+from toast_mm.engine.resumption import latest_checkpoint
 from toast_mm.engine.runner import build_runner
 from toast_mm.files import WriteError
 from toast_mm.registry import type_name
@@ -48,10 +50,21 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
-    if args.resume:
+def apply_resume(cfg: Config, resume: str | None) -> None:
+    """Resume as asked; if torchrun or Slurm has restarted the job, from its newest checkpoint."""
+    restarts = (os.environ.get(f'{who}_RESTART_COUNT', '0') for who in ('TORCHELASTIC', 'SLURM'))
+    newest = latest_checkpoint(cfg.work_dir)
+    if newest and any(count != '0' for count in restarts):
+        resume = 'auto'
+    if resume == 'auto' and not newest and cfg.get('load_from'):
+        print(f'no checkpoint to resume in {cfg.work_dir}: starting from {cfg.load_from}')
+    elif resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = None if resume == 'auto' else resume
+
+
+def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    apply_resume(cfg, args.resume)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.auto_scale_lr:

@@ -60,7 +60,7 @@ def classifier(kind):
     )
 
 
-@pytest.mark.parametrize('bands', [1, 6])
+@pytest.mark.parametrize('bands', [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_images_of_other_bands(tmp_path, bands):
     model = build(
         'mmpretrain',

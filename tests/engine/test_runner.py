@@ -458,6 +458,7 @@ DISTRIBUTED = dict(
 )
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(toy_config, tmp_path, monkeypatch):
     """On a machine without a GPU. One test: what costs time is the start of the processes."""
     folder = tmp_path / 'two'

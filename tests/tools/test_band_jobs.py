@@ -126,6 +126,7 @@ def check_task_file(path: str) -> None:
     assert 0 < (weights[STEM] - fitted).abs().max() < 1
 
 
+@pytest.mark.slow
 def test_classifier(tool, fields, tmp_path):
     path = classifier(tmp_path, fields)
     tool('train', path)
@@ -163,6 +164,7 @@ def test_classifier(tool, fields, tmp_path):
             np.testing.assert_allclose(given, expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Failed to add')
 def test_segmentor(tool, lakes, tmp_path):
     path = segmentor(tmp_path, lakes)

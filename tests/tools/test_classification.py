@@ -51,6 +51,7 @@ def test_resumed_training_ends_as_an_undisturbed_one(tool, classifier_job, tmp_p
         assert torch.equal(tensor, parts[name]), name
 
 
+@pytest.mark.slow
 def test_compiled_backbone_trains_as_a_plain_one(tool, classifier_job, tmp_path, monkeypatch):
     """Captured whole, with drop path, and run by the compiler's simplest backend."""
     import torch

@@ -1,5 +1,8 @@
 """Two processes on a CPU, killed and resumed, and compared with one process."""
 
+import os
+import re
+import signal
 import time
 from pathlib import Path
 
@@ -12,11 +15,19 @@ from toast_mm.checkpoint import load_from_local
 CONFIG = 'configs/ade20k_toast_upernet.py'
 
 
-def launch(port: int, work_dir: Path, options: list[str], *arguments: str, processes: int = 2):
+def launch(
+    port: int,
+    work_dir: Path,
+    options: list[str],
+    *arguments: str,
+    processes: int = 2,
+    **environment,
+):
     return start(
         *('bash', 'tools/dist_train.sh', CONFIG, str(processes), '--work-dir', work_dir),
         *(*arguments, *options),
         PORT=str(port),
+        **environment,
     )
 
 
@@ -26,8 +37,8 @@ def finish(process) -> str:
     return output
 
 
-def state(work_dir: Path, iteration: int) -> dict:
-    return load_from_local(str(work_dir / f'iter_{iteration}.pth'))
+def state(work_dir: Path, name: str) -> dict:
+    return load_from_local(str(work_dir / f'{name}.pth'))
 
 
 def same(left, right) -> bool:
@@ -50,22 +61,81 @@ def test_killed_and_resumed_training_ends_bit_for_bit_as_an_undisturbed_one(
     finish(launch(unused_tcp_port, undisturbed, options))
 
     process = launch(unused_tcp_port, killed, options)
-    while not (killed / 'iter_10.pth').exists():
-        assert process.poll() is None, process.stdout.read()[-4000:]
-        time.sleep(0.005)
+    wait_for_iteration(killed, process)
     kill_tree(process.pid)
     process.communicate()
     assert not (killed / 'iter_20.pth').exists(), 'it had finished before it was killed'
 
     output = finish(launch(unused_tcp_port, killed, options, '--resume'))
     assert 'resumed epoch: 0, iter: 10' in output
-    expected, resumed = state(undisturbed, 20), state(killed, 20)
+    expected, resumed = state(undisturbed, 'iter_20'), state(killed, 'iter_20')
     for part in ('state_dict', 'optimizer', 'param_schedulers'):
         assert same(expected[part], resumed[part]), part
-    start_weights = state(undisturbed, 10)['state_dict']
+    start_weights = state(undisturbed, 'iter_10')['state_dict']
     moved = [k for k, v in start_weights.items() if not torch.equal(v, expected['state_dict'][k])]
     assert any('topdown' in key for key in moved)
     assert not any(key.startswith('backbone.') and 'topdown' not in key for key in moved)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def wait_for_iteration(work_dir: Path, process) -> None:
+    """Wait until a training has reached iteration 10."""
+    while not (work_dir / 'iter_10.pth').exists():
+        assert process.poll() is None, process.stdout.read()[-4000:]
+        time.sleep(0.005)
+
+
+def long_job(data: Path) -> list[str]:
+    settings = {'train_dataloader.num_workers': '1', 'train_cfg.max_iters': '150'}
+    return tiny_ade20k(data, **settings, **{'train_cfg.val_interval': '150'})
+
+
+@pytest.fixture(scope='module')
+def undisturbed(ade20k, tmp_path_factory) -> dict:
+    """What the long job ends with."""
+    work_dir = tmp_path_factory.mktemp('undisturbed')
+    finish(launch(29512, work_dir, long_job(ade20k)))
+    return state(work_dir, 'iter_150')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('event', ['SIGTERM', 'SIGTERM to all', 'launcher dies', 'rank dies'])
+def test_a_training_in_two_processes_outlives(
+    event, undisturbed, ade20k, tmp_path, unused_tcp_port
+):
+    """It saves or starts again by itself, and ends as an undisturbed one."""
+    options, disturbed = long_job(ade20k), tmp_path
+    process = launch(unused_tcp_port, disturbed, options, MAX_RESTARTS='1')
+    wait_for_iteration(disturbed, process)
+    ranks = children_of(process.pid)
+    assert len(ranks) == 2
+    if event == 'rank dies':
+        os.kill(ranks[1], signal.SIGKILL)
+        output = finish(process)
+        assert re.search(r'resumed epoch: 0, iter: \d+0\b', output)
+    else:
+        if event == 'launcher dies':
+            process.kill()
+        elif event == 'SIGTERM':
+            process.terminate()
+        else:
+            workers = [child for rank in ranks for child in children_of(rank)]
+            assert workers  # which load data
+            for pid in [process.pid, *ranks, *workers]:
+                os.kill(pid, signal.SIGTERM)
+        process.communicate(timeout=120)
+        deadline = time.monotonic() + 30
+        while any(Path(f'/proc/{rank}').exists() for rank in ranks):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert 10 <= state(disturbed, 'interrupted')['meta']['iter'] < 150
+        finish(launch(unused_tcp_port, disturbed, options, '--resume'))
+    reached = state(disturbed, 'iter_150')
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(undisturbed[part], reached[part]), part
 
 
 @pytest.mark.slow
@@ -88,6 +158,6 @@ def test_two_processes_train_as_one_with_the_same_global_batch(ade20k, tmp_path,
         work_dir = tmp_path / str(processes)
         options = tiny_ade20k(ade20k, **deterministic, **batch)
         finish(launch(unused_tcp_port, work_dir, options, processes=processes))
-        runs[processes] = state(work_dir, 10)['state_dict']
+        runs[processes] = state(work_dir, 'iter_10')['state_dict']
     for name, tensor in runs[1].items():
         torch.testing.assert_close(runs[2][name], tensor, rtol=0, atol=1e-5, msg=name)

@@ -148,6 +148,7 @@ def test_everything_once_and_again_after_a_change(folder):
     assert not stale.exists()  # --resume would take it
 
 
+@pytest.mark.slow
 def test_a_failure_shows_the_end_of_the_log_and_is_repaired_by_the_next_call(folder):
     failed = folder.run(FAIL=f'test configs/quickstart/{JOBS[1]}')
     assert failed.returncode == 1
@@ -160,6 +161,7 @@ def test_a_failure_shows_the_end_of_the_log_and_is_repaired_by_the_next_call(fol
     assert {*calls_of(JOBS[1])} <= {*folder.calls}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(folder):
     process = folder.start(HANG=f'train configs/quickstart/{JOBS[1]}')
     while not (folder.root / 'hanging').exists():

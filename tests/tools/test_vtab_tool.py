@@ -90,6 +90,7 @@ def undisturbed(job, data, tmp_path_factory):
     return out, printed
 
 
+@pytest.mark.slow
 def test_protocol(undisturbed):
     out, printed = undisturbed
     runs = records(out)
@@ -153,6 +154,7 @@ def is_running(pid):
     return status.exists() and status.read_text().rpartition(')')[2].split()[0] != 'Z'
 
 
+@pytest.mark.slow
 def test_on_cached_first_passes(undisturbed, job, data, tmp_path, tool, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ('--cfg-options', 'first_pass_cache.dtype=float32')

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import mmengine.dataset
@@ -105,7 +106,14 @@ class InfiniteSampler(mmengine.dataset.InfiniteSampler):
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(mmengine.dataset.DefaultSampler):
-    """mmengine's ``DefaultSampler`` whose indices carry their draw."""
+    """mmengine's ``DefaultSampler`` whose indices carry their draw.
+
+    Attributes:
+        seen: Number of samples that this process leaves out at the beginning of an epoch, since a
+            training that was interrupted has seen them.
+    """
+
+    seen = 0
 
     def __init__(self, dataset: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(dataset, *args, **kwargs)
@@ -113,5 +121,6 @@ class DefaultSampler(mmengine.dataset.DefaultSampler):
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.total_size + self.rank
-        for number, index in enumerate(super().__iter__()):
+        indices = enumerate(super().__iter__())
+        for number, index in islice(indices, self.seen, None):
             yield DrawnIndex(index, (self.seed, first + number * self.world_size))

@@ -33,12 +33,14 @@ from toast_mm.engine.hooks import (
     EarlyStoppingHook,
     EvaluationPrecisionHook,
     FiniteCheckHook,
+    PreemptionHook,
     ResumeHook,
     SegVisualizationHook,
     TunedParametersHook,
     VisualizationHook,
     WriteCheckHook,
 )
+from toast_mm.engine.launcher import end_with_launcher
 from toast_mm.engine.resumption import find_start, latest_checkpoint
 from toast_mm.files import atomic_write, naming_files
 from toast_mm.keys import asked_hooks, check_names, note_reader
@@ -57,6 +59,7 @@ STANDING_HOOKS = (
     EvaluationPrecisionHook,
     TunedParametersHook,
     FiniteCheckHook,
+    PreemptionHook,
     ResumeHook,
 )
 
@@ -86,13 +89,16 @@ class Runner(mmengine.runner.Runner):
     - An empty data set is an error when it is built.
     - ``channels_last=True`` takes effect before DDP records the memory format.
     - Distributed runs work on machines without a GPU: with gloo, and BN in place of SyncBN. Each
-      process then keeps its own statistics, and process 0 saves.
+      process then keeps its own statistics, and process 0 saves. Processes whose launcher has
+      ended end too.
     """
 
     _check_all = False
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up as mmengine does, but also without a GPU under ``torchrun``."""
+        """Set up as mmengine does, but also without a GPU, and end when ``torchrun`` has ended."""
+        if self.distributed:
+            end_with_launcher()
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             torch.distributed.init_process_group('gloo')
             atexit.register(_leave_process_group)
@@ -147,9 +153,14 @@ class Runner(mmengine.runner.Runner):
 
     @naming_files()
     def train(self) -> nn.Module:
-        """Train as mmengine does, but download the base first."""
+        """Train as mmengine does, but download the base first, and give signals back at the end."""
         fetch_bases(self.model)
-        return super().train()
+        try:
+            return super().train()
+        finally:
+            for hook in self.hooks:
+                if isinstance(hook, PreemptionHook):
+                    hook.restore()
 
     @naming_files()
     def val(self) -> dict:

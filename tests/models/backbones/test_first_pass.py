@@ -179,6 +179,7 @@ def test_of_no_images():
         backbone.using(first).__enter__()
 
 
+@pytest.mark.slow
 def test_compiled():
     backbone = make('vit').eval()
     image, other = images('vit'), images('vit', seed=2)

@@ -18,6 +18,8 @@ from toast_mm.engine.backends import whole_files
 from toast_mm.engine.config import named_files
 from toast_mm.registry import HOOKS
 
+INTERRUPTED = 'interrupted.pth'
+
 
 @HOOKS.register_module()
 class CheckpointHook(mmengine.hooks.CheckpointHook):
@@ -98,6 +100,25 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._save(runner, name, self.by_epoch, meta)
+        if is_main_process():
+            former = [self.filename_tmpl.format(number) for number in outdated]
+            for name in [*former, INTERRUPTED]:
+                self._remove(self.file_backend.join_path(self.out_dir, name))
+        if outdated:
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+
+    def save_interrupted(self, runner: Runner) -> str:
+        """Save the state after the current iteration, until the next regular checkpoint.
+
+        Returns:
+            Path of the checkpoint.
+        """
+        self._save(runner, INTERRUPTED, False, {})
+        return self.file_backend.join_path(self.out_dir, INTERRUPTED)
+
+    def _save(self, runner: Runner, name: str, by_epoch: bool, meta: dict) -> None:
+        """Save a checkpoint and name it in ``last_checkpoint``."""
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -105,21 +126,15 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
-            by_epoch=self.by_epoch,
+            by_epoch=by_epoch,
             backend_args=self.backend_args,
             **self.args,
         )
         if is_main_process():
             pointer = osp.join(runner.work_dir, 'last_checkpoint')
             get_file_backend(pointer, backend_args=whole_files(pointer)).put_text(
-                self.last_ckpt, pointer
+                self.file_backend.join_path(self.out_dir, name), pointer
             )
-            for former in outdated:
-                self._remove(
-                    self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(former))
-                )
-        if outdated:
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
 
     @property
     def _best(self) -> dict[str, str | None]:

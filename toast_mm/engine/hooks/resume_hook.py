@@ -10,6 +10,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.datasets import DefaultSampler
+from toast_mm.engine.hooks.preemption_hook import SEEN
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.resumption import check_state, check_tuned, find_start, loaded_file
@@ -33,6 +35,8 @@ class ResumeHook(SingleHook):
     - A checkpoint of an epoch is saved before its validation. If the validation is missing, it is
       run again, so that best checkpoints, early stopping and all else that depends on validations
       continue correctly.
+    - A checkpoint of :class:`PreemptionHook` may be from the middle of an epoch. The training then
+      continues with the samples that it has not seen in this epoch.
     - Settings that have changed since the checkpoint are logged. mmengine continues with the
       optimizer and schedule of the checkpoint; ``settings='config'`` uses those of the config.
 
@@ -55,6 +59,7 @@ class ResumeHook(SingleHook):
             raise ValueError(f"resume_settings={settings!r} must be 'checkpoint' or 'config'")
         self.settings = settings
         self._gradients: dict[str, Any] = {}
+        self._seen = 0
         self._asked: tuple[list[dict], list[dict]] = ([], [])
 
     def before_run(self, runner: Runner) -> None:
@@ -149,9 +154,16 @@ class ResumeHook(SingleHook):
         if self.settings == 'config':
             self._apply(runner)
         known = runner.message_hub.runtime_info.get('last_validation')
-        if known != runner.iter and _validates(runner.train_loop):
+        self._seen = runner.message_hub.pop_info(SEEN, 0) // runner.world_size
+        if known != runner.iter and not self._seen and _validates(runner.train_loop):
             runner.logger.info('Running the validation that the checkpoint lacks:')
             runner.val_loop.run()
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Leave out what the training has seen of an interrupted epoch."""
+        sampler = runner.train_dataloader.sampler
+        if isinstance(sampler, DefaultSampler):
+            sampler.seen, self._seen = self._seen, 0
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Note the validation in checkpoints that are saved from now on."""

@@ -1,0 +1,121 @@
+"""A training that gets a signal saves, leaves, and ends as an undisturbed one when resumed."""
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from toast_mm.checkpoint import load_from_local
+from toast_mm.engine import Runner
+from toast_mm.engine.hooks import PreemptionHook
+
+
+class SendSignal(Hook):
+    """Send a signal to this process in an iteration, as a scheduler does."""
+
+    def __init__(self, iteration: int, number: int = signal.SIGTERM) -> None:
+        self.iteration, self.number = iteration, number
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if runner.iter == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def train(cfg, *hooks, resume=False):
+    cfg.resume = resume
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+def interrupt(cfg, iteration, number=signal.SIGTERM) -> None:
+    with pytest.raises(SystemExit) as left:
+        train(cfg, SendSignal(iteration, number))
+    assert left.value.code == 128 + number
+
+
+@pytest.mark.parametrize(
+    ('by_epoch', 'iteration', 'accumulate'),
+    [(False, 0, 1), (False, 6, 3), (True, 0, 1), (True, 5, 3), (True, 7, 1), (True, 11, 1)],
+)
+@pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')  # of mmengine's schedulers
+def test_a_resumed_training_ends_bit_for_bit(toy_config, tmp_path, by_epoch, iteration, accumulate):
+    changes = dict(by_epoch=by_epoch, optim_wrapper__accumulative_counts=accumulate)
+    undisturbed = train(toy_config(tmp_path / 'whole', **changes))
+    cfg = toy_config(tmp_path / 'parts', **changes)
+    interrupt(cfg, iteration)
+    saved = load_from_local(str(tmp_path / 'parts/interrupted.pth'))
+    assert saved['meta']['iter'] == iteration + 1
+    resumed = train(toy_config(tmp_path / 'parts', **changes), resume=True)
+    assert resumed.iter == undisturbed.iter
+    name = 'epoch_3.pth' if by_epoch else 'iter_9.pth'
+    one, other = (load_from_local(str(tmp_path / part / name)) for part in ('whole', 'parts'))
+    for key, tensor in one['state_dict'].items():
+        assert torch.equal(tensor, other['state_dict'][key]), key
+    assert one['param_schedulers'] == other['param_schedulers']
+    assert not (tmp_path / 'parts/interrupted.pth').exists()  # a regular one came after it
+
+
+def test_twice_in_one_epoch(toy_config, tmp_path):
+    train(toy_config(tmp_path / 'whole', by_epoch=True))
+    for iteration, resume in ((4, False), (6, True)):
+        cfg = toy_config(tmp_path / 'parts', by_epoch=True)
+        with pytest.raises(SystemExit):
+            train(cfg, SendSignal(iteration, signal.SIGUSR1), resume=resume)
+    train(toy_config(tmp_path / 'parts', by_epoch=True), resume=True)
+    one, other = (
+        load_from_local(str(tmp_path / part / 'epoch_3.pth'))['state_dict']
+        for part in ('whole', 'parts')
+    )
+    assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+
+
+def test_the_signal_goes_back_to_who_had_it(toy_config, tmp_path):
+    got = []
+    former = signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+    try:
+        mine = signal.getsignal(signal.SIGUSR1)
+        train(toy_config(tmp_path / 'whole'))
+        assert signal.getsignal(signal.SIGUSR1) is mine
+        interrupt(toy_config(tmp_path / 'left'), 2, signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is mine
+
+        class Fails(Hook):
+            def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+                raise RuntimeError('fails')
+
+        with pytest.raises(RuntimeError, match='fails'):
+            train(toy_config(tmp_path / 'failed'), Fails())
+        assert signal.getsignal(signal.SIGUSR1) is mine
+        assert not got
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_foreign_sampler_saves_nothing_in_an_epoch(toy_config, tmp_path, caplog):
+    cfg = toy_config(tmp_path, by_epoch=True)
+    cfg.train_dataloader.sampler.type = 'mmengine.DefaultSampler'
+    cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[1:]
+    cfg.custom_hooks = []
+    interrupt(cfg, 5)
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'nothing is saved, since DefaultSampler cannot resume in the middle' in log.read_text()
+    assert not (tmp_path / 'interrupted.pth').exists()
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+
+
+def test_other_threads_train_without_it(toy_config, tmp_path):
+    thread = threading.Thread(target=train, args=[toy_config(tmp_path)])
+    thread.start()
+    thread.join()
+    assert (tmp_path / 'iter_9.pth').exists()
+
+
+def test_no_such_signal():
+    with pytest.raises(ValueError, match="signals='SIGNONE' is no signal of this system"):
+        PreemptionHook(['SIGNONE'])
