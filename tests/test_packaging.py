@@ -357,14 +357,7 @@ def echo(tmp_path) -> Path:
     return executable(tmp_path / 'bin/srun', 'printf "%s\\n" "$@"')
 
 
-def torchrun(
-    processes: int,
-    nodes: int = 1,
-    rank: int = 0,
-    address: str = '127.0.0.1',
-    port: int = 29500,
-    restarts: int | None = 0,
-) -> list[str]:
+def torchrun(processes: int, nodes: int = 1, rank: int = 0, address='127.0.0.1', port=29500):
     return [
         *('-m', 'torch.distributed.run'),
         f'--nnodes={nodes}',
@@ -372,7 +365,6 @@ def torchrun(
         f'--master_addr={address}',
         f'--master_port={port}',
         f'--nproc_per_node={processes}',
-        *([] if restarts is None else [f'--max_restarts={restarts}']),
     ]
 
 
@@ -383,14 +375,18 @@ def test_dist_train(echo):
     assert bash(*command, PYTHON=echo).stdout.splitlines() == torchrun(2) + expected
 
     nodes = {'NNODES': 2, 'NODE_RANK': 1, 'MASTER_ADDR': 'first', 'PORT': 1234}
+    lines = bash(*command, PYTHON=echo, **nodes).stdout.splitlines()
+    assert lines == torchrun(2, 2, 1, 'first', 1234) + expected
+
     lines = bash(*command, PYTHON=echo, **nodes, MAX_RESTARTS=3).stdout.splitlines()
-    assert lines == torchrun(2, 2, 1, 'first', 1234, 3) + expected
+    meeting = ['--rdzv_backend=c10d', '--rdzv_endpoint=first:1234', '--max_restarts=3']
+    assert lines == [*torchrun(2, 2)[:3], *meeting, '--nproc_per_node=2', *expected]
 
 
 def test_dist_test(echo):
     lines = bash(TOOLS / 'dist_test.sh', 'x.py', 'a b.pth', 3, '--out', 'c d', PYTHON=echo).stdout
     assert lines.splitlines() == [
-        *torchrun(3, restarts=None),
+        *torchrun(3),
         *(str(TOOLS / 'test.py'), 'x.py', 'a b.pth', '--launcher', 'pytorch', '--out', 'c d'),
     ]
 

@@ -16,11 +16,18 @@ source "$TOOLS/python.sh"
 # the same as torchrun's choice, without its warning
 ((GPUS > 1)) && export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
+PORT=${PORT:-29500}
+if ((${MAX_RESTARTS:-0})); then
+  # Processes that start again need a store without the keys of their first meeting.
+  export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+  RENDEZVOUS=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER_ADDR:$PORT" --max_restarts="$MAX_RESTARTS")
+else
+  RENDEZVOUS=(--node_rank="${NODE_RANK:-0}" --master_addr="$MASTER_ADDR" --master_port="$PORT")
+fi
+
 exec "$PYTHON" -m torch.distributed.run \
   --nnodes="${NNODES:-1}" \
-  --node_rank="${NODE_RANK:-0}" \
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-  --master_port="${PORT:-29500}" \
+  "${RENDEZVOUS[@]}" \
   --nproc_per_node="$GPUS" \
-  --max_restarts="${MAX_RESTARTS:-0}" \
   "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"

@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.command_line import argument_parser, is_file, load_config
-from toast_mm.engine import NotFiniteError, parameter_table
+from toast_mm.engine import NotFiniteError, Preempted, parameter_table
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
 from toast_mm.engine.resumption import latest_checkpoint
@@ -99,6 +99,8 @@ def main() -> None:
     try:
         with explained(cfg):
             runner.train()
+    except Preempted as left:
+        sys.exit(left.status)
     except KeyboardInterrupt:
         runner.logger.warning(
             f'interrupted after {runner.iter} iterations; the same command with --resume continues '

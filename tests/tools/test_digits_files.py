@@ -81,7 +81,7 @@ def test_boxes_of_cued_images(root, split):
     assert images[0] == images[1]
     for info in map(dataset.get_data_info, range(len(dataset))):
         path = info['img_path']
-        ((left, top, right, bottom),) = (instance['bbox'] for instance in info['instances'])
+        ((left, top, right, bottom),) = info['gt_bboxes']
         with Image.open(path) as image:
             box = np.array(image)[top:bottom, left:right].astype(int)
         red, ink = (box[..., 0] > 170) & (box[..., 1:].max(axis=-1) < 110), box.max(axis=-1) < 110

@@ -3,6 +3,7 @@ from toast_mm.imports import quiet_imports
 with quiet_imports():
     from .dump import DumpPredictions
     from .hooks import (
+        AttentionHook,
         BestLayerHook,
         ChannelsLastHook,
         CheckpointHook,
@@ -13,7 +14,10 @@ with quiet_imports():
         FiniteCheckHook,
         FirstPassCacheHook,
         MeanTokenInitHook,
+        MetricModelHook,
         NotFiniteError,
+        Preempted,
+        PreemptionHook,
         PretunedHook,
         ResumeHook,
         SegVisualizationHook,
@@ -30,6 +34,7 @@ with quiet_imports():
     from .runner import Runner
 
 __all__ = [
+    'AttentionHook',
     'BFloat16OptimWrapper',
     'BestLayerHook',
     'ChannelsLastHook',
@@ -42,7 +47,10 @@ __all__ = [
     'FiniteCheckHook',
     'FirstPassCacheHook',
     'MeanTokenInitHook',
+    'MetricModelHook',
     'NotFiniteError',
+    'Preempted',
+    'PreemptionHook',
     'PretunedHook',
     'ResumeHook',
     'Runner',

@@ -149,7 +149,7 @@ def _write_cued(folder: Path, number: int, drawings: Drawings, rng: Generator) -
         image, box = digits_drawing.draw_cued(rng, drawings, digit)
         Image.fromarray(image).save(path, compress_level=1)  # grain hardly compresses
         name = path.relative_to(folder).as_posix()
-        images.append(dict(img_path=name, gt_label=digit, instances=[dict(bbox=box)]))
+        images.append(dict(img_path=name, gt_label=digit, gt_bboxes=[box]))
         yield path
     annotations = dict(metainfo=dict(classes=[*map(str, range(10))]), data_list=images)
     (folder / ANNOTATIONS).write_text(json.dumps(annotations))

@@ -18,9 +18,8 @@ val_pipeline = [
 ]
 test_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='mmcv.LoadAnnotations', with_label=False),  # box of the red card
     dict(type='mmpretrain.Resize', scale=(64, 64)),
-    dict(type='mmpretrain.PackInputs', algorithm_keys=['gt_bboxes']),
+    dict(type='mmpretrain.PackInputs', algorithm_keys=['gt_bboxes']),  # box of the red card
 ]
 
 train_dataloader = dict(

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from toast_mm.checkpoint import load_from_local
 from toast_mm.engine import Runner
-from toast_mm.engine.hooks import PreemptionHook
+from toast_mm.engine.hooks import Preempted, PreemptionHook
 
 
 class SendSignal(Hook):
@@ -34,9 +34,9 @@ def train(cfg, *hooks, resume=False):
 
 
 def interrupt(cfg, iteration, number=signal.SIGTERM) -> None:
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(Preempted, match=signal.Signals(number).name) as left:
         train(cfg, SendSignal(iteration, number))
-    assert left.value.code == 128 + number
+    assert left.value.status == 128 + number
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_twice_in_one_epoch(toy_config, tmp_path):
     train(toy_config(tmp_path / 'whole', by_epoch=True))
     for iteration, resume in ((4, False), (6, True)):
         cfg = toy_config(tmp_path / 'parts', by_epoch=True)
-        with pytest.raises(SystemExit):
+        with pytest.raises(Preempted):
             train(cfg, SendSignal(iteration, signal.SIGUSR1), resume=resume)
     train(toy_config(tmp_path / 'parts', by_epoch=True), resume=True)
     one, other = (

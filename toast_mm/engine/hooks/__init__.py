@@ -10,7 +10,7 @@ from .finite_check_hook import FiniteCheckHook, NotFiniteError
 from .first_pass_cache_hook import FirstPassCacheHook
 from .mean_token_init_hook import MeanTokenInitHook
 from .metric_model_hook import MetricModelHook
-from .preemption_hook import PreemptionHook
+from .preemption_hook import Preempted, PreemptionHook
 from .pretuned_hook import PretunedHook
 from .resume_hook import ResumeHook
 from .skip_bad_files_hook import SkipBadFilesHook
@@ -35,6 +35,7 @@ __all__ = [
     'MeanTokenInitHook',
     'MetricModelHook',
     'NotFiniteError',
+    'Preempted',
     'PreemptionHook',
     'PretunedHook',
     'ResumeHook',

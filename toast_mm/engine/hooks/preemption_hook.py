@@ -20,13 +20,28 @@ from toast_mm.registry import HOOKS
 SEEN = 'seen_of_epoch'  # samples of the interrupted epoch, of all processes, in a checkpoint
 
 
+class Preempted(KeyboardInterrupt):
+    """A training has left after a signal.
+
+    Args:
+        number: The signal.
+
+    Attributes:
+        status: What a process ends with that a signal ends: 128 + signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.status = 128 + number
+
+
 @HOOKS.register_module()
 class PreemptionHook(SingleHook):
     """Save the state of a training when a signal asks it to leave, and leave.
 
     Schedulers of clusters send such a signal some time before they kill a job. The training
-    finishes its iteration, saves ``interrupted.pth`` and ends with exit status 128 + signal. It
-    resumes from there, also in the middle of an epoch. If only one of several processes gets the
+    finishes its iteration, saves ``interrupted.pth`` and raises :class:`Preempted`. It resumes from
+    there, also in the middle of an epoch. If only one of several processes gets the
     signal, all of them leave. A second signal ends the process at once.
 
     During a validation the signal waits for the next training iteration. A training by epochs whose
@@ -38,7 +53,7 @@ class PreemptionHook(SingleHook):
 
     Raises:
         ValueError: There is no such signal.
-        SystemExit: In the training, after the signal.
+        Preempted: In the training, after the signal.
     """
 
     priority = 'LOWEST'  # after hooks that change the state at the end of an iteration
@@ -91,7 +106,7 @@ class PreemptionHook(SingleHook):
         else:
             kept = f'{saving[0].save_interrupted(runner)} is saved; resume=True continues from it'
         runner.logger.warning(f'{received.name} after {runner.iter + 1} iterations: {kept}')
-        raise SystemExit(128 + received)
+        raise Preempted(received)
 
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
