@@ -138,6 +138,12 @@ def upload(page, path):
     page.set_input_files('#picture input[type=file]', str(path))
 
 
+def wait(page, element):
+    """Wait until an element is there, and no longer covered by the progress of the request."""
+    page.wait_for_selector(element, state='visible')
+    page.wait_for_function("() => !document.body.innerText.includes('processing |')")
+
+
 def choose(page, box, name):
     page.click(f'#{box} input')
     page.get_by_role('option', name=name, exact=True).click()
@@ -147,7 +153,7 @@ def choose(page, box, name):
 def test_a_photograph(page, photo, task_folder, tmp_path):
     birds, streets = (f'{task_folder.name}/{name}.pth' for name in ('birds', 'streets'))
     upload(page, photo)
-    page.wait_for_selector('#left-overlay', state='visible')
+    wait(page, '#left-overlay')
     expected = load(task_folder / 'birds.pth', device='cpu').predict(str(photo))[0]
     assert page.inner_text('#left-title') == birds
     text = page.inner_text('#left-classes')
@@ -158,7 +164,7 @@ def test_a_photograph(page, photo, task_folder, tmp_path):
     assert not page.is_visible('#left-mask')
 
     choose(page, 'second', streets)
-    page.wait_for_selector('#right-mask', state='visible')
+    wait(page, '#right-mask')
     assert page.inner_text('#right-caption') == 'TOAST: block 2 of 0 to 5'
     labels = load(task_folder / 'streets.pth', device='cpu').predict(str(photo))[0]
     legend = page.inner_text('#right-segments')
@@ -218,3 +224,15 @@ def test_too_many_predictions(browser, task_folder, photo):
         message = page.wait_for_selector('#message textarea', state='visible')
         assert message.input_value().startswith('1 predictions a minute are allowed: try again in')
         page.close()
+
+
+@needs_browser
+def test_it_ends_amid_a_prediction(browser, task_folder, photo):
+    with served(task_folder) as address:
+        page = browser.new_page()
+        page.set_default_timeout(120 * SECOND)
+        page.goto(address)
+        with page.expect_response('**/queue/join*'):
+            upload(page, photo)
+        page.wait_for_timeout(SECOND)
+    page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,16 @@ KEPT = 60 * 60  # seconds that files of visitors stay
 TITLE = 'toast_mm: predictions, and where the model looks'
 
 
-def build_page(task_files: Mapping[str, Predictor], limits: Limits, folder: Path) -> gr.Blocks:
+def build_page(
+    task_files: Mapping[str, Predictor], limits: Limits, folder: Path, busy: threading.Lock
+) -> gr.Blocks:
     """Build the page.
 
     Args:
         task_files: Predictors by name.
         limits: Limits for visitors.
         folder: Where the files for visitors are written.
+        busy: Is held while something is computed.
     """
     names = [*task_files]
     requests = RequestLimit(limits.per_minute)
@@ -74,8 +78,9 @@ def build_page(task_files: Mapping[str, Predictor], limits: Limits, folder: Path
                 name = str(upload.get('orig_name') or 'picture')
                 image = read_upload(upload['path'], name, limits)
                 wanted = [one for one in (first, second) if one != NONE]
-                found = [answer(_chosen(task_files, one), image) for one in wanted]
-                files = [save_files(one.result, name, _new_folder(folder)) for one in found]
+                with busy:
+                    found = [answer(_chosen(task_files, one), image) for one in wanted]
+                    files = [save_files(one.result, name, _new_folder(folder)) for one in found]
             except (OSError, RuntimeError, ValueError, MemoryError) as error:
                 return _page_without(_sentence(error), panels)
             looks = [one.attention for one in found if one.attention is not None]

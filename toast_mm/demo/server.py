@@ -103,7 +103,8 @@ def serve(
         gr, build_page = _import_page()
         from starlette.middleware import Middleware  # comes with Gradio
 
-        page = build_page(task_files, limits, Path(folder))
+        busy = threading.Lock()
+        page = build_page(task_files, limits, Path(folder), busy)
         page.queue(max_size=limits.waiting, api_open=False)
         system = dict(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
         try:
@@ -132,6 +133,10 @@ def serve(
             raise ServeError(f'{host}:{port} cannot be served: {error}') from error
         finally:
             page.close(verbose=False)
+            # Ending Python amid the computations of a thread would abort it.
+            if not busy.acquire(blocking=False):
+                print('waiting for the last prediction', flush=True)
+                busy.acquire()
 
 
 def check_address(host: str, port: int) -> None:
