@@ -7,6 +7,7 @@ peak memory. Weights and images are random; no file is read or written.
     python benchmarks/cost.py --arch base --img-size 224
     python benchmarks/cost.py --device cuda --dtype bfloat16 --batch 64 --repeats 20
     python benchmarks/cost.py --device cuda --dense --img-size 512 --batch 4 --repeats 20
+    python benchmarks/cost.py --arch vit_7b_patch16_dinov3 --count
     python benchmarks/cost.py --check
 """
 
@@ -25,6 +26,7 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
+import timm
 import torch
 from mmpretrain.models import VisionTransformer
 from mmseg.models.decode_heads import FCNHead, UPerHead
@@ -32,7 +34,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from toast_mm.engine.flops import flops_per_image
-from toast_mm.models import TOASTViT
+from toast_mm.models import TOASTTimm, TOASTViT
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.toast_vit import SteeredAttention
 from toast_mm.models.heads import CrossAttentionAdapter
@@ -45,6 +47,13 @@ ROUTES = {
     'early': dict(feedback_from='middle', feedback_to='first'),
     'late': dict(feedback_from='last', feedback_to='middle'),
 }
+
+
+def vit(arch: str, **kwargs: Any) -> nn.Module:
+    """A backbone of an architecture of mmpretrain, or of a model of timm."""
+    if arch in VisionTransformer.arch_zoo:
+        return TOASTViT(arch=arch, **kwargs)
+    return TOASTTimm(arch, **kwargs)
 
 
 class PublishedAttention(SteeredAttention):
@@ -64,28 +73,28 @@ def published(**kwargs: Any) -> nn.Module:
 def tuning(method: str, **arguments: Any) -> Callable[..., nn.Module]:
     """Builder of a frozen backbone that a method tunes."""
     cfg = dict(type=f'toast_mm.{method}', **arguments)
-    return lambda **kw: TOASTViT(feedback_from=None, tuning=cfg, **kw)
+    return lambda **kw: vit(feedback_from=None, tuning=cfg, **kw)
 
 
 def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
     """Builders of backbones by name, the plain one first."""
     way, lite = ROUTES[route], dict(rank=RANK)
     rows: dict[str, Callable[..., nn.Module]] = {
-        'plain': lambda **kw: TOASTViT(feedback_from=None, **kw),
-        'linear': lambda **kw: TOASTViT(feedback_from=None, **kw),
-        'full fine-tuning': lambda **kw: TOASTViT(feedback_from=None, frozen=False, **kw),
+        'plain': lambda **kw: vit(feedback_from=None, **kw),
+        'linear': lambda **kw: vit(feedback_from=None, **kw),
+        'full fine-tuning': lambda **kw: vit(feedback_from=None, frozen=False, **kw),
         f'LoRA, rank {RANK}': tuning('LoRA', rank=RANK),
         f'VPT-deep, {PROMPTS} prompts': tuning('VPT', num_prompts=PROMPTS),
-        INCA: lambda **kw: TOASTViT(
+        INCA: lambda **kw: vit(
             feedback_from=None, out_type='raw', out_indices=[-4, -3, -2, -1], **kw
         ),
         f'TOAST as published, {route}': lambda **kw: published(**way, **kw),
     }
     for name, other in ROUTES.items():
-        rows[f'TOAST, {name}'] = lambda other=other, **kw: TOASTViT(**other, **kw)
-    rows[f'TOAST, {route}, {GIVEN}'] = lambda **kw: TOASTViT(**way, **kw)
-    rows[f'TOAST-Lite, {route}'] = lambda **kw: TOASTViT(lite=lite, **way, **kw)
-    rows[f'TOAST folded, {route}'] = lambda **kw: TOASTViT(**way, **kw).eval().fold()
+        rows[f'TOAST, {name}'] = lambda other=other, **kw: vit(**other, **kw)
+    rows[f'TOAST, {route}, {GIVEN}'] = lambda **kw: vit(**way, **kw)
+    rows[f'TOAST-Lite, {route}'] = lambda **kw: vit(lite=lite, **way, **kw)
+    rows[f'TOAST folded, {route}'] = lambda **kw: vit(**way, **kw).eval().fold()
     return rows
 
 
@@ -148,10 +157,14 @@ class Cost:
 
 
 def build(row: str, args: argparse.Namespace) -> Classifier:
-    dim, depth = (VisionTransformer.arch_zoo[args.arch][k] for k in ('embed_dims', 'num_layers'))
-    maps = [depth * part // 4 - 1 for part in (1, 2, 3, 4)]
-    dense = dict(out_type='featmap', out_indices=maps) if args.dense else {}
+    dense = {}
+    if args.dense:
+        depth = VisionTransformer.arch_zoo[args.arch]['num_layers']
+        maps = [depth * part // 4 - 1 for part in (1, 2, 3, 4)]
+        dense = dict(out_type='featmap', out_indices=maps)
     backbone = methods(args.route)[row](arch=args.arch, img_size=args.img_size, **dense)
+    of_timm = isinstance(backbone, TOASTTimm)
+    dim = backbone.model.num_features if of_timm else backbone.embed_dims
     return (Segmentor if args.dense else Classifier)(row, backbone, dim)
 
 
@@ -324,7 +337,9 @@ def check() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--arch', default='base', choices=VisionTransformer.arch_zoo)
+    parser.add_argument(
+        '--arch', default='base', help='architecture of mmpretrain, or a ViT of timm; default: base'
+    )
     parser.add_argument('--img-size', type=int, default=224, help='default: 224')
     parser.add_argument(
         '--route', default='last', choices=ROUTES, help='route of the rows that have only one'
@@ -339,26 +354,42 @@ def main() -> None:
     )
     parser.add_argument('--dense', action='store_true', help='UPerNet in place of a classifier')
     parser.add_argument('--repeats', type=int, default=5, help='of every measurement; default: 5')
+    parser.add_argument('--count', action='store_true', help='parameters and FLOPs; run nothing')
     parser.add_argument('--check', action='store_true', help='only whether the FLOPs keep bounds')
     args = parser.parse_args()
+    of_mmpretrain = args.arch in VisionTransformer.arch_zoo
+    if not of_mmpretrain and not timm.is_model(args.arch):
+        known = ', '.join(VisionTransformer.arch_zoo)
+        parser.error(f'--arch {args.arch} is no model of timm, and none of these: {known}')
+    if args.dense and not of_mmpretrain:
+        parser.error(f'--dense is for architectures of mmpretrain, not for --arch {args.arch}')
     if args.check:
         complaints = check()
         for complaint in complaints:
             print(complaint)
         sys.exit(bool(complaints))
     rows = [row for row in methods(args.route) if not (args.dense and row == INCA)]
+    if not of_mmpretrain:  # "as published" is written for attentions of mmpretrain
+        rows = [row for row in rows if 'as published' not in row]
     costs = {}
     for row in track(rows, description='measuring', transient=True):
+        if args.count:
+            costs[row] = counts(row, args)
+            continue
         if args.device == 'cuda':
             costs[row] = measure(row, args)
             continue
         with ProcessPoolExecutor(1, get_context('spawn')) as process:
             costs[row] = process.submit(measure, row, args).result()
+    size = f'{args.img_size} x {args.img_size}'
+    if args.count:
+        print(f'ViT {args.arch}, {size}, counted\n\n{table(costs)}')
+        return
     where = f'{torch.get_num_threads()} threads'
     if args.device == 'cuda':
         where = torch.cuda.get_device_name()
-    size = f'{args.img_size} x {args.img_size}, batches of {args.batch}'
-    print(f'ViT {args.arch}, {size}, {args.dtype}, {where}, torch {torch.__version__}\n')
+    run = f'batches of {args.batch}, {args.dtype}, {where}, torch {torch.__version__}'
+    print(f'ViT {args.arch}, {size}, {run}\n')
     print(table(costs))
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -305,9 +305,18 @@ def full_disk(monkeypatch):
     return fill
 
 
+@pytest.fixture(scope='session')
+def unused_tcp_port_factory() -> Callable[[], int]:
+    """Finds a port that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            return probe.getsockname()[1]
+
+    return find
+
+
 @pytest.fixture
-def unused_tcp_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+def unused_tcp_port(unused_tcp_port_factory) -> int:
+    return unused_tcp_port_factory()

@@ -2,17 +2,32 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from commands import kill_tree, start, tiny_ade20k
+from commands import ROOT, kill_tree, start, tiny_ade20k
 
 from toast_mm.checkpoint import load_from_local
 
 CONFIG = 'configs/ade20k_toast_upernet.py'
+
+
+# Augmentation stays on: it depends on the draw, not on the process.
+DETERMINISTIC = {
+    'model.decode_head.norm_cfg.type': 'GN',
+    'model.decode_head.norm_cfg.num_groups': '2',
+    'model.auxiliary_head.norm_cfg.type': 'GN',
+    'model.auxiliary_head.norm_cfg.num_groups': '2',
+    'model.decode_head.dropout_ratio': '0',
+    'model.auxiliary_head.dropout_ratio': '0',
+    'model.backbone.drop_path_rate': '0',
+    'train_cfg.max_iters': '10',
+    'train_cfg.val_interval': '100',
+}
 
 
 def launch(
@@ -21,10 +36,11 @@ def launch(
     options: list[str],
     *arguments: str,
     processes: int = 2,
-    **environment,
+    config: str | Path = CONFIG,
+    **environment: str,
 ):
     return start(
-        *('bash', 'tools/dist_train.sh', CONFIG, str(processes), '--work-dir', work_dir),
+        *('bash', 'tools/dist_train.sh', config, str(processes), '--work-dir', work_dir),
         *(*arguments, *options),
         PORT=str(port),
         **environment,
@@ -138,26 +154,105 @@ def test_a_training_in_two_processes_outlives(
         assert same(undisturbed[part], reached[part]), part
 
 
+def batch_of_four(ade20k: Path, processes: int, **changes: str) -> list[str]:
+    """Options of a training whose processes share batches of four."""
+    batch = {'train_dataloader.batch_size': str(4 // processes)}
+    return tiny_ade20k(ade20k, **DETERMINISTIC, **batch, **changes)
+
+
+def assert_close(left: dict, right: dict) -> None:
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        torch.testing.assert_close(right[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.fixture(scope='module')
+def one_process(ade20k, tmp_path_factory, unused_tcp_port_factory) -> dict:
+    """Weights of a training in one process."""
+    work_dir = tmp_path_factory.mktemp('one')
+    finish(launch(unused_tcp_port_factory(), work_dir, batch_of_four(ade20k, 1), processes=1))
+    return state(work_dir, 'iter_10')['state_dict']
+
+
+@pytest.fixture
+def averaging(tmp_path) -> Path:
+    """The config with averaged weights."""
+    path = tmp_path / 'averaging.py'
+    path.write_text(
+        f"_base_ = '{ROOT / CONFIG}'\n"
+        "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.3)]\n"
+    )
+    return path
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_the_same_global_batch(ade20k, tmp_path, unused_tcp_port):
-    # Augmentation stays on: it depends on the draw, not on the process.
-    deterministic = {
-        'model.decode_head.norm_cfg.type': 'GN',
-        'model.decode_head.norm_cfg.num_groups': '2',
-        'model.auxiliary_head.norm_cfg.type': 'GN',
-        'model.auxiliary_head.norm_cfg.num_groups': '2',
-        'model.decode_head.dropout_ratio': '0',
-        'model.auxiliary_head.dropout_ratio': '0',
-        'model.backbone.drop_path_rate': '0',
-        'train_cfg.max_iters': '10',
-        'train_cfg.val_interval': '100',
-    }
+def test_two_processes_train_as_one_with_the_same_global_batch(
+    ade20k, tmp_path, unused_tcp_port, one_process
+):
+    finish(launch(unused_tcp_port, tmp_path, batch_of_four(ade20k, 2)))
+    assert_close(one_process, state(tmp_path, 'iter_10')['state_dict'])
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_one_process(ade20k, tmp_path, unused_tcp_port, one_process):
+    """Two launchers on loopback with a process each; the first node writes."""
+    nodes = [
+        launch(
+            unused_tcp_port,
+            tmp_path / str(rank),
+            batch_of_four(ade20k, 2),
+            processes=1,
+            NNODES='2',
+            NODE_RANK=str(rank),
+        )
+        for rank in (0, 1)
+    ]
+    for node in nodes:
+        finish(node)
+    assert_close(one_process, state(tmp_path / '0', 'iter_10')['state_dict'])
+    assert not list(tmp_path.glob('1/*.pth'))
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_and_averaged_weights_are_those_of_one_process(
+    ade20k, tmp_path, unused_tcp_port, averaging, one_process
+):
     runs = {}
     for processes in (1, 2):
-        batch = {'train_dataloader.batch_size': str(4 // processes)}
+        options = batch_of_four(ade20k, processes, **{'optim_wrapper.accumulative_counts': '2'})
         work_dir = tmp_path / str(processes)
-        options = tiny_ade20k(ade20k, **deterministic, **batch)
-        finish(launch(unused_tcp_port, work_dir, options, processes=processes))
-        runs[processes] = state(work_dir, 'iter_10')['state_dict']
-    for name, tensor in runs[1].items():
-        torch.testing.assert_close(runs[2][name], tensor, rtol=0, atol=1e-5, msg=name)
+        training = launch(unused_tcp_port, work_dir, options, processes=processes, config=averaging)
+        finish(training)
+        runs[processes] = state(work_dir, 'iter_10')
+    averaged, latest = runs[1]['state_dict'], _without_wrapper(runs[1]['ema_state_dict'])
+    assert_close(averaged, runs[2]['state_dict'])
+    assert_close(latest, _without_wrapper(runs[2]['ema_state_dict']))
+    tuned = [name for name, tensor in averaged.items() if not torch.equal(tensor, latest[name])]
+    assert any('topdown' in name for name in tuned), 'the weights are not averaged'
+    assert not all(torch.equal(tensor, one_process[name]) for name, tensor in latest.items())
+
+
+def _without_wrapper(ema: dict) -> dict:
+    """The weights of mmengine's averaged model under their names in the model."""
+    return {name.removeprefix('module.'): t for name, t in ema.items() if name != 'steps'}
+
+
+@pytest.mark.slow
+def test_half_precision_accumulation_and_averages_resume_bit_for_bit(
+    ade20k, tmp_path, unused_tcp_port, averaging
+):
+    """From the checkpoint after ten of twenty iterations, in two processes."""
+    settings = {'optim_wrapper.accumulative_counts': '2', 'model.backbone.drop_path_rate': '0.3'}
+    options = tiny_ade20k(ade20k, **settings, **{'train_cfg.val_interval': '100'})
+    undisturbed, resumed = tmp_path / 'undisturbed', tmp_path / 'resumed'
+    finish(launch(unused_tcp_port, undisturbed, options, '--amp', config=averaging))
+    resumed.mkdir()
+    shutil.copy(undisturbed / 'iter_10.pth', resumed)
+    output = finish(
+        launch(unused_tcp_port, resumed, options, '--amp', '--resume', config=averaging)
+    )
+    assert 'resumed epoch: 0, iter: 10' in output
+    expected, found = state(undisturbed, 'iter_20'), state(resumed, 'iter_20')
+    for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+        assert same(expected[part], found[part]), part
+    assert not same(expected['state_dict'], state(undisturbed, 'iter_10')['state_dict'])
