@@ -1,5 +1,6 @@
-"""benchmarks/cost.py: its bounds on FLOPs hold, and a broken one is reported."""
+"""benchmarks/cost.py: bounds on FLOPs hold, a broken one is reported, ViTs of timm are counted."""
 
+import argparse
 import runpy
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ from toast_mm.models import TOASTViT
 ROOT = Path(__file__).parents[2]
 
 
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['cost.py', *arguments])
+    return runpy.run_path(str(ROOT / 'benchmarks' / 'cost.py'), run_name='__main__')
+
+
 def check(monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['cost.py', '--check'])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / 'benchmarks' / 'cost.py'), run_name='__main__')
+        run(monkeypatch, '--check')
     return ended.value.code
 
 
@@ -36,3 +41,41 @@ def test_a_broken_bound(monkeypatch, capsys):
     monkeypatch.setattr(TOASTViT, 'fold', lambda backbone: backbone.eval())
     assert check(monkeypatch) == 1
     assert 'broken: forward of last, folded, to the plain backbone' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_of_timm_is_counted(monkeypatch, capsys):
+    run(monkeypatch, '--arch', 'test_vit', '--count')
+    title, _, head, _, *rows = capsys.readouterr().out.strip().splitlines()
+    assert title == 'ViT test_vit, 224 x 224, counted'
+    cells = {row.split('|')[1].strip(): row.count('|') for row in rows}
+    assert {'plain', 'TOAST, last', 'LoRA, rank 4', 'full fine-tuning'} <= cells.keys()
+    assert set(cells.values()) == {head.count('|')}
+    assert 'as published' not in ' '.join(cells)
+
+
+@pytest.mark.slow
+def test_counts_of_the_largest_backbone_are_those_of_the_table():
+    """The row of COST.md that docs/scaling.md extrapolates from."""
+    counts = runpy.run_path(str(ROOT / 'benchmarks' / 'cost.py'))['counts']
+    arch = 'vit_7b_patch16_dinov3'
+    args = argparse.Namespace(arch=arch, img_size=224, route='last', dense=False)
+    cost = counts('TOAST, last', args)
+    found = f'{cost.tuned / 1e6:.2f}M | {cost.forward_flops / 1e9:.2f} |'
+    table = (ROOT / 'benchmarks' / 'COST.md').read_text().split(arch)[-1]
+    assert f'| TOAST, last | {found}' in table
+    assert f' {cost.step_flops / 1e9:.2f} |' in table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['--arch', 'bse'], '--arch bse is no model of timm, and none of these: s, small'),
+        (['--arch', 'test_vit', '--dense'], '--dense is for architectures of mmpretrain'),
+    ],
+)
+def test_wrong_arguments(monkeypatch, capsys, arguments, complaint):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *arguments)
+    assert complaint in capsys.readouterr().err
