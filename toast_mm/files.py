@@ -176,6 +176,18 @@ def safetensors_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, An
     return save({name: t.detach().contiguous() for name, t in tensors.items()}, texts)
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder for files that are written, with the folders above it, unless it exists.
+
+    Raises:
+        WriteError: There is no permission or no space, or a file has its name.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f'the folder {os.fspath(path)} cannot be made: {error}') from error
+
+
 def write_atomically(content: bytes, path: str) -> None:
     """Write a file that is complete or does not exist.
 

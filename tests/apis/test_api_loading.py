@@ -92,6 +92,10 @@ def test_mistakes(birds, streets, photos, tmp_path):
         load('gone.py', birds.task_file)
     with pytest.raises(FileNotFoundError, match=r'gone\.pth does not exist'):
         load(birds.path, 'gone.pth')
+    with pytest.raises(FileNotFoundError, match='is a folder: name a file in it'):
+        load(tmp_path)
+    with pytest.raises(ValueError, match="device='gpu' cannot be used"):
+        load(birds.task_file, device='gpu')
     with pytest.raises(ConfigError, match=r'birds\.pth is no config: its name must end in \.py'):
         load(birds.task_file, birds.path)
     with pytest.raises(CheckpointError, match=r'0\.png is damaged or no checkpoint'):

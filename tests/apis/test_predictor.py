@@ -196,6 +196,7 @@ def test_broken_pictures(classifier, photos, tmp_path):
     ('inputs', 'error', 'message'),
     [
         ('gone.png', FileNotFoundError, r'gone\.png: there is no such image or folder'),
+        ('http://127.0.0.1:1/a.png', OSError, r'^http://127\.0\.0\.1:1/a\.png cannot be read: '),
         ([], ValueError, 'the list is empty'),
         (7, TypeError, 'int is no image'),
         ([None], TypeError, 'NoneType is no image'),

@@ -106,6 +106,8 @@ def test_a_list(tmp_path):
     assert sorted(path.name for path in Path(tmp_path / 'new' / 'folder').iterdir()) == [
         *('0_a.png', '1_a.png', '1_a_mask.png', '2_b.png', '2_b_mask.png')
     ]
+    with pytest.raises(WriteError, match=r'0_a\.png cannot be made'):
+        results.save(paths[0])
     html = results._repr_html_()
     assert html.count('data:image/png;base64,') == 3
     assert '&lt;b&gt;road&lt;/b&gt;' in html and '<b>' not in html

@@ -277,8 +277,12 @@ class TestBrokenFiles:
         assert len(str(info.value).splitlines()) == 1
 
     def test_missing_file(self, tmp_path):
-        for missing in (tmp_path / 'missing.pth', tmp_path):
-            with pytest.raises(FileNotFoundError, match=f'^checkpoint {missing} does not exist$'):
+        said = {
+            tmp_path / 'missing.pth': 'does not exist',
+            tmp_path: 'is a folder: name a file in it',
+        }
+        for missing, what in said.items():
+            with pytest.raises(FileNotFoundError, match=f'^checkpoint {missing} {what}$'):
                 CheckpointLoader.load_checkpoint(str(missing))
 
     @pytest.mark.parametrize('content', [[WEIGHTS], WEIGHTS['bias'], 3])

@@ -5,11 +5,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from painted import draw
 from PIL import Image
 
-from toast_mm.inspection import draw_sheet, inspect
+from toast_mm.inspection import draw_sheet, inspect, sheet
 from toast_mm.inspection.text import as_data, as_text
 
 RNG = np.random.default_rng(0)
@@ -388,6 +389,17 @@ def test_reports(scenes):
     assert data['splits']['train']['largest'] == [40, 30]
     text = as_text(report)
     assert 'broken: foreign labels (1)' in text and text.endswith('1 broken, 0 doubtful')
+
+
+def test_counts_in_a_sheet_are_whole_numbers(photos, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(
+        sheet, 'Figure', lambda *a, **k: figures.append(Figure(*a, **k)) or figures[0]
+    )
+    draw_sheet(look(train=classes_in(photos)), str(tmp_path / 'sheet.png'))
+    titles = {axes.get_title(): axes for axes in figures[0].get_axes()}
+    ticks = titles['images of every class'].get_xticks()
+    assert len(ticks) > 1 and all(tick == round(tick) for tick in ticks)
 
 
 def test_a_sheet_of_nothing(photos, tmp_path):

@@ -214,9 +214,11 @@ def test_names(flowers, fields):
         ('flowers', dict(method='lora', pretuned='x.safetensors'), "'lora' has no feedback"),
         ('flowers', dict(max_iters=9), 'max_iters=9: for classification say epochs'),
         ('fields', dict(epochs=9), 'epochs=9: for segmentation say max_iters'),
-        ('flowers', dict(epochs=0), 'epochs=0 must be at least 1'),
-        ('flowers', dict(lr=-1.0), 'lr=-1.0 must be above 0'),
-        ('flowers', dict(seed=-1), 'seed=-1 must be at least 0'),
+        ('flowers', dict(epochs=0), 'epochs=0 must be a whole number of at least 1'),
+        ('flowers', dict(lr=-1.0), 'lr=-1.0 must be a number above 0'),
+        ('flowers', dict(seed=-1), 'seed=-1 must be a whole number of at least 0'),
+        ('flowers', dict(epochs='3'), "epochs='3' must be a whole number"),
+        ('flowers', dict(lr='1e-3'), "lr='1e-3' must be a number above 0"),
         ('flowers', dict(backbone='vit-b14-dinov2', image_size=64), 'must be a multiple of 14'),
         ('flowers', dict(out='job.txt'), 'job.txt must end in .py'),
     ],
@@ -237,3 +239,5 @@ def test_nothing_is_replaced(flowers, tmp_path):
     assert (tmp_path / 'job.py').read_text() == before
     job_config('vit-1m', flowers, 'lora', tmp_path / 'job.py', overwrite=True)
     assert 'LoRA' in (tmp_path / 'job.py').read_text()
+    with pytest.raises(WriteError, match=r'the folder .*job\.py cannot be made'):
+        job_config('vit-1m', flowers, 'linear', tmp_path / 'job.py' / 'other.py')

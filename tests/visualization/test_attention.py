@@ -288,6 +288,7 @@ def test_a_wrapped_backbone():
         ([4], {}, r'blocks=\[4\] must name blocks of this TOASTViT: 0\.\.3, or -4\.\.-1'),
         (-5, {}, 'blocks=-5 must name blocks'),
         ([], {}, r'blocks=\[\] must name blocks'),
+        ('last', {}, "blocks='last' must name blocks"),
         (3, dict(feedback_from=2, out_indices=2), 'block 3 does not run.* end at block 2'),
         (-1, dict(feedback_from=None, out_indices=0), 'block 3 does not run.* end at block 0'),
     ],

@@ -64,7 +64,8 @@ def load(
         CheckpointError: The file is no checkpoint, does not fit the config, or its base is missing.
         ConfigError: The config cannot be read or built, or lacks its checkpoint.
         FileNotFoundError: There is no such checkpoint.
-        ValueError: The model is neither a classifier nor a segmentor; or tasks have other bases.
+        ValueError: The model is neither a classifier nor a segmentor; tasks have other bases; or
+            there is no such device.
 
     Example:
         >>> birds = load('birds.safetensors')
@@ -73,6 +74,7 @@ def load(
     """
     if isinstance(config_or_task_file, Mapping):
         return Tasks({name: _load_pair(of, device) for name, of in config_or_task_file.items()})
+    device = _usable(device)
     cfg = _named_config(config_or_task_file)
     if cfg is None and checkpoint is not None:
         raise ConfigError(f'{config_or_task_file} is no config: its name must end in .py')
@@ -84,8 +86,22 @@ def load(
     with explained(cfg):
         model = build_model(cfg)
     load_weights(model, content, file)
-    model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    model.to(device)
     return Predictor(model.eval(), cfg, meta.get('dataset_meta'), file)
+
+
+def _usable(device: str | None) -> str:
+    """The device, or the one that is used by default.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch without CUDA
+        raise ValueError(f'device={device!r} cannot be used: {error}') from error
+    return device
 
 
 def _load_pair(source: Any, device: str | None) -> Predictor:

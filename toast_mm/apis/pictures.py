@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.error import URLError
 
 import cv2
 import mmcv
@@ -146,6 +147,8 @@ class Preparation:
         results = self._before(results)
         try:
             results = self._load(results)
+        except URLError as error:
+            raise OSError(f'{path} cannot be read: {error.reason}') from error
         except (AttributeError, AssertionError, cv2.error) as error:  # of mm's own loader
             raise ValueError(f'{path} cannot be decoded as an image') from error
         if results is None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from PIL import Image
 
 from toast_mm.apis.results import Result, Segmentation
+from toast_mm.files import make_folder
 
 Some = TypeVar('Some', bound=Result)
 SHOWN = 24  # results that a notebook or terminal shows
@@ -45,7 +46,7 @@ class Results(list[Some]):
             WriteError: A file cannot be written.
         """
         paths = [Path(folder, f'{name}.png') for name in self._names()]
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for path, result in zip(paths, self, strict=True):
             result.save(path)
             if isinstance(result, Segmentation):

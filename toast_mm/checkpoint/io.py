@@ -102,6 +102,8 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
+        if osp.isdir(filename):
+            raise FileNotFoundError(f'checkpoint {filename} is a folder: name a file in it')
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
     if filename.endswith('.safetensors'):
         return _read_safetensors(filename, map_location)

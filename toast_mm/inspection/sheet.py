@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from toast_mm.datasets import LoadBandsFromFile
@@ -88,6 +89,8 @@ def _chosen(found: SplitReport) -> list[int]:
 
 def _draw_counts(axes: Axes, found: SplitReport) -> None:
     axes.set_title('pixels of every class' if found.segments else 'images of every class')
+    counted = axes.xaxis if len(found.classes) <= NAMED else axes.yaxis
+    counted.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(found.classes) <= NAMED:
         axes.barh(range(len(found.counts)), found.counts, color=_colours(len(found.counts)) / 255)
         axes.set_yticks(range(len(found.counts)), [_short(name) for name in found.classes])

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from toast_mm.engine.config import ConfigError, read_config
-from toast_mm.files import write_atomically
+from toast_mm.files import make_folder, write_atomically
 from toast_mm.outputs import check_free
 
 from .bases import find_base
@@ -84,9 +84,9 @@ def job_config(
     )
     text, lists = job_text(backbone, data, method, out, choices)
     check_free([out, *lists], [], overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     for path, content in lists.items():
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         write_atomically(content.encode(), str(path))
     write_atomically(text.encode(), str(out))
     return read_config(str(out))

@@ -115,10 +115,10 @@ def _resolve_blocks(backbone: SteeredBackbone, blocks: Sequence[int] | int | Non
     if blocks is None:
         return [min(last_of_first, last)]
     asked = [blocks] if isinstance(blocks, int) else list(blocks)
-    if not asked or not all(-depth <= block < depth for block in asked):
+    if not asked or not all(block in range(-depth, depth) for block in asked):
         raise ValueError(
-            f'blocks={blocks} must name blocks of this {type(backbone).__name__}: 0..{depth - 1}, '
-            f'or -{depth}..-1 counted from the end'
+            f'blocks={blocks!r} must name blocks of this {type(backbone).__name__}: 0..'
+            f'{depth - 1}, or -{depth}..-1 counted from the end'
         )
     numbers = list(dict.fromkeys(block % depth for block in asked))
     if above := [number for number in numbers if number > max(last_of_first, last)]:
