@@ -52,6 +52,7 @@ def test_other_columns(read):
         ('a.jpg,cat,later\n', {}, r":1: 'later' is no split: train, training, val"),
         ('a.jpg,cat\na.jpg,dog\n', {}, r":2: a\.jpg is 'dog', but 'cat' in line 1"),
         ('name,label\n', dict(path='file'), "has no column 'file', but name, label"),
+        ('path,class,split\n', {}, "has no column 'label', but path, class, split: .*--label-col"),
         ('path,label\n', dict(split='set'), "has no column 'set', but path, label"),
         ('\n', {}, 'is empty'),
     ],

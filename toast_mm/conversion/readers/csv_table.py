@@ -75,9 +75,12 @@ def read_csv(
 def _header(path: Path, first: list[str], columns: dict[str, str]) -> dict[str, int] | None:
     """Places of the columns if the first row is a header."""
     names = {name: columns.get(name, name) for name in COLUMNS}
-    if not columns and not {'path', 'label'} <= {*first}:
+    if not columns and not {'path', 'label'} & {*first}:
         return None
     for name in ('path', 'label', *columns):
         if names[name] not in first:
-            raise ConversionError(f'{path} has no column {names[name]!r}, but {", ".join(first)}')
+            raise ConversionError(
+                f'{path} has no column {names[name]!r}, but {", ".join(first)}: say which '
+                f'one it is with --{name}-column'
+            )
     return {name: first.index(title) for name, title in names.items() if title in first}
