@@ -110,10 +110,10 @@ def long_job(data: Path) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def undisturbed(ade20k, tmp_path_factory) -> dict:
+def undisturbed(ade20k, tmp_path_factory, unused_tcp_port_factory) -> dict:
     """What the long job ends with."""
     work_dir = tmp_path_factory.mktemp('undisturbed')
-    finish(launch(29512, work_dir, long_job(ade20k)))
+    finish(launch(unused_tcp_port_factory(), work_dir, long_job(ade20k)))
     return state(work_dir, 'iter_150')
 
 
