@@ -88,6 +88,11 @@ def test_an_interrupted_run_is_resumed_exactly(fitted, photos, tmp_path, monkeyp
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_an_unknown_setting_is_named(tmp_path):
+    with pytest.raises(ConfigError, match='fit has no setting epoch; .* near names: epochs'):
+        fit('vit-1m', tmp_path, epoch=3)
+
+
 @pytest.mark.slow
 def test_a_test_set_of_the_user_gives_the_result(tmp_path, capsys):
     for split, number in (('train', 6), ('val', 2), ('test', 3)):

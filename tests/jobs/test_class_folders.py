@@ -86,7 +86,9 @@ def test_a_class_that_validation_lacks_is_named(tmp_path):
     fill_folder(tmp_path / 'many', 10, (9, 9, 9))
     fill_folder(tmp_path / 'one', 1, (9, 9, 9))
     data = read_layout(tmp_path)
-    assert data.notes == ["validation has no image of class 'one', which has too few"]
+    assert data.notes == [
+        "none of the 2 validation images has class 'one': add images, or draw more by held_out"
+    ]
     assert per_class(data.samples['train'])['1'] == 1
 
 

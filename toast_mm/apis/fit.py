@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from toast_mm.engine import parameter_table
-from toast_mm.engine.config import ConfigError, read_config
+from toast_mm.engine.config import ConfigError, near_names, read_config
 from toast_mm.engine.explain import explained
 from toast_mm.engine.resumption import latest_checkpoint
 from toast_mm.engine.runner import build_runner
@@ -64,6 +65,10 @@ def fit(
         'rose'
     """
     start = time.monotonic()
+    known = [field.name for field in fields(Choices)]
+    if unknown := [name for name in settings if name not in known]:
+        near = near_names(unknown[0], known)
+        raise ConfigError(f'fit has no setting {unknown[0]}; there are {", ".join(known)}{near}')
     folder = Path(work_dir or Path('work_dirs', job_name(backbone, data, method)))
     path = Path(os.path.abspath(folder / f'{folder.resolve().name}.py'))
     if path.exists():
@@ -86,7 +91,7 @@ def fit(
             print(f'\nInterrupted: resume=True continues from the newest checkpoint in {folder}')
             raise
         scores = _scores(runner)
-    task_file = Path(str(latest_checkpoint(str(folder))))
+    task_file = Path(os.path.abspath(str(latest_checkpoint(str(folder)))))
     size = task_file.stat().st_size / 2**20
     print(
         f'\nDone in {time.monotonic() - start:.0f} s: {scores}\n'

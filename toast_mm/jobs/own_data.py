@@ -81,7 +81,8 @@ def complete(
             )
         seen = set().union(*(n for of, n in zip(drawn, labels, strict=True) if of == 'val'))
         notes = [
-            f'validation has no image of class {name!r}, which has too few'
+            f'none of the {len(samples["val"])} validation images has class {name!r}: add images, or '
+            'draw more by held_out'
             for name in sorted(set().union(*labels) - seen)
         ]
     samples.setdefault('test', samples['val'])
