@@ -1,0 +1,199 @@
+"""Kill small trainings, sweeps and cache buildings, resume them, and compare their results.
+
+Each job first runs undisturbed. Then it is killed again and again: by SIGKILL, SIGTERM or Ctrl-C,
+before a change of a file or at a random moment of its CPU time; one of two processes alone; by a
+limit of the size of its files; or, after a SIGKILL, its newest file is cut in half. It is resumed
+until it is complete. The SHA-256 of its final weights and optimizer state must be that of the
+undisturbed run, and its checkpoints must have the same names. For a sweep, its records must be the
+same, and for a cache, its content.
+
+Prints a line per kill and a table. The exit status is 1 if any result differs.
+
+    python benchmarks/reliability.py --kills 100 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from forks import (
+    FileEvents,
+    ToolProcess,
+    cpu_seconds_of_children,
+    end_group,
+    import_everything,
+    limit_files,
+)
+from small_jobs import write_images
+from victims import JOBS, Job, digest
+
+PATIENCE = 120.0  # seconds until a process counts as hanging
+CUT = 'SIGKILL, newest file cut in half'
+SIGNALS = {'SIGKILL': signal.SIGKILL, 'SIGTERM': signal.SIGTERM, 'Ctrl-C': signal.SIGINT}
+KINDS = [
+    *(f'{name}, {when}' for name in SIGNALS for when in ('file event', 'random moment')),
+    'SIGKILL, one of two processes',
+    'SIGTERM, one of two processes',
+    'file-size limit',
+    CUT,
+]
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a job does if nobody kills it."""
+
+    digest: str
+    cpu_seconds: float
+    events: int
+    largest: int  # file, in bytes
+
+
+class Reliability:
+    """Kills jobs in a folder; everything random comes from a seed."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.images = folder, folder / 'images'
+        self.random = random.Random(seed)
+        write_images(self.images)
+        self.undisturbed = cache(self._undisturbed)
+
+    def _undisturbed(self, name: str) -> Undisturbed:
+        folder = self.folder / f'undisturbed_{name.replace(" ", "_")}'
+        events = FileEvents(folder)
+        before = cpu_seconds_of_children()
+        processes = JOBS[name].start(self.images, folder, events)
+        if any(end_group(processes, PATIENCE)):
+            sys.exit(f'{name} fails without a kill:\n{processes[0].output()[-4000:]}')
+        seconds = (cpu_seconds_of_children() - before) / len(processes)
+        sizes = [path.stat().st_size for path in folder.rglob('*') if path.is_file()]
+        return Undisturbed(
+            digest(JOBS[name].result(folder)), seconds, events.count.value, max(sizes)
+        )
+
+    def kill(self, number: int, kind: str, name: str) -> tuple[str, bool, float]:
+        """Kill a job once and resume it: how it ended, whether its result is equal, seconds."""
+        job, whole = JOBS[name], self.undisturbed(name)
+        folder = self.folder / f'killed_{number}'
+        start = time.monotonic()
+        processes, statuses = self._start_and_kill(job, whole, kind, folder)
+        outputs = [process.output() for process in processes]
+        outcome = self._outcome(statuses)
+        if kind == CUT:
+            if path := job.to_cut(folder):
+                os.truncate(path, path.stat().st_size // 2)
+            else:
+                outcome += ', nothing to cut'
+        problem = 'a process hangs' if None in statuses else self._complete(kind, job, folder)
+        if not problem and digest(job.result(folder)) != whole.digest:
+            problem = 'the result differs'
+        if problem:
+            print(f'{kind}, {name}: {problem}; its files are in {folder}\n{outputs[0][-2000:]}')
+        return outcome, not problem, time.monotonic() - start
+
+    def _start_and_kill(
+        self, job: Job, whole: Undisturbed, kind: str, folder: Path
+    ) -> tuple[list[ToolProcess], list[int | None]]:
+        moment, event = (
+            self.random.uniform(0, whole.cpu_seconds),
+            self.random.randrange(whole.events),
+        )
+        sent = SIGNALS.get(kind.split(',')[0], signal.SIGKILL)
+        prepare: Callable[[], None] | None = None
+        if kind.endswith('file event'):
+            prepare = FileEvents(folder, event, sent)
+        elif kind == CUT:  # in the second half, when there is a file to cut
+            prepare = FileEvents(folder, (event + whole.events) // 2, sent)
+        elif kind == 'file-size limit':
+            prepare = partial(limit_files, int(whole.largest ** self.random.uniform(0.5, 1)))
+        processes = job.start(self.images, folder, prepare)
+        if prepare is None:
+            self.random.choice(processes).signal_after(moment, sent)
+        return processes, end_group(processes, PATIENCE)
+
+    @staticmethod
+    def _outcome(statuses: list[int | None]) -> str:
+        if None in statuses:
+            return 'hangs'
+        if min(statuses) < 0:
+            return 'killed'
+        if not any(statuses):
+            return 'had finished'
+        return 'left by itself' if max(statuses) > 128 else 'ended with an error'
+
+    def _complete(self, kind: str, job: Job, folder: Path) -> str:
+        """Resume a job until it is complete; returns a problem, or an empty text.
+
+        A checkpoint that was cut is an error that names it. A user then removes it.
+        """
+        for _ in range(2):
+            processes = job.start(self.images, folder)
+            statuses = end_group(processes, PATIENCE)
+            output = '\n'.join(process.output() for process in processes)
+            if not any(statuses):
+                return ''
+            cut = job.to_cut(folder) if kind == CUT else None
+            if cut is None or str(cut) not in output:
+                break
+            cut.unlink()
+        return f'resuming ends with {statuses}:\n{output[-2000:]}'
+
+
+def draw(number: int) -> Iterator[tuple[str, str]]:
+    """Kinds in turn, each with the jobs in turn."""
+    alone = [name for name, job in JOBS.items() if job.processes == 1]
+    for index in range(number):
+        turn, place = divmod(index, len(KINDS))
+        several = KINDS[place].endswith('processes')
+        yield KINDS[place], 'two processes' if several else alone[(place + turn) % len(alone)]
+
+
+def table(results: dict[tuple[str, str], list[tuple[bool, float]]]) -> str:
+    """Table in Markdown: kills, equal results and mean seconds by kind and outcome."""
+    lines = ['| kind | outcome | kills | equal | seconds each |', '|---|---|---|---|---|']
+    for (kind, outcome), kills in sorted(results.items(), key=lambda item: item[0]):
+        seconds = sum(seconds for _, seconds in kills) / len(kills)
+        equal = sum(equal for equal, _ in kills)
+        lines.append(f'| {kind} | {outcome} | {len(kills)} | {equal} | {seconds:.1f} |')
+    kills = list(itertools.chain.from_iterable(results.values()))
+    lines.append(f'| all | | {len(kills)} | {sum(equal for equal, _ in kills)} | |')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--kills', type=int, default=100)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--folder', help='where to keep the files of all runs; default: nowhere')
+    args = parser.parse_args()
+    if args.kills < 1:
+        parser.error('--kills must be at least 1')
+    if args.folder and Path(args.folder).exists():
+        parser.error(f'--folder {args.folder} exists already')
+    results = defaultdict(list)
+    with tempfile.TemporaryDirectory() as temporary:
+        import_everything('train', 'sweep')
+        reliability = Reliability(Path(args.folder or temporary).resolve(), args.seed)
+        for number, (kind, name) in enumerate(draw(args.kills), 1):
+            outcome, equal, seconds = reliability.kill(number, kind, name)
+            results[kind, outcome].append((equal, seconds))
+            word = 'equal' if equal else 'DIFFERS'
+            print(f'{number:3} {kind}, {name}: {outcome}, {word}, {seconds:.1f} s', flush=True)
+    print(f'\n{table(results)}')
+    sys.exit(any(not equal for kills in results.values() for equal, _ in kills))
+
+
+if __name__ == '__main__':
+    main()
