@@ -89,7 +89,7 @@ def test_an_interrupted_run_is_resumed_exactly(fitted, photos, tmp_path, monkeyp
 
 
 def test_an_unknown_setting_is_named(tmp_path):
-    with pytest.raises(ConfigError, match='fit has no setting epoch; .* near names: epochs'):
+    with pytest.raises(ConfigError, match=r'fit has no setting epoch; .* near names: epochs'):
         fit('vit-1m', tmp_path, epoch=3)
 
 

@@ -81,8 +81,8 @@ def complete(
             )
         seen = set().union(*(n for of, n in zip(drawn, labels, strict=True) if of == 'val'))
         notes = [
-            f'none of the {len(samples["val"])} validation images has class {name!r}: add images, or '
-            'draw more by held_out'
+            f'none of the {len(samples["val"])} validation images has class {name!r}: '
+            'add images, or draw more by held_out'
             for name in sorted(set().union(*labels) - seen)
         ]
     samples.setdefault('test', samples['val'])
