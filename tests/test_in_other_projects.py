@@ -274,7 +274,8 @@ def test_mim_trains_and_tests(site, trained, tmp_path, package, metric):
 )
 def test_the_config_of_the_readme_works_on_mmsegs_own(base, tmp_path):
     (tmp_path / 'my_upernet_config.py').write_text(f"_base_ = 'mmseg::{base}'")
-    config, *_ = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    (config,) = (block for block in blocks if 'my_upernet_config.py' in block)
     (tmp_path / 'mine.py').write_text(config)
     cfg = Config.fromfile(tmp_path / 'mine.py')
     assert cfg.model.data_preprocessor.mean == cfg.model.data_preprocessor.std == [127.5] * 3

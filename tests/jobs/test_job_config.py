@@ -117,10 +117,22 @@ def test_a_relative_path_works_from_another_folder(flowers, tmp_path, monkeypatc
     assert len(dataset_of(cfg, 'train')) == 24
 
 
+def kinds_of(cfg) -> list[str]:
+    return [step.type.rpartition('.')[-1] for step in cfg.train_dataloader.dataset.pipeline]
+
+
+@pytest.mark.parametrize('backbone', ['vit-1m', 'vit-b16-in21k'])
+@pytest.mark.parametrize('flip', [True, False])
+def test_flips_of_masks(backbone, flip, fields, tmp_path):
+    kinds = kinds_of(job_config(backbone, fields, 'linear', tmp_path / 'a.py', flip=flip))
+    assert ('RandomFlip' in kinds) == flip
+    assert 'RandomCrop' in kinds
+
+
 def test_sizes_flips_and_length(flowers, fields, tmp_path):
     settings = dict(image_size=32, flip=False, epochs=7, batch_size=5, lr=0.02)
     cfg = job_config('vit-1m', flowers, 'linear', tmp_path / 'a.py', **settings)
-    kinds = [step.type for step in cfg.train_dataloader.dataset.pipeline]
+    kinds = kinds_of(cfg)
     assert 'RandomFlip' not in kinds and 'RandomResizedCrop' in kinds
     pipelines = (cfg[f'{split}_dataloader'].dataset.pipeline for split in ('train', 'val', 'test'))
     sizes = [step.scale for steps in pipelines for step in steps if 'scale' in step]

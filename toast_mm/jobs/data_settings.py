@@ -61,7 +61,7 @@ def _pipeline(name: str, resized: bool, unflipped: bool) -> Code:
     """An inherited pipeline with other sizes, or without flips."""
     step = '{key: _sizes.get(key, value) for key, value in step.items()}' if resized else 'step'
     lines = [step, f'for step in _base_.{name}']
-    lines += ["if step['type'] != 'RandomFlip'"] * unflipped
+    lines += ["if not step['type'].endswith('RandomFlip')"] * unflipped
     return Code('[\n' + ''.join(f'    {line}\n' for line in lines) + ']')
 
 

@@ -6,19 +6,19 @@ train_pipeline = [
     dict(type='toast_mm.SeedAugmentation'),
     dict(type='toast_mm.LoadImageFromFile'),
     dict(
-        type='RandomResizedCrop',
+        type='mmpretrain.RandomResizedCrop',
         scale=(224, 224),
         crop_ratio_range=(0.5, 1.0),
         interpolation='bicubic',
         backend='pillow',  # which does not skip pixels of large photographs
     ),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
+    dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
     dict(type='toast_mm.LoadImageFromFile'),
-    dict(type='Resize', scale=(224, 224), interpolation='bicubic', backend='pillow'),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.Resize', scale=(224, 224), interpolation='bicubic', backend='pillow'),
+    dict(type='mmpretrain.PackInputs'),
 ]
 
 _dataset = dict(

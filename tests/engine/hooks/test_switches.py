@@ -12,15 +12,18 @@ import torch
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from PIL import Image
+from test_attention_hook import job as attention_job  # noqa: F401  a fixture
 from test_best_layer_hook import job, script  # noqa: F401  fixtures
 from test_first_pass_cache_images import ToyScenes  # noqa: F401  registers it
+from test_metric_model_hook import job as metric_job  # noqa: F401  a fixture
 from test_other_runners import as_segmentor
+from test_preemption_hook import SendSignal
 from test_task_file_hook import base  # noqa: F401  a fixture
 from test_visualization_hook import Paths, check_segmented_bands, draw
 from toy_images import Spy, read_out
 
 from toast_mm.checkpoint import load_from_local
-from toast_mm.engine import NotFiniteError, Runner, hooks, optim
+from toast_mm.engine import NotFiniteError, Preempted, Runner, hooks, optim
 from toast_mm.engine.runner import OWN_HOOKS, STANDING_HOOKS
 from toast_mm.files import WriteError
 from toast_mm.keys import SWITCHES
@@ -293,6 +296,27 @@ def BestLayerHook(way, job, script):  # noqa: F811  fixtures
     cfg = job()
     cfg.custom_hooks.pop()
     assert way.train(cfg).model.head.best_layer.item() == 2
+
+
+@check
+def AttentionHook(way, attention_job, tmp_path):  # noqa: F811  the fixture
+    way.train(attention_job(), indices=[0, 5])
+    assert len([*tmp_path.glob('work/*/vis_data/vis_image/*.png')]) == 4  # validations
+
+
+@check
+def MetricModelHook(way, metric_job):  # noqa: F811  the fixture
+    """Without it, the metric ends the run. The box is a quarter of the image."""
+    assert way.build(metric_job()).val()['attention_inside/uniform'] == 25
+
+
+@check
+def PreemptionHook(way, config, tmp_path):
+    cfg = config()
+    cfg.default_hooks.checkpoint = dict(type='toast_mm.CheckpointHook', by_epoch=False)
+    with pytest.raises(Preempted):
+        way.train(cfg, SendSignal(1))
+    assert load_from_local(str(tmp_path / 'run' / 'interrupted.pth'))['meta']['iter'] == 2
 
 
 @check

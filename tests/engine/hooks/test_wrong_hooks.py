@@ -86,7 +86,7 @@ def test_a_model_without_our_backbone(config, runner_type, name, model, message)
 def test_hooks_that_any_model_may_have(config, runner_type):
     """Hooks of every run of ours, and hooks that need no backbone."""
     names = {*SINGLE} - {'BestLayerHook', 'CompileHook', 'FirstPassCacheHook', 'MeanTokenInitHook'}
-    names -= {'PretunedHook', 'TaskFileHook', 'ResumeHook'}
+    names -= {'AttentionHook', 'PretunedHook', 'TaskFileHook', 'ResumeHook'}
     hooks = (*sorted(names), 'ResumeHook')
     cfg = config(*hooks, model=dict(type='toast_mm.WithoutBackbone', _delete_=True))
     for part in ('cfg', 'dataloader', 'evaluator'):
