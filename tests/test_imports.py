@@ -24,6 +24,7 @@ def test_importing_the_package_imports_neither_mmpretrain_nor_mmseg():
     assert result.stdout == 'set()\n', result.stderr
 
 
+@pytest.mark.slow
 def test_import_prints_nothing():
     command = [sys.executable, '-W', 'default:Fail to import', '-c', 'import toast_mm.engine']
     result = subprocess.run(command, capture_output=True, text=True)

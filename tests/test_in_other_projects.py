@@ -212,6 +212,7 @@ def test_a_text_config_inherits_by_name(site, tmp_path):
     assert output.splitlines()[-1] == 'middle 2 20000'
 
 
+@pytest.mark.slow
 def test_a_job_of_the_wheel_is_inherited_whole(site, tmp_path):
     (tmp_path / 'mine.py').write_text(
         "_base_ = [__import__('toast_mm') and 'toast_mm::camvid/"

@@ -176,6 +176,7 @@ FULL_SIZE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('base', FULL_SIZE)
 def test_full_size_maps_fit_the_heads(base):
     side, channels, strides = FULL_SIZE[base]

@@ -60,7 +60,8 @@ def classifier(kind):
     )
 
 
-@pytest.mark.parametrize('bands', [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('bands', [1, 6])
 def test_images_of_other_bands(tmp_path, bands):
     model = build(
         'mmpretrain',

@@ -31,6 +31,7 @@ def job(kind, **arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_family(kind):
     found = costs(job(kind), (32, 32))

@@ -211,6 +211,7 @@ def test_arguments(tool, capsys, command, sentence):
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_last_line_of_a_command_is_the_error(ade20k, tmp_path):
     process = start(
         *('python', 'tools/train.py', CONFIG, '--work-dir', tmp_path),

@@ -91,6 +91,7 @@ def test_a_work_dir_of_ones_own(tool, trained, tmp_path, monkeypatch):
     assert (tmp_path / 'mine/epoch_1.pth').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'values'),
     [

@@ -46,6 +46,7 @@ def test_both_passes_and_folded(tool, classifier_job, capsys):
     }
 
 
+@pytest.mark.slow
 def test_segmentor(tool, ade20k, capsys):
     """Its head costs the same behind both backbones; images have the size of the test's window."""
     window = {'model.test_cfg.mode': 'slide', 'model.test_cfg.crop_size': '(24,32)'}

@@ -198,6 +198,7 @@ def test_weights_of_a_package(tool, tmp_path, monkeypatch, capsys):
     assert not Path('out.safetensors').exists()
 
 
+@pytest.mark.slow
 def test_onnx(tool, classifier_job, tmp_path, monkeypatch, capsys):
     import numpy as np
     import onnxruntime

@@ -119,6 +119,7 @@ def script() -> dict:
     return runpy.run_path(str(ROOT / 'tools/quickstart.py'))
 
 
+@pytest.mark.slow
 def test_everything_once_and_again_after_a_change(folder):
     mine = folder.root / 'work_dirs' / JOBS[0] / 'iter_9.pth'
     mine.parent.mkdir(parents=True)

@@ -107,6 +107,7 @@ def test_test_data_must_not_choose(tool, job, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'where',
     ['toast_mm.engine.Runner.dump_config', 'mmengine.runner.EpochBasedTrainLoop.run_epoch'],

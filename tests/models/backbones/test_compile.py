@@ -22,7 +22,7 @@ VARIANTS = [
     dict(tuning=dict(type='toast_mm.LoRA')),
     dict(tuning=dict(type='toast_mm.SSF'), feedback_from=None),
 ]
-QUICK = [('convnext', 2), ('vit', 4)]
+QUICK = [('convnext', 2)]
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,7 @@ def test_activation_checkpointing_repeats_the_modes(model, use_reentrant):
         torch.testing.assert_close(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['ResNet', pytest.param('Swin', marks=pytest.mark.slow)])
 def test_it_compiles_to_one_graph(model):
     torch._dynamo.reset()

@@ -273,6 +273,7 @@ def test_activation_checkpointing_repeats_the_signal(model, use_reentrant):
         torch.testing.assert_close(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['DINOv2 with registers', 'DINOv3', 'EVA-02 tiny'])
 def test_it_compiles_to_one_graph(model):
     torch._dynamo.reset()
