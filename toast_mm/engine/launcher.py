@@ -13,7 +13,7 @@ def end_with_launcher(grace: float = 20.0) -> None:
 
     Otherwise a process of a distributed training runs on, or waits for ever for others, when
     ``torchrun`` is killed. A thread looks every second. It sends SIGTERM to this process, so that a
-    training saves (:class:`toast_mm.PreemptionHook`), and later ends it in any case.
+    training saves (``toast_mm.PreemptionHook``), and later ends it in any case.
 
     Args:
         grace: Seconds between the two. Defaults to 20.

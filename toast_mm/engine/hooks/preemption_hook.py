@@ -45,7 +45,7 @@ class PreemptionHook(SingleHook):
     signal, all of them leave. A second signal ends the process at once.
 
     During a validation the signal waits for the next training iteration. A training by epochs whose
-    sampler is not :class:`toast_mm.DefaultSampler` cannot resume in the middle of an epoch: it
+    sampler is not ``toast_mm.DefaultSampler`` cannot resume in the middle of an epoch: it
     leaves without saving. ``toast_mm.Runner`` always adds this hook.
 
     Args:
