@@ -1,7 +1,9 @@
 """A training that gets a signal saves, leaves, and ends as an undisturbed one when resumed."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -73,6 +75,40 @@ def test_twice_in_one_epoch(toy_config, tmp_path):
         for part in ('whole', 'parts')
     )
     assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+
+
+@pytest.mark.parametrize('then', ['before_train_iter', 'before_save_checkpoint'])
+def test_further_signals_change_nothing(toy_config, tmp_path, then):
+    """A launcher passes on what the scheduler has sent to its processes as well."""
+
+    class SendMore(SendSignal):
+        def send(self, runner, *args, **kwargs) -> None:
+            if runner.iter == self.iteration:
+                os.kill(os.getpid(), self.number)
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    setattr(SendMore, then, SendMore.send)
+    with pytest.raises(Preempted):
+        train(toy_config(tmp_path), SendSignal(5), SendMore(5))
+    saved = load_from_local(str(tmp_path / 'interrupted.pth'))
+    assert saved['meta']['iter'] == 6
+
+
+def test_a_loading_process_outlives_a_scheduler_but_not_its_training(toy_config, tmp_path):
+    class SendToWorkers(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+            if runner.iter == 3:
+                self.workers = multiprocessing.active_children()
+                for worker in self.workers:
+                    subprocess.run(['kill', '-TERM', str(worker.pid)], check=True)
+
+    sending = SendToWorkers()
+    assert train(toy_config(tmp_path, num_workers=2), sending).iter == 9
+    assert len(sending.workers) >= 2
+    for worker in sending.workers:
+        worker.terminate()
+        worker.join(30)
+        assert worker.exitcode == 0
 
 
 def test_the_signal_goes_back_to_who_had_it(toy_config, tmp_path):

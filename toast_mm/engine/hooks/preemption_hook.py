@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
@@ -42,7 +45,8 @@ class PreemptionHook(SingleHook):
     Schedulers of clusters send such a signal some time before they kill a job. The training
     finishes its iteration, saves ``interrupted.pth`` and raises :class:`Preempted`. It resumes from
     there, also in the middle of an epoch. If only one of several processes gets the
-    signal, all of them leave. A second signal ends the process at once.
+    signal, all of them leave. Further signals change nothing: a launcher passes on a signal that
+    the scheduler has sent to its processes as well.
 
     During a validation the signal waits for the next training iteration. A training by epochs whose
     sampler is not ``toast_mm.DefaultSampler`` cannot resume in the middle of an epoch: it
@@ -69,8 +73,11 @@ class PreemptionHook(SingleHook):
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals. Only the main thread of a process can."""
         self._received = 0
-        loader = runner.train_dataloader
-        loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn, self.signals)
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loader = loop.dataloader
+                start = partial(_outlive_signals, loader.worker_init_fn, self.signals)
+                loader.worker_init_fn = start
         try:
             for number in self.signals:
                 self._former[number] = signal.signal(number, self._note)
@@ -79,7 +86,6 @@ class PreemptionHook(SingleHook):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = number
-        self.restore()
 
     def restore(self) -> None:
         """Give the signals back to those who listened before."""
@@ -93,7 +99,6 @@ class PreemptionHook(SingleHook):
         if runner.distributed:
             all_reduce(received, 'max')
         if received:
-            self.restore()
             self._leave(runner, batch_idx, signal.Signals(int(received)))
 
     def _leave(self, runner: Runner, batch_idx: int, received: signal.Signals) -> None:
@@ -116,15 +121,24 @@ class PreemptionHook(SingleHook):
 def _outlive_signals(
     initialise: Callable[[int], None] | None, signals: Sequence[signal.Signals], worker: int
 ) -> None:
-    """Let a process that loads data live for another minute after a signal.
+    """Let a process that loads data live for another minute after a signal of a scheduler.
 
     Some schedulers send their signal to all processes of a job. A training whose loading ends
-    cannot finish its iteration.
+    cannot finish its iteration. A signal of the training itself ends the process at once.
     """
-    for number in signals:
-        signal.signal(number, lambda *_: signal.alarm(60))
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        threading.Thread(target=_wait_for_end, args=(signals, os.getppid()), daemon=True).start()
     if initialise is not None:
         initialise(worker)
+
+
+def _wait_for_end(signals: Sequence[signal.Signals], training: int) -> None:
+    received: signal.struct_siginfo | None = signal.sigwaitinfo(signals)
+    end = time.monotonic() + 60
+    while received is not None and received.si_pid != training:
+        received = signal.sigtimedwait(signals, max(0, end - time.monotonic()))
+    os._exit(0)
 
 
 def _note_place(runner: Runner, batch_idx: int) -> bool:
