@@ -20,6 +20,7 @@ from prettytable import PrettyTable
 from toast_mm.apis import Classification, Segmentation, Tasks, load
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.command_line import is_file
+from toast_mm.files import make_folder
 from toast_mm.outputs import add_overwrite, check_free
 
 
@@ -90,7 +91,7 @@ def main() -> None:
         results = tasks.predict(args.images)
         for name, files in label_maps.items():
             for file, result in zip(files, results[name], strict=True):
-                file.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(file.parent)
                 result.save_mask(file)
     except (ValueError, OSError) as error:
         sys.exit(str(error))

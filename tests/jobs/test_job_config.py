@@ -233,6 +233,7 @@ def test_names(flowers, fields):
         ('flowers', dict(lr='1e-3'), "lr='1e-3' must be a number above 0"),
         ('flowers', dict(backbone='vit-b14-dinov2', image_size=64), 'must be a multiple of 14'),
         ('flowers', dict(out='job.txt'), 'job.txt must end in .py'),
+        ('flowers', dict(out='numbers.py'), 'numbers.py has the name of a module of Python'),
     ],
 )
 def test_wrong_arguments(request, tmp_path, data, arguments, message):

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from toast_mm.conversion.items import ConversionError
+from toast_mm.files import make_folder
 
 EXIF_ORIENTATION = 0x0112
 # Formats that mmpretrain's and mmsegmentation's data sets read as they are; others become PNG.
@@ -76,7 +77,7 @@ def copy_image(source: Path, target: Path, kept: bool, link: bool = False) -> No
         ConversionError: The image is broken.
         OSError: The copy cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     target.unlink(missing_ok=True)  # it may be a link, which a copy would write through
     if kept and link:
         os.symlink(os.path.relpath(source.resolve(), target.parent.resolve()), target)

@@ -30,7 +30,7 @@ from toast_mm.conversion.options import Options
 from toast_mm.conversion.painting import Mask, paint
 from toast_mm.conversion.plan import Plan, Planned, make_plan
 from toast_mm.conversion.splitting import SPLITS
-from toast_mm.files import WriteError, write_atomically
+from toast_mm.files import WriteError, make_folder, write_atomically
 
 RECORD = 'conversion.json'
 CLASSES = 'classes.txt'
@@ -108,7 +108,7 @@ def convert(
     _record(target, report)
     if plan.task == 'classification':  # a missing folder would change the numbers of classes
         for split, name in product({image.split for image in plan.images}, plan.classes):
-            (target / split / name).mkdir(parents=True, exist_ok=True)
+            make_folder(target / split / name)
 
     def write(image: Planned) -> Mask | ConversionError | None:
         try:
@@ -185,7 +185,7 @@ def _check_target(target: Path, sources: list[Path], overwrite: bool) -> None:
 
 
 def _record(target: Path, report: Report) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     content = json.dumps(asdict(report), indent=1, ensure_ascii=False)
     write_atomically(content.encode(), str(target / RECORD))
 
@@ -196,7 +196,7 @@ def _write(image: Planned, files: list[Path], plan: Plan, options: Options) -> M
         blank = IGNORED if options.background is None else 0
         stored = options.orientation == 'stored'
         mask = paint(image.item, image.file, plan.numbers, blank, stored)
-        files[1].parent.mkdir(parents=True, exist_ok=True)
+        make_folder(files[1].parent)
         Image.fromarray(mask.pixels).save(files[1])
     copy_image(image.item.image, files[0], image.kept, options.link)
     return mask

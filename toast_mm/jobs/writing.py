@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
@@ -103,6 +104,8 @@ def job_text(
     """
     if out.suffix != '.py':
         raise ConfigError(f'the config {out} must end in .py')
+    if out.stem in sys.stdlib_module_names:
+        raise ConfigError(f'the config {out} has the name of a module of Python: choose another')
     check_method(method)
     own = read_layout(data, choices.held_out, choices.seed)
     for note in own.notes:

@@ -9,17 +9,11 @@ covers an earlier one. Class 0 is the background; categories follow in the order
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options
 from toast_mm.conversion.readers import read_coco
 from toast_mm.conversion.readers.coco import CROWD, CROWDS
 
@@ -48,12 +42,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.crowds == 'ignore':
         args.ignored = [*args.ignored, CROWD]
-    try:
-        found = read_coco(args.annotations, args.images, args.boxes, args.holes, args.crowds)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(
+        args, read_coco, args.annotations, args.images, args.boxes, args.holes, args.crowds
+    )
 
 
 if __name__ == '__main__':

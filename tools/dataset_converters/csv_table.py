@@ -11,17 +11,11 @@ needs a header, and their names. Without a column of splits, the split is random
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options
 from toast_mm.conversion.readers import read_csv
 from toast_mm.conversion.readers.csv_table import COLUMNS
 
@@ -42,12 +36,7 @@ def main() -> None:
     delimiter = args.delimiter.replace('\\t', '\t')
     if len(delimiter) != 1:
         parser.error(f'--delimiter {args.delimiter} must be one character')
-    try:
-        found = read_csv(args.table, args.images, columns, delimiter)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(args, read_csv, args.table, args.images, columns, delimiter)
 
 
 if __name__ == '__main__':

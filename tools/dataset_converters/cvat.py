@@ -10,17 +10,11 @@ an earlier one.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options
 from toast_mm.conversion.readers import read_cvat
 
 
@@ -30,12 +24,7 @@ def main() -> None:
     parser.add_argument('images', type=Path, help='folder that the names of images are relative to')
     add_options(parser)
     args = parser.parse_args()
-    try:
-        found = read_cvat(args.annotations, args.images)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(args, read_cvat, args.annotations, args.images)
 
 
 if __name__ == '__main__':

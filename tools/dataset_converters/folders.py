@@ -9,17 +9,11 @@ as they are. split_folders.py only makes lists.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options
 from toast_mm.conversion.readers import read_folders
 
 
@@ -28,12 +22,7 @@ def main() -> None:
     parser.add_argument('source', type=Path, help='folder with a folder per class')
     add_options(parser, ('classification',))
     args = parser.parse_args()
-    try:
-        found = read_folders(args.source)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(args, read_folders, args.source)
 
 
 if __name__ == '__main__':

@@ -9,17 +9,11 @@ classes of images for mmpretrain. A later annotation covers an earlier one.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options
 from toast_mm.conversion.readers import read_label_studio
 
 
@@ -32,12 +26,7 @@ def main() -> None:
     )
     add_options(parser)
     args = parser.parse_args()
-    try:
-        found = read_label_studio(args.annotations, args.images, args.key)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(args, read_label_studio, args.annotations, args.images, args.key)
 
 
 if __name__ == '__main__':

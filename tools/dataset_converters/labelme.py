@@ -10,17 +10,11 @@ the label __ignore__ stands for pixels without a class, and _background_ for cla
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options
 from toast_mm.conversion.readers import read_labelme
 
 IGNORED, BACKGROUND = '__ignore__', '_background_'
@@ -35,12 +29,7 @@ def main() -> None:
     add_options(parser)
     parser.set_defaults(ignored=[IGNORED], background=BACKGROUND)
     args = parser.parse_args()
-    try:
-        found = read_labelme(args.annotations, args.images)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(args, read_labelme, args.annotations, args.images)
 
 
 if __name__ == '__main__':

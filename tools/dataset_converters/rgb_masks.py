@@ -9,18 +9,11 @@ error, which names the file, the colour, the number of pixels and the first one.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from toast_mm.conversion import (
-    ConversionError,
-    add_options,
-    convert,
-    options_of,
-    read_classes,
-    show_progress,
-    summary,
-)
+from converting import convert_into
+
+from toast_mm.conversion import add_options, read_classes
 from toast_mm.conversion.readers import read_rgb_masks
 
 
@@ -38,13 +31,12 @@ def main() -> None:
     )
     add_options(parser, ('segmentation',), palette=True)
     args = parser.parse_args()
-    try:
-        palette = read_classes(args.classes)
-        found = read_rgb_masks(args.images, args.masks, palette, args.mask_suffix)
-        report = convert(found, args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
-        sys.exit(str(error))
-    print(summary(report, args.target))
+    convert_into(
+        args,
+        lambda: read_rgb_masks(
+            args.images, args.masks, read_classes(args.classes), args.mask_suffix
+        ),
+    )
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from toast_mm.datasets.passed_over import IMAGES
 from toast_mm.datasets.vtab import IMAGE_SUFFIXES
-from toast_mm.files import WriteError, write_atomically
+from toast_mm.files import WriteError, make_folder, write_atomically
 from toast_mm.outputs import add_overwrite, check_free
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     lists = {name: args.target / f'{name}.txt' for name in parts}
     try:
         check_free(lists.values(), [path for path, _ in samples], args.overwrite)
-        args.target.mkdir(parents=True, exist_ok=True)
+        make_folder(args.target)
         for name, part in parts.items():
             lines = (f'{osp.relpath(path, args.target)} {label}\n' for path, label in part)
             write_atomically(''.join(lines).encode(), str(lists[name]))

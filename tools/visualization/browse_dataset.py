@@ -25,7 +25,7 @@ from toast_mm.command_line import argument_parser, load_config
 from toast_mm.datasets.samplers import drawing
 from toast_mm.engine.bands import band_loader, rgb_image
 from toast_mm.engine.explain import explained
-from toast_mm.files import atomic_write
+from toast_mm.files import atomic_write, make_folder
 from toast_mm.outputs import add_overwrite, check_free
 from toast_mm.registry import type_name
 from toast_mm.samples import (
@@ -109,7 +109,7 @@ def main() -> None:
         indices = choose_samples(args, len(dataset))
         paths = {index: folder / f'{index:06}.png' for index in indices}
         check_free(paths.values(), [args.config], args.overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for index, path in paths.items():
             seed_everything(args.seed, index)
             with explained(cfg), drawing((args.seed, index)):

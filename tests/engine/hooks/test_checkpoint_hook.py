@@ -187,6 +187,22 @@ def test_the_checkpoint_that_a_training_starts_from_is_not_replaced(config, tmp_
     train(config('others', **base))
 
 
+@pytest.mark.parametrize('left', ['iter_8.pth', 'best_zigzag_up_iter_3.pth', 'interrupted.pth'])
+def test_checkpoints_of_another_training_are_told(config, tmp_path, left):
+    """They would be taken for those of this one."""
+    folder = tmp_path / 'again'
+    folder.mkdir()
+    (folder / left).touch()
+    (folder / 'mine.pth').touch()
+    train(config('again'))
+    (log,) = folder.glob('*/*.log')
+    assert f'again holds 1 checkpoints of another training, such as {left}.' in log.read_text()
+    train(config('again', resume=True))
+    train(config('new'))
+    logs = [path.read_text() for path in tmp_path.glob('*/*/*.log')]
+    assert sum('of another training' in text for text in logs) == 1
+
+
 def test_best_checkpoint_of_another_folder_stays(config, tmp_path):
     """mmengine would remove it as soon as the resumed training has a better one."""
     hook = dict(save_best='zigzag/up', rule='greater', max_keep_ckpts=1)

@@ -51,6 +51,8 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
         for key, file in named_files(runner.cfg.get('model'), 'model'):
             self._check_elsewhere(key, file, folder)
         super().before_train(runner)
+        if not runner._resume:
+            self._warn_of_another_training(runner)
         for path in runner.message_hub.runtime_info.get('former_best_ckpts', []):
             if path not in self._best.values():  # left by an interruption
                 self._remove(path)
@@ -79,10 +81,26 @@ class CheckpointHook(mmengine.hooks.CheckpointHook):
             names = map(osp.basename, info['former_best_ckpts'])
             info['former_best_ckpts'] = [osp.join(folder, name) for name in names]
 
+    def _warn_of_another_training(self, runner: Runner) -> None:
+        """Tell which checkpoints are in the folder before a training that starts anew."""
+        if not self.file_backend.isdir(self.out_dir):
+            return
+        files = self.file_backend.list_dir_or_file(self.out_dir, list_dir=False)
+        if left := sorted(filter(self._is_ours, files)):
+            runner.logger.warning(
+                f'{self.out_dir} holds {len(left)} checkpoints of another training, such as '
+                f'{left[0]}. They stay unless this training writes files of the same names. Use '
+                'another folder (--work-dir) to keep both apart'
+            )
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether this hook would give a file this name."""
+        numbered = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
+        return name == INTERRUPTED or bool(re.fullmatch(f'(best_.*)?{numbered}', name))
+
     def _check_elsewhere(self, key: str, start: str, folder: str) -> None:
         """Check that the training will not replace a checkpoint that it starts from."""
-        numbered = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
-        if _is_in(start, folder) and re.fullmatch(f'(best_.*)?{numbered}', osp.basename(start)):
+        if _is_in(start, folder) and self._is_ours(osp.basename(start)):
             raise ValueError(
                 f'{key}={start} is in the folder of this training, which would replace it: choose '
                 f'another folder (--work-dir){", or continue with --resume" * (key == "load_from")}'
