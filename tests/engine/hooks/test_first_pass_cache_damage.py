@@ -120,7 +120,9 @@ def test_what_is_damaged_is_computed_again(train, tmp_path, capsys, damage, comp
     assert losses == pytest.approx(expected, rel=1e-5)
     said = capsys.readouterr().out
     assert f'{computed} of 4 records in {folder} are damaged' in said or (
-        f'{folder} is damaged and is computed again' in said if computed else 'damaged' not in said
+        f'{folder} is damaged and is computed again' in said
+        if computed
+        else 'are damaged' not in said
     )
     assert train() == (losses, 0)
     if damage is not header:
