@@ -1,5 +1,6 @@
 """Two processes on a CPU, killed and resumed, and compared with one process."""
 
+import json
 import os
 import re
 import shutil
@@ -157,7 +158,7 @@ def test_a_training_in_two_processes_outlives(
 def batch_of_four(ade20k: Path, processes: int, **changes: str) -> list[str]:
     """Options of a training whose processes share batches of four."""
     batch = {'train_dataloader.batch_size': str(4 // processes)}
-    return tiny_ade20k(ade20k, **DETERMINISTIC, **batch, **changes)
+    return tiny_ade20k(ade20k, **{**DETERMINISTIC, **batch, **changes})
 
 
 def assert_close(left: dict, right: dict) -> None:
@@ -176,11 +177,15 @@ def one_process(ade20k, tmp_path_factory, unused_tcp_port_factory) -> dict:
 
 @pytest.fixture
 def averaging(tmp_path) -> Path:
-    """The config with averaged weights."""
+    """The config with averaged weights, and with a look at the attention in validations."""
     path = tmp_path / 'averaging.py'
     path.write_text(
         f"_base_ = '{ROOT / CONFIG}'\n"
-        "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.3)]\n"
+        "_metric = dict(type='toast_mm.AttentionInside', classes=[0, 1, 2])\n"
+        'val_evaluator = [_base_.val_evaluator, _metric]\n'
+        "_hooks = [dict(type='EMAHook', momentum=0.3), dict(type='toast_mm.AttentionHook')]\n"
+        "_hooks[1]['indices'] = [0, 1]\n"
+        'custom_hooks = [*_base_.custom_hooks, *_hooks]\n'
     )
     return path
 
@@ -217,19 +222,31 @@ def test_two_nodes_train_as_one_process(ade20k, tmp_path, unused_tcp_port, one_p
 def test_accumulated_gradients_and_averaged_weights_are_those_of_one_process(
     ade20k, tmp_path, unused_tcp_port, averaging, one_process
 ):
-    runs = {}
+    runs, metrics = {}, {}
     for processes in (1, 2):
-        options = batch_of_four(ade20k, processes, **{'optim_wrapper.accumulative_counts': '2'})
+        changes = {'optim_wrapper.accumulative_counts': '2', 'train_cfg.val_interval': '10'}
+        options = batch_of_four(ade20k, processes, **changes)
         work_dir = tmp_path / str(processes)
         training = launch(unused_tcp_port, work_dir, options, processes=processes, config=averaging)
         finish(training)
         runs[processes] = state(work_dir, 'iter_10')
+        metrics[processes] = validated(work_dir)
+    assert metrics[1].keys() > {'mIoU', 'attention_inside/first', 'attention_inside/second'}
+    assert metrics[2] == pytest.approx(metrics[1], abs=0.02)
     averaged, latest = runs[1]['state_dict'], _without_wrapper(runs[1]['ema_state_dict'])
     assert_close(averaged, runs[2]['state_dict'])
     assert_close(latest, _without_wrapper(runs[2]['ema_state_dict']))
     tuned = [name for name, tensor in averaged.items() if not torch.equal(tensor, latest[name])]
     assert any('topdown' in name for name in tuned), 'the weights are not averaged'
     assert not all(torch.equal(tensor, one_process[name]) for name, tensor in latest.items())
+
+
+def validated(work_dir: Path) -> dict[str, float]:
+    """Metrics of the only validation, which has drawn its attention once."""
+    assert len([*work_dir.glob('*/vis_data/vis_image/attention_*.png')]) == 1
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    (metrics,) = (line for line in map(json.loads, log.open()) if 'mIoU' in line)
+    return {name: value for name, value in metrics.items() if 'time' not in name}
 
 
 def _without_wrapper(ema: dict) -> dict:
