@@ -1,0 +1,41 @@
+"""benchmarks/startup.py measures both programs, and sees a ratio above its bound."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
+
+
+@pytest.mark.slow
+def test_every_part_is_measured(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(sys, 'argv', ['startup.py', '--runs', '1'])
+    runpy.run_path(str(BENCHMARKS / 'startup.py'), run_name='__main__')
+    rows = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[2:]]
+    parts = ['first iteration', 'config formatting', 'environment', 'checkpoint', 'whole run']
+    assert [row[0] for row in rows] == parts
+    assert all(float(cell) > 0 for _, *cells in rows for cell in cells)
+    seconds = {name: [float(ours), float(other)] for name, ours, other, *_ in rows}
+    assert all(a < b for a, b in zip(seconds['first iteration'], seconds['whole run'], strict=True))
+
+
+@pytest.mark.parametrize('number, status', [(2.0, 'above the bound: checkpoint'), (1.0, None)])
+def test_the_bounds(number, status, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import startup
+
+    def run(script, config, out):
+        slower = 'toast_mm' in out.name
+        return dict.fromkeys(startup.BOUNDS, 1.0) | {'checkpoint': number if slower else 1.0}
+
+    monkeypatch.setattr(startup, 'run', run)
+    monkeypatch.setattr(sys, 'argv', ['startup.py', '--check'])
+    if status is None:
+        startup.main()
+        return
+    with pytest.raises(SystemExit) as ended:
+        startup.main()
+    assert ended.value.code == status
