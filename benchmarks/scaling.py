@@ -198,14 +198,14 @@ def gathers(method: str) -> int:
 
 
 def sharded_memory(row: Row, depth: int, gpus: int) -> float:
-    """Bytes of a GPU under FSDP: shards, activations, and two blocks in bfloat16."""
+    """Bytes of a GPU under FSDP: shards, activations, and two gathered blocks."""
     shards = FLOAT * row.weights + (FLOAT + ADAMW) * row.tuned
-    return shards / gpus + row.activations + 2 * COPY * row.weights / depth
+    return shards / gpus + row.activations + 2 * FLOAT * row.weights / depth
 
 
 def sharded_traffic(row: Row, method: str, gpus: int) -> float:
-    """Bytes that a GPU sends in a step under FSDP: weights in bfloat16, gradients in float32."""
-    return (gpus - 1) / gpus * (gathers(method) * COPY * row.weights + gradient_bytes(row))
+    """Bytes that a GPU sends in a step under FSDP: weights and gradients."""
+    return (gpus - 1) / gpus * (gathers(method) * FLOAT * row.weights + gradient_bytes(row))
 
 
 def rows(text: str) -> Iterator[tuple[Shape, str, Row]]:

@@ -67,7 +67,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 # One for every registry of mmengine: without a child, mmengine searches only its own.
 MODELS = _child(root.MODELS, 'models')
-MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'models')
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'engine')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'models')
 TASK_UTILS = _child(root.TASK_UTILS, 'models')
 DATASETS = _child(root.DATASETS, 'datasets')

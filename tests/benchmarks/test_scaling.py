@@ -83,10 +83,10 @@ def test_memory_by_hand(scaling, row, cluster):
 
 def test_fsdp_by_hand(scaling, row):
     # 1.6 GB of weights and 1.2 GB of the tuned ones on 4 GPUs, activations, 2 of 20 blocks.
-    assert scaling.sharded_memory(row, 20, 4) == pytest.approx(0.7e9 + 5e9 + 80e6)
-    assert scaling.sharded_traffic(row, 'LoRA', 4) == pytest.approx(0.75 * (2 * 0.8e9 + 0.4e9))
-    assert scaling.sharded_traffic(row, 'TOAST', 4) == pytest.approx(0.75 * (3 * 0.8e9 + 0.4e9))
-    assert scaling.sharded_traffic(row, 'linear', 4) == pytest.approx(0.75 * (0.8e9 + 0.4e9))
+    assert scaling.sharded_memory(row, 20, 4) == pytest.approx(0.7e9 + 5e9 + 160e6)
+    assert scaling.sharded_traffic(row, 'LoRA', 4) == pytest.approx(0.75 * (2 * 1.6e9 + 0.4e9))
+    assert scaling.sharded_traffic(row, 'TOAST', 4) == pytest.approx(0.75 * (3 * 1.6e9 + 0.4e9))
+    assert scaling.sharded_traffic(row, 'linear', 4) == pytest.approx(0.75 * (1.6e9 + 0.4e9))
 
 
 def test_rows_are_those_of_the_table(scaling):

@@ -49,7 +49,10 @@ def depth(arch: str) -> int:
 
 # Settings in which configs differ that train in the same way.
 SIZES = {'arch', 'img_size', 'in_channels', 'init_cfg', 'num_classes', 'out_indices', 'pretuned'}
-LARGE = {'vit_large_patch14_reg4_dinov2.lvd142m': 'vit_base_patch14_reg4_dinov2.lvd142m'}
+LARGE = {
+    f'vit_{size}_patch14_reg4_dinov2.lvd142m': 'vit_base_patch14_reg4_dinov2.lvd142m'
+    for size in ('large', 'giant')
+}
 
 
 def without_sizes(part: object) -> object:

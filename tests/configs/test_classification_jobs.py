@@ -1,6 +1,7 @@
 """Every classification config builds with a tiny arch; one config of each form trains."""
 
 import os
+import re
 from types import SimpleNamespace
 from unittest import mock
 
@@ -207,7 +208,8 @@ def test_methods_of_comparison_have_the_rates_of_the_paper(data, method, backbon
 def test_transfer_follows_the_published_recipe(path):
     """SGD 0.9, 100 epochs of batches of 32, warm-up, cosine by epoch; all but a bias decays."""
     cfg = load(path)
-    assert cfg.train_dataloader.batch_size == 32
+    gpus = re.search(r'_(\d+)xb', path.name)
+    assert gpus and int(gpus[1]) * cfg.train_dataloader.batch_size == 32
     assert cfg.train_cfg.max_epochs == 100
     assert [(s.type, s.get('begin', 0), s.end) for s in cfg.param_scheduler] == [
         ('LinearLR', 0, 10),

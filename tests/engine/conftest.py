@@ -1,4 +1,4 @@
-"""A toy model, a toy data set, and the config of a run that trains one on the other."""
+"""A toy model and toy data, and configs of runs of this model and of a small steered classifier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub, MMLogger
@@ -18,6 +18,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
+from toy_images import MEAN, SIZES, STD
 
 from toast_mm.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
@@ -157,6 +158,51 @@ def toy_config_fixture(monkeypatch):
     forget_runs()
     yield toy_config
     forget_runs()
+
+
+@pytest.fixture
+def steered_config(toy_config):
+    """Config of 3 iterations of 2 images, without validation: ``steered_config(dir, *hooks)``.
+
+    ``backbone`` are arguments of ``TOASTViT``; other changes are as for ``toy_config``.
+    """
+
+    def make(work_dir, *hooks: dict, backbone: dict | None = None, **changes) -> Config:
+        changes = (
+            dict(
+                optim_wrapper__optimizer=dict(type='SGD', lr=0.1),
+                param_scheduler=None,
+                custom_hooks=[dict(type='toast_mm.StepSeedHook'), *hooks],
+            )
+            | changes
+        )
+        if not changes.get('by_epoch'):
+            changes.setdefault('train_cfg__max_iters', 3)
+        cfg = toy_config(work_dir, **changes)
+        for part in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'val_{part}'] = cfg[f'test_{part}'] = None
+        pipeline = [dict(type='toast_mm.SeedAugmentation'), dict(type='toast_mm.PackToyImage')]
+        cfg.train_dataloader.dataset = ConfigDict(type='toast_mm.ToyImages', pipeline=pipeline)
+        cfg.model = ConfigDict(
+            type='ImageClassifier',
+            _scope_='mmpretrain',
+            backbone=dict(type='toast_mm.TOASTViT', **SIZES, **(backbone or {})),
+            head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=16),
+            data_preprocessor=dict(mean=MEAN, std=STD, to_rgb=True),
+        )
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def one_process_group():
+    """A group of this process alone, for DDP."""
+    torch.distributed.init_process_group(
+        'gloo', store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
 
 
 def forget_runs() -> None:

@@ -199,6 +199,16 @@ def test_two_processes_train_as_one_with_the_same_global_batch(
 
 
 @pytest.mark.slow
+def test_two_processes_that_share_the_weights_train_as_one(
+    ade20k, tmp_path, unused_tcp_port, one_process
+):
+    sharded = {'model_wrapper_cfg.type': 'toast_mm.FullyShardedDataParallel'}
+    validation = {'train_cfg.val_interval': '5'}
+    finish(launch(unused_tcp_port, tmp_path, batch_of_four(ade20k, 2, **sharded, **validation)))
+    assert_close(one_process, state(tmp_path, 'iter_10')['state_dict'])
+
+
+@pytest.mark.slow
 def test_two_nodes_train_as_one_process(ade20k, tmp_path, unused_tcp_port, one_process):
     """Two launchers on loopback with a process each; the first node writes."""
     nodes = [

@@ -35,7 +35,10 @@ def before_loading(
 
 
 def complete(
-    backbone: LoadableBackbone, state_dict: MutableMapping[str, Tensor], prefix: str = ''
+    backbone: LoadableBackbone,
+    state_dict: MutableMapping[str, Tensor],
+    prefix: str = '',
+    reread: bool = False,
 ) -> None:
     """Add the weights of the base, and of the pre-tuned path, to those of a task file.
 
@@ -47,6 +50,7 @@ def complete(
         backbone: Backbone that will take the weights. It does not change.
         state_dict: Weights by name, which are changed in place.
         prefix: Beginning of the names of the backbone's weights. Defaults to ``''``.
+        reread: Whether to read the files even if the backbone holds the weights. Defaults to False.
 
     Raises:
         CheckpointError: The task file is of another method or backbone, or its base cannot be
@@ -67,7 +71,7 @@ def complete(
         and f'{prefix}{name}' not in state_dict
     ]
     held = backbone.state_dict()
-    if fingerprint_of(held, names) != record['fingerprint']:
+    if reread or fingerprint_of(held, names) != record['fingerprint']:
         held = _read_left_out(backbone, names, record, pretuned)
     state_dict.update({f'{prefix}{name}': held[name] for name in names})
 

@@ -18,7 +18,10 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().to('cpu', torch.float32).contiguous()
+        tensor = tensors[name].detach()
+        if hasattr(tensor, 'full_tensor'):  # sharded: this process holds a part
+            tensor = tensor.full_tensor()
+        tensor = tensor.to('cpu', torch.float32).contiguous()
         digest.update(f'{name}{tuple(tensor.shape)}'.encode())
         digest.update(tensor.numpy().data)
     return digest.hexdigest()

@@ -33,8 +33,12 @@ def check_finite(weights: Mapping[str, Tensor], file: str | None = None) -> None
 
 
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of the tensors that hold infinite values or NaN; waits for the device once."""
-    named = [(name, tensor) for name, tensor in tensors if is_float(tensor) and tensor.numel()]
+    """Names of the tensors that hold infinite values or NaN; waits for the device once.
+
+    Of a sharded tensor it sees the part of this process.
+    """
+    parts = ((name, t.to_local() if hasattr(t, 'to_local') else t) for name, t in tensors)
+    named = [(name, tensor) for name, tensor in parts if is_float(tensor) and tensor.numel()]
     if not named:
         return []
     good = torch.stack([tensor.detach().isfinite().all().cpu() for _, tensor in named])

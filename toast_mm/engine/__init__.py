@@ -32,6 +32,7 @@ with quiet_imports():
     from .optim import BFloat16OptimWrapper, TunedOptimWrapperConstructor
     from .parameters import parameter_table
     from .runner import Runner
+    from .sharding import FullyShardedDataParallel
 
 __all__ = [
     'AttentionHook',
@@ -46,6 +47,7 @@ __all__ = [
     'EvaluationPrecisionHook',
     'FiniteCheckHook',
     'FirstPassCacheHook',
+    'FullyShardedDataParallel',
     'MeanTokenInitHook',
     'MetricModelHook',
     'NotFiniteError',

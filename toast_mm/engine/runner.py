@@ -7,6 +7,7 @@ import copy
 import gc
 import os.path as osp
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import mmengine.hooks
@@ -42,9 +43,14 @@ from toast_mm.engine.hooks import (
 )
 from toast_mm.engine.launcher import end_with_launcher
 from toast_mm.engine.resumption import find_start, latest_checkpoint
+from toast_mm.engine.sharding import (
+    FullyShardedDataParallel,
+    check_sharding,
+    take_optimizer_parts,
+)
 from toast_mm.files import atomic_write, naming_files
 from toast_mm.keys import asked_hooks, check_names, note_reader
-from toast_mm.registry import RUNNERS
+from toast_mm.registry import MODEL_WRAPPERS, RUNNERS, type_name
 
 # Hooks that replace those that a config names.
 OWN_HOOKS = {
@@ -91,6 +97,7 @@ class Runner(mmengine.runner.Runner):
     - Distributed runs work on machines without a GPU: with gloo, and BN in place of SyncBN. Each
       process then keeps its own statistics, and process 0 saves. Processes whose launcher has
       ended end too.
+    - It trains with :class:`FullyShardedDataParallel`, whose processes save and load together.
     """
 
     _check_all = False
@@ -126,6 +133,9 @@ class Runner(mmengine.runner.Runner):
             model.to(memory_format=torch.channels_last)
         if self.distributed and not torch.cuda.is_available():
             model = revert_sync_batchnorm(model)
+        if self.distributed and _is_sharding(model_wrapper_cfg):  # on its device once it is sharded
+            return MODEL_WRAPPERS.build(model_wrapper_cfg, default_args=dict(module=model))
+        if self.distributed and not torch.cuda.is_available():
             defaults = dict(
                 type='MMDistributedDataParallel',
                 device_ids=None,
@@ -155,6 +165,9 @@ class Runner(mmengine.runner.Runner):
     def train(self) -> nn.Module:
         """Train as mmengine does, but download the base first, and give signals back at the end."""
         fetch_bases(self.model)
+        if isinstance(self.model, FullyShardedDataParallel):
+            self.model.init_weights()
+            self.model.shard()  # before the optimizer is built
         try:
             return super().train()
         finally:
@@ -165,6 +178,7 @@ class Runner(mmengine.runner.Runner):
     @naming_files()
     def val(self) -> dict:
         """As mmengine."""
+        self._shard()
         return super().val()
 
     @naming_files()
@@ -173,7 +187,17 @@ class Runner(mmengine.runner.Runner):
         find_start(self)
         self._resume = False
         self._check_all = True
+        self._shard()
         return super().test()
+
+    def _shard(self) -> None:
+        if isinstance(self.model, FullyShardedDataParallel):
+            self.model.shard()
+
+    def _init_model_weights(self) -> None:
+        """Initialise as mmengine does; sharded weights are initialised before they are sharded."""
+        if not isinstance(self.model, FullyShardedDataParallel):
+            super()._init_model_weights()
 
     def load_checkpoint(
         self,
@@ -189,12 +213,18 @@ class Runner(mmengine.runner.Runner):
         """
         if strict is None:
             strict = self._resume or self._check_all
+        sharded = isinstance(self.model, FullyShardedDataParallel)
+        if sharded:
+            map_location = 'cpu'  # a device may not hold the whole model
         try:
-            return super().load_checkpoint(filename, map_location, strict, revise_keys)
+            checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
         except RuntimeError as error:
             source = '' if filename in str(error) else f'{filename}: '
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise CheckpointError(source + '; '.join(lines)) from error
+        if sharded and self._resume:
+            take_optimizer_parts(self.optim_wrapper.optimizer, checkpoint['optimizer'])
+        return checkpoint
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register mmengine's hooks, those of the keys of the config, and the standard ones.
@@ -215,6 +245,8 @@ class Runner(mmengine.runner.Runner):
         for kind in STANDING_HOOKS:
             if not self._has_hook(kind):
                 self.register_hook(kind())
+        if isinstance(self.model, FullyShardedDataParallel):
+            check_sharding(self.cfg, self.hooks)
 
     def _has_hook(self, kind: Any) -> bool:
         return any(isinstance(hook, kind) for hook in self.hooks)
@@ -234,7 +266,15 @@ class Runner(mmengine.runner.Runner):
         """Save as mmengine does, with an atomic write."""
         if kwargs.get('backend_args') is None and not (args and args[0]):
             kwargs['backend_args'] = whole_files(out_dir)
-        super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        with ExitStack() as stack:
+            if isinstance(self.model, FullyShardedDataParallel):
+                stack.enter_context(self.model.whole_states(self.optim_wrapper.optimizer))
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+
+
+def _is_sharding(wrapper: dict | None) -> bool:
+    """Whether the config of a wrapper is that of sharded weights."""
+    return wrapper is not None and type_name(wrapper) == 'FullyShardedDataParallel'
 
 
 def _leave_process_group() -> None:

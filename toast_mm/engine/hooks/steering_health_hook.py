@@ -20,7 +20,8 @@ class SteeringHealthHook(SingleHook):
 
     For one training batch per ``interval`` it logs the mean mask, the share of tokens with mask 0,
     and for every receiving block the norm of the signal relative to the norm of the features that
-    it is added to (the values of a ViT). It does nothing without a top-down module.
+    it is added to (the values of a ViT). It does nothing without a top-down module, and under
+    :class:`FullyShardedDataParallel`, where no process holds the weights that it needs.
 
     Args:
         interval: Iterations between reports. Defaults to 100.
@@ -43,13 +44,21 @@ class SteeringHealthHook(SingleHook):
         self._recording = ExitStack()
         self._record: Any = None
         self._warned = False
+        self._sharded = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell when there will be no reports."""
+        self._sharded = any(hasattr(p, 'full_tensor') for p in runner.model.parameters())
+        if self._sharded and steered_backbone(runner.model) is not None:
+            runner.logger.info('SteeringHealthHook reports nothing about sharded weights')
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Record the next step if a report is due."""
         self._record = None
         self._recording.close()  # still open if a step failed
         backbone = steered_backbone(runner.model)
-        if backbone is not None and runner.rank == 0 and runner.iter % self.interval == 0:
+        due = runner.rank == 0 and runner.iter % self.interval == 0
+        if backbone is not None and due and not self._sharded:
             self._record = self._recording.enter_context(backbone.recording())
 
     @torch.no_grad()

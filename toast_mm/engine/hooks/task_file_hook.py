@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from mmengine.runner import Runner
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.adapter import RECORD, frozen_base, leave_out_base, make_record
+from toast_mm.checkpoint.complete import complete
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import backbone_of
 from toast_mm.models.backbones.steering import SteeredBackbone
@@ -56,12 +56,11 @@ class TaskFileHook(SingleHook):
 
     def _check_named_base(self, backbone: SteeredBackbone) -> None:
         """Check that task files can be loaded: ``load_from`` may have changed the base."""
-        twin = copy.deepcopy(backbone)
-        weights = twin.state_dict()
+        weights = dict(backbone.state_dict())
         for name in self._names:
-            weights.pop(name).zero_()
+            del weights[name]
         try:
-            twin.load_state_dict({**weights, RECORD: self._record})
+            complete(backbone, {**weights, RECORD: self._record}, reread=True)
         except CheckpointError as error:
             raise ValueError(
                 f'TaskFileHook: its task files could not be loaded: {error}'
