@@ -24,6 +24,7 @@ import sys
 from toast_mm.engine.config import ConfigError, job_name
 from toast_mm.experiments import Task, validate_on_test_data
 from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report
+from toast_mm.experiments.cluster import JobError
 from toast_mm.experiments.tables import outcome_table
 from toast_mm.files import WriteError
 
@@ -50,7 +51,7 @@ def main() -> None:
             grid=grid(cfg.search),
         )
         run_and_report([task], cfg.search, outcome_table, args)
-    except (ConfigError, WriteError) as error:
+    except (ConfigError, JobError, WriteError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

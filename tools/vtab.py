@@ -20,6 +20,7 @@ from toast_mm.datasets.vtab import LISTS, VTAB, VTAB_TASKS, list_file, number_of
 from toast_mm.engine.config import DATASET, ConfigError
 from toast_mm.experiments import Task
 from toast_mm.experiments.cli import add_arguments, grid, load_config, run_and_report
+from toast_mm.experiments.cluster import JobError
 from toast_mm.experiments.vtab_table import table
 from toast_mm.files import WriteError
 
@@ -99,7 +100,7 @@ def main() -> None:
         check_data(args.data_root, args.tasks)
         tasks = [make_task(name, args, search) for name in args.tasks]
         run_and_report(tasks, search, table, args)
-    except (ConfigError, WriteError) as error:
+    except (ConfigError, JobError, WriteError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

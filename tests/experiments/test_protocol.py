@@ -13,7 +13,7 @@ def trained(monkeypatch):
     """Fake runs; the learning rate gives the metric of a search."""
     runs = []
 
-    def train(asked, out_dir, workers, devices):
+    def train(asked, out_dir, workers, devices, cluster):
         asked = list(asked)
         runs.extend(asked)
         held_out = {0.1: 60.0, 0.5: 80.0, 0.9: 80.0}

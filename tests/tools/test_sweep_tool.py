@@ -2,6 +2,7 @@
 
 import json
 import pkgutil
+import sys
 
 import pytest
 
@@ -135,3 +136,17 @@ def test_ctrl_c(where, tool, job, tmp_path, monkeypatch, capsys):
     tool('sweep', job, '--out-dir', out)
     assert len(records(out)) == 4
     assert records(out).items() >= before.items()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--partition', 'gpu'], '--partition and --job-options are for jobs of a cluster: add'),
+        (['--executor', 'submitit', '--gpus', '0'], '--gpus 0 are those of this machine; jobs get'),
+        (['--executor', 'submitit', '--partition', 'gpu'], r'pip install "toast_mm\[submitit\]"'),
+    ],
+)
+def test_jobs_that_cannot_be_submitted(tool, job, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setitem(sys.modules, 'submitit', None)
+    with pytest.raises(SystemExit, match=message):
+        tool('sweep', job, '--out-dir', tmp_path / 'out', *arguments)

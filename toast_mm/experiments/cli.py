@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os.path as osp
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,7 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for the folder of the runs and for how many run at a time."""
     parser.add_argument('--out-dir', help='folder of the runs; work_dirs/<config name>')
     parser.add_argument('--gpus', nargs='+', default=[], help='GPUs to run on')
-    parser.add_argument('--workers', type=int, help='runs at a time; default: one per GPU, or one')
+    parser.add_argument(
+        '--workers', type=int, help='runs at a time; default: one per GPU, or one; all, as jobs'
+    )
+    parser.add_argument(
+        '--executor',
+        choices=['local', 'submitit'],
+        default='local',
+        help='where runs are: on this machine (default), or each a job of a cluster',
+    )
+    parser.add_argument('--partition', help='partition of Slurm for jobs')
+    parser.add_argument(
+        '--job-options',
+        nargs='+',
+        action=ConfigOptions,
+        default={},
+        help="arguments of submitit's executor: gpus_per_node=1 timeout_min=240",
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, default={}, help='settings of all runs'
     )
@@ -88,7 +105,9 @@ def run_and_report(
     """
     name = osp.splitext(osp.basename(args.config))[0]
     out_dir = args.out_dir or osp.join('work_dirs', name)
-    workers = max(1, len(args.gpus)) if args.workers is None else args.workers
+    cluster = _cluster_options(args)
+    default = max(1, len(args.gpus)) if cluster is None else sys.maxsize
+    workers = default if args.workers is None else args.workers
     if workers < 1:
         raise ConfigError(f'--workers {workers} must be at least 1')
     file = osp.join(out_dir, 'table.md')
@@ -107,6 +126,7 @@ def run_and_report(
             search.get('metric', 'accuracy/top1'),
             workers,
             args.gpus,
+            cluster,
         )
         text = table(outcomes)
         write_atomically(f'{text}\n'.encode(), file)
@@ -118,3 +138,22 @@ def run_and_report(
         print(f'\ninterrupted; finished runs are in {out_dir}; the same command continues')
         raise
     print(f'\n{text}\n\nThe table is in {file}')
+
+
+def _cluster_options(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Options of the jobs; None if the runs are on this machine."""
+    options = dict(args.job_options)
+    if args.partition is not None:
+        options['slurm_partition'] = args.partition
+    if args.executor == 'local':
+        if options:
+            raise ConfigError(
+                '--partition and --job-options are for jobs of a cluster: add --executor submitit'
+            )
+        return None
+    if args.gpus:
+        raise ConfigError(
+            f'--gpus {" ".join(args.gpus)} are those of this machine; jobs get theirs by '
+            '--job-options gpus_per_node=1'
+        )
+    return options

@@ -79,6 +79,7 @@ def run_protocol(
     metric: str = 'accuracy/top1',
     workers: int = 1,
     devices: Sequence[str] = (),
+    cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Outcome]:
     """Run the search and the final runs of all tasks; :func:`run_all` runs each of them once.
 
@@ -89,13 +90,14 @@ def run_protocol(
         metric: Metric of the last validation that settings are compared by; higher is better.
         workers: Runs at a time.
         devices: GPUs of the workers.
+        cluster: Options of :class:`Cluster`, whose jobs the runs then are. Defaults to None.
 
     Returns:
         Outcome by name of the task.
     """
     tasks = list(tasks)
     searches = [task.search_run(point) for task in tasks for point in task.grid]
-    found = run_all(searches, out_dir, workers, devices)
+    found = run_all(searches, out_dir, workers, devices, cluster)
 
     def held_out(task: Task, point: Mapping[str, Any]) -> float:
         metrics = found[task.search_run(point).name]
@@ -105,7 +107,7 @@ def run_protocol(
 
     chosen = {task.name: max(task.grid, key=lambda point: held_out(task, point)) for task in tasks}
     finals = [task.final_run(chosen[task.name], seed) for task in tasks for seed in seeds]
-    results = run_all(finals, out_dir, workers, devices)
+    results = run_all(finals, out_dir, workers, devices, cluster)
     return {
         task.name: Outcome(
             chosen[task.name],

@@ -8,8 +8,8 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +28,8 @@ from toast_mm.engine.config import apply_options, job_name, read_config
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.runner import build_runner
 from toast_mm.files import naming_files
+
+from .cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ class Run:
 
 
 def run_all(
-    runs: Iterable[Run], out_dir: str, workers: int = 1, devices: Sequence[str] = ()
+    runs: Iterable[Run],
+    out_dir: str,
+    workers: int = 1,
+    devices: Sequence[str] = (),
+    cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train every run that has not been trained yet, and return the metrics of all.
 
@@ -71,6 +77,8 @@ def run_all(
             worker runs in this process.
         devices: GPUs that the workers share evenly, named as in ``CUDA_VISIBLE_DEVICES``. Without
             any, the environment decides.
+        cluster: Options of :class:`Cluster`. Every run is then a job. Defaults to None: the runs
+            are on this machine.
 
     Returns:
         Metrics of the last validation by name of the run.
@@ -93,7 +101,12 @@ def run_all(
     if not waiting:
         return metrics
     progress = ProgressBar(len(waiting), file=sys.stdout)
-    for run, trained in _train_all(waiting, file.parent, workers, devices):
+    if cluster is None:
+        training = _train_all(waiting, file.parent, workers, devices)
+    else:
+        scheduler = Cluster(file.parent / 'jobs', cluster)
+        training = _train_in_jobs(waiting, file.parent, workers, scheduler, digests)
+    for run, trained in training:
         metrics[run.name] = trained.metrics
         record = dict(
             name=run.name,
@@ -125,31 +138,83 @@ def _train_all(
     for number in range(workers):
         places.put(devices[number % len(devices)] if devices else None)
     pool = ProcessPoolExecutor(workers, spawn, _start_worker, (threads, places))
-    waiting = deque(runs)
-    running: dict[Future, Run] = {}
-    failure: BaseException | None = None
+    running: dict[Any, Run] = {}
     try:
-        while True:
-            # Not more than run at once: queued runs would start even after a failure.
-            while failure is None and len(running) < workers and waiting:
-                run = waiting.popleft()
-                running[pool.submit(_train, run, str(folder / run.name))] = run
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                finished = running.pop(future)
-                error = future.exception()
-                if error is None:
-                    yield finished, future.result()
-                elif failure is None:
-                    failure = error
-                    print(f'\n{finished.name} failed; waiting for {len(running)} others to finish')
-        if failure is not None:
-            raise failure
+        yield from _as_they_finish(
+            runs,
+            workers,
+            running,
+            submit=lambda run: pool.submit(_train, run, str(folder / run.name)),
+            some=lambda futures: wait(futures, return_when=FIRST_COMPLETED).done,
+            error=lambda run, future: future.exception(),
+        )
     finally:
         for child in active_children() if running else []:  # interrupted
             child.terminate()
         pool.shutdown(cancel_futures=True)
+
+
+def _train_in_jobs(
+    runs: list[Run], folder: Path, workers: int, cluster: Cluster, digests: Mapping[str, str]
+) -> Iterator[tuple[Run, Trained]]:
+    """Yield every run with its result, each from a job of a cluster."""
+    running: dict[Any, Run] = {}
+
+    def submit(run: Run) -> Any:
+        key = f'{run.name} {digests[run.name]}'
+        return cluster.submit(key, _train, run, str(folder / run.name))
+
+    try:
+        yield from _as_they_finish(
+            runs,
+            workers,
+            running,
+            submit=submit,
+            some=cluster.wait,
+            error=lambda run, job: cluster.error(run.name, job),
+        )
+    finally:
+        for job in running:  # interrupted
+            job.cancel()
+
+
+def _as_they_finish(
+    runs: list[Run],
+    workers: int,
+    running: dict[Any, Run],
+    submit: Callable[[Run], Any],
+    some: Callable[[Iterable[Any]], Iterable[Any]],
+    error: Callable[[Run, Any], BaseException | None],
+) -> Iterator[tuple[Run, Trained]]:
+    """Submit runs, and yield each with its result. After a failure no further run begins.
+
+    Args:
+        runs: The runs.
+        workers: Runs at a time.
+        running: Filled with what is running.
+        submit: Begins a run.
+        some: Waits until one of them or more have ended, and returns these.
+        error: The error of one that has ended, if it failed.
+    """
+    waiting = deque(runs)
+    failure: BaseException | None = None
+    while True:
+        # Not more than run at once: queued runs would start even after a failure.
+        while failure is None and len(running) < workers and waiting:
+            run = waiting.popleft()
+            running[submit(run)] = run
+        if not running:
+            break
+        for ended in some(running):
+            run = running.pop(ended)
+            found = error(run, ended)
+            if found is None:
+                yield run, ended.result()
+            elif failure is None:
+                failure = found
+                print(f'\n{run.name} failed; waiting for {len(running)} others to finish')
+    if failure is not None:
+        raise failure
 
 
 def _start_worker(threads: int, places: SimpleQueue) -> None:
