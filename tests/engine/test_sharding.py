@@ -170,6 +170,12 @@ def test_a_backbone_that_does_not_name_its_blocks_is_refused():
         FullyShardedDataParallel(model)
 
 
+def test_an_old_pytorch_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.6.0')
+    with pytest.raises(ImportError, match=r'needs PyTorch 2\.7 or newer; this is 2\.6\.0'):
+        FullyShardedDataParallel(torch.nn.Linear(1, 1))
+
+
 def test_bfloat16_and_the_test_of_a_checkpoint(job, tmp_path, one_process):
     """In a group of one process the weights are sharded as well."""
     cfg = job('half', model_wrapper_cfg=SHARDED)

@@ -10,14 +10,15 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.utils import digit_version
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 try:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
     from torch.distributed.tensor import DTensor, distribute_tensor
-except ImportError:  # PyTorch before 2.6
-    fully_shard = None  # type: ignore[assignment]
+except ImportError:  # an older PyTorch
+    pass
 
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.model import backbone_of
@@ -56,15 +57,15 @@ class FullyShardedDataParallel(nn.Module):
         module: The model. Its backbone is one of toast_mm.
 
     Raises:
-        ImportError: PyTorch is older than 2.6.
+        ImportError: PyTorch is older than 2.7.
         ValueError: The backbone is not one of toast_mm.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        if fully_shard is None:
+        if digit_version(torch.__version__) < digit_version('2.7'):
             raise ImportError(
-                f'FullyShardedDataParallel needs PyTorch 2.6 or newer; this is {torch.__version__}'
+                f'FullyShardedDataParallel needs PyTorch 2.7 or newer; this is {torch.__version__}'
             )
         backbone = backbone_of(module, 'FullyShardedDataParallel')
         if not hasattr(backbone, 'block_modules'):

@@ -1,16 +1,18 @@
 """Checkpoints without the base: their content, and that every reader loads them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine._strategy import DeepSpeedStrategy
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
 from toy_images import SIZES, toy_image
 
 from toast_mm.checkpoint import CheckpointError, load_from_local
 from toast_mm.checkpoint.fingerprint import fingerprint
-from toast_mm.engine import Runner
+from toast_mm.engine import Runner, TaskFileHook
 from toast_mm.models import TOASTViT
 
 BITFIT = dict(feedback_from=None, tuning=dict(type='toast_mm.BitFit'))
@@ -253,6 +255,13 @@ def test_a_foreign_backbone_does_not_know_its_base(config, run):
     cfg.model.backbone = dict(type='VisionTransformer', **SIZES)
     with pytest.raises(ValueError, match='VisionTransformer does not support task files'):
         run(cfg)
+
+
+def test_deepspeed_writes_no_task_files():
+    """mmengine's strategy calls no hook that could leave the base out."""
+    strategy = object.__new__(DeepSpeedStrategy)  # without the package
+    with pytest.raises(ValueError, match=r'DeepSpeedStrategy calls no hook .*FullyShardedDataPar'):
+        TaskFileHook().before_train(SimpleNamespace(strategy=strategy))
 
 
 def test_it_is_asked_for(config):

@@ -25,14 +25,20 @@ class TaskFileHook(SingleHook):
     ``task_files=True``.
 
     Raises:
-        ValueError: The backbone is not one of toast_mm, nothing in it is frozen, or ``init_cfg``
-            names no base or another one than that of the training (``load_from``).
+        ValueError: The backbone is not one of toast_mm, nothing in it is frozen, ``init_cfg`` names
+            no base or another one than that of the training (``load_from``), or DeepSpeed saves.
     """
 
     priority = 'LOWEST'  # after hooks that put weights into the checkpoint
 
     def before_train(self, runner: Runner) -> None:
         """Record the base, which does not change from now on."""
+        if type(getattr(runner, 'strategy', None)).__name__ == 'DeepSpeedStrategy':
+            raise ValueError(
+                'TaskFileHook: DeepSpeedStrategy calls no hook when it saves, so it would save the '
+                "base too; use toast_mm.Runner with model_wrapper_cfg=dict(type='toast_mm."
+                "FullyShardedDataParallel')"
+            )
         backbone = backbone_of(runner.model, 'TaskFileHook')
         if not isinstance(backbone, SteeredBackbone):
             raise ValueError(
