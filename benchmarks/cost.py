@@ -42,6 +42,7 @@ from toast_mm.models.heads import CrossAttentionAdapter
 CLASSES, PROMPTS, RANK = 200, 100, 4
 INCA = 'InCA, last 4 layers'
 GIVEN = 'first pass given'
+SCALES = {'1/2': 1 / 2, '1/3': 1 / 3}  # of the images of a coarse first pass
 ROUTES = {
     'last': dict(feedback_from='last', feedback_to='first'),
     'early': dict(feedback_from='middle', feedback_to='first'),
@@ -95,6 +96,11 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
     rows[f'TOAST, {route}, {GIVEN}'] = lambda **kw: vit(**way, **kw)
     rows[f'TOAST-Lite, {route}'] = lambda **kw: vit(lite=lite, **way, **kw)
     rows[f'TOAST folded, {route}'] = lambda **kw: vit(**way, **kw).eval().fold()
+    for name, scale in SCALES.items():
+        coarse = dict(way, first_pass=dict(scale=scale))
+        row = f'{route}, first pass at {name}'
+        rows[f'TOAST, {row}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw)
+        rows[f'TOAST folded, {row}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw).eval().fold()
     return rows
 
 
@@ -324,14 +330,18 @@ def check() -> list[str]:
         if ratio > bound:
             complaints.append(f'broken: {what}')
 
-    for route, bound in (('last', 2.09), ('early', 1.56), ('late', 1.56)):
-        args = argparse.Namespace(arch='base', img_size=224, route=route, dense=False)
-        plain, folded = (counts(row, args) for row in ('plain', f'TOAST folded, {route}'))
-        ratio = folded.forward_flops / plain.forward_flops
-        demand(f'forward of {route}, folded, to the plain backbone', ratio, bound)
     args = argparse.Namespace(arch='base', img_size=224, route='last', dense=False)
-    full, toast = (counts(row, args).step_flops for row in ('full fine-tuning', 'TOAST, last'))
-    demand('step of last to full fine-tuning', toast / full, 1.23)
+    plain, full = counts('plain', args).forward_flops, counts('full fine-tuning', args).step_flops
+    half, third = (f'last, first pass at {name}' for name in SCALES)
+    forwards = {'last': 2.09, 'early': 1.56, 'late': 1.56, half: 1.30, third: 1.16}
+    for row, bound in forwards.items():
+        args.route = row.split(',')[0]
+        ratio = counts(f'TOAST folded, {row}', args).forward_flops / plain
+        demand(f'forward of {row}, folded, to the plain backbone', ratio, bound)
+    args.route = 'last'
+    for row, bound in (('last', 1.23), (half, 0.82)):
+        ratio = counts(f'TOAST, {row}', args).step_flops / full
+        demand(f'step of {row} to full fine-tuning', ratio, bound)
     return complaints
 
 

@@ -32,6 +32,9 @@ METHODS = {
         tuning=dict(type='toast_mm.PEFT', config=dict(peft_type='LORA', use_dora=True)),
     ),
     'bitfit': dict(feedback_from='last', tuning=dict(type='toast_mm.BitFit')),
+    'coarse': dict(first_pass=dict(scale=0.5)),
+    'coarse late': dict(feedback_to='middle', first_pass=dict(scale=0.5)),
+    'coarser': dict(first_pass=dict(scale=0.25)),
 }
 
 
@@ -86,6 +89,17 @@ def batch():
     return dict(inputs=list(images.to(torch.uint8)), data_samples=[DataSample(), DataSample()])
 
 
+@pytest.mark.parametrize('names', [('coarse', 'coarse late'), ('coarse', 'head', 'coarse late')])
+def test_the_shared_first_pass_is_the_coarse_one(tasks, names):
+    together, lengths = tasks(*names), []
+    for layer in together['coarse'].backbone.layers:
+        layer.register_forward_hook(lambda layer, inputs, _: lengths.append(inputs[0].shape[1]))
+    for layer in together['coarse late'].backbone.layers:
+        layer.register_forward_hook(lambda layer, inputs, _: lengths.append(inputs[0].shape[1]))
+    together(batch())
+    assert sorted(lengths) == [1 + 4] * DEPTH + [1 + 16] * 2 * DEPTH
+
+
 def count_blocks(tasks):
     """Count the calls of encoder layers from now on."""
     calls = []
@@ -104,6 +118,8 @@ def count_blocks(tasks):
         (('head', 'early'), DEPTH + DEPTH),
         (('last', 'lora', 'bitfit'), 2 * DEPTH + DEPTH + 2 * DEPTH),  # two that tune the base
         (('last', 'dora'), 2 * DEPTH + DEPTH),
+        (('coarse', 'coarse late'), 3 * DEPTH),  # the late route shares no block with it
+        (('coarse', 'last', 'coarse late', 'early', 'head', 'coarser'), 8 * DEPTH),
     ],
 )
 def test_several_at_once_predict_as_each_alone(tasks, names, blocks):

@@ -27,11 +27,14 @@ def check(monkeypatch):
 def test_bounds(monkeypatch, capsys):
     assert check(monkeypatch) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split(' folded', 1)[0].split(',')[0] for line in printed] == [
-        'forward of last',
-        'forward of early',
-        'forward of late',
+    assert [line.split(', at most')[0] for line in printed] == [
+        'forward of last, folded, to the plain backbone: 2.073',
+        'forward of early, folded, to the plain backbone: 1.536',
+        'forward of late, folded, to the plain backbone: 1.536',
+        'forward of last, first pass at 1/2, folded, to the plain backbone: 1.266',
+        'forward of last, first pass at 1/3, folded, to the plain backbone: 1.138',
         'step of last to full fine-tuning: 1.222',
+        'step of last, first pass at 1/2 to full fine-tuning: 0.809',
     ]
 
 

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -39,7 +40,7 @@ def build(scope, cfg):
     return model.eval()
 
 
-def classifier(kind):
+def classifier(kind, **arguments):
     backbone, head, dim = {
         'vit': (VIT, 'VisionTransformerClsHead', 16),
         'convnext': (CONVNEXT, 'LinearClsHead', 10),
@@ -54,7 +55,7 @@ def classifier(kind):
         dict(
             type='ImageClassifier',
             data_preprocessor=dict(type='ClsDataPreprocessor', mean=MEAN, std=STD, to_rgb=True),
-            backbone=backbone,
+            backbone=dict(backbone, **arguments),
             head=dict(type=head, num_classes=5, in_channels=dim),
         ),
     )
@@ -83,7 +84,7 @@ def test_images_of_other_bands(tmp_path, bands):
     np.testing.assert_allclose(scores, expected.detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
-def segmentor(kind='vit', **test_cfg):
+def segmentor(kind='vit', first_pass=None, **test_cfg):
     backbone, channels = {
         'vit': (dict(VIT, out_type='featmap'), [16] * 4),
         'convnext': (dict(CONVNEXT, gap_before_final_norm=False), [4, 6, 8, 10]),
@@ -96,7 +97,7 @@ def segmentor(kind='vit', **test_cfg):
             data_preprocessor=dict(
                 type='SegDataPreProcessor', mean=MEAN, std=STD, bgr_to_rgb=True, size=(32, 32)
             ),
-            backbone=dict(backbone, out_indices=[0, 1, 2, 3]),
+            backbone=dict(backbone, out_indices=[0, 1, 2, 3], first_pass=first_pass),
             decode_head=dict(
                 type='UPerHead',
                 in_channels=channels,
@@ -154,11 +155,37 @@ def test_classifier(kind, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('kind', ['vit', 'convnext', *TIMM])
+def test_a_coarse_first_pass(kind, tmp_path):
+    model = classifier(kind, first_pass=dict(scale=0.5))
+    unfolded = copy.deepcopy(model)
+    export_onnx(Deployable(model), str(tmp_path / 'model.onnx'), (64, 64))
+    batch = images(3, (64, 64))
+    with torch.no_grad():
+        expected = unfolded(normed(batch), mode='tensor')
+    close(run(tmp_path / 'model.onnx', batch), expected.numpy())
+    nodes = onnx.load(tmp_path / 'model.onnx').graph.node
+    resizes = [node for node in nodes if node.op_type == 'Resize']
+    smooth = [
+        node for node in resizes if any(a.name == 'antialias' and a.i for a in node.attribute)
+    ]
+    receivers = len(unfolded.backbone.route.receivers)
+    assert len(smooth) == 1 and len(resizes) == 1 + receivers  # the image, and every signal
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('kind', 'size'), [('vit', (32, 32)), ('vit', (40, 56)), ('convnext', (70, 90))]
+    ('kind', 'size', 'first_pass'),
+    [
+        ('vit', (32, 32), None),
+        ('vit', (40, 56), None),
+        ('vit', (45, 60), dict(scale=0.5)),
+        ('convnext', (70, 90), None),
+        ('convnext', (70, 90), dict(scale=0.6)),
+    ],
 )
-def test_segmentor(kind, size, tmp_path):
-    model = segmentor(kind)
+def test_segmentor(kind, size, first_pass, tmp_path):
+    model = segmentor(kind, first_pass=first_pass)
     unfolded = copy.deepcopy(model)
     export_onnx(Deployable(model), str(tmp_path / 'model.onnx'), size)
     for number in (1, 3):

@@ -26,7 +26,8 @@ class MultiTask(Mapping[str, Any]):
 
     Tasks share the first pass if it is that of the plain backbone: TOAST with any
     route, linear probes and InCA. T tasks then cost 1 + T passes instead of 2 T;
-    a linear probe only adds its head. Some tasks compute their passes alone:
+    a linear probe only adds its head. Tasks with a coarse first pass share it with
+    those of the same scale. Some tasks compute their passes alone:
     those that tune the backbone itself (LoRA, BitFit and the others), prepare
     images in another way, have other position embeddings or predict in sliding
     windows. The weights of the base are in memory once.
@@ -96,34 +97,39 @@ class MultiTask(Mapping[str, Any]):
             KeyError: There is no task of this name.
         """
         models = {name: self[name] for name in (self if names is None else names)}
-        sharing = self._sharing(models, batch)
-        predictions = {}
-        if len(sharing) > 1:
+        shared: dict[str, FirstPass] = {}
+        for sharing in self._sharing(models, batch):
             images = next(iter(sharing.values()))
             streams = _first_streams(images, [self[name].backbone for name in sharing])
+            shared |= dict.fromkeys(sharing, streams)
+        predictions = {}
         for name, model in models.items():
-            shares = len(sharing) > 1 and name in sharing
             with (
-                model.backbone.using(_select(model.backbone, streams)) if shares else nullcontext()
+                model.backbone.using(_select(model.backbone, shared[name]))
+                if name in shared
+                else nullcontext()
             ):
                 predictions[name] = model.test_step(_batch_for(model, batch))
         return predictions
 
-    def _sharing(self, models: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tasks with a common first pass, each with its images, which are equal."""
-        sharing: dict[str, Tensor] = {}
+    def _sharing(
+        self, models: Mapping[str, Any], batch: Mapping[str, Any]
+    ) -> list[dict[str, Tensor]]:
+        """Groups of tasks with a common first pass, each with its images, which are equal."""
+        groups: dict[float, dict[str, Tensor]] = {}  # by the scale of the first pass
         for name, model in models.items():
             windows = (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide'
             if windows or not shares_first_pass(model.backbone):
                 continue
             images = model.data_preprocessor(_batch_for(model, batch), False)['inputs']
+            sharing = groups.setdefault(model.backbone.first_scale, {})
             if all(
                 torch.equal(images, others)
                 and _same_positions(model.backbone, models[other].backbone)
                 for other, others in sharing.items()
             ):
                 sharing[name] = images
-        return sharing
+        return [sharing for sharing in groups.values() if len(sharing) > 1]
 
     def __getitem__(self, name: str) -> Any:
         """The model of a task."""
@@ -165,8 +171,8 @@ def _same_positions(one: SteeredBackbone, other: SteeredBackbone) -> bool:
 def _first_streams(images: Tensor, backbones: list[SteeredBackbone]) -> FirstPass:
     """Compute the stream after every block, up to the last one that a backbone needs."""
     deepest = max(backbones, key=_depth_of_first_pass)
-    stream, context = deepest.embed(images)
-    first = FirstPass({-1: stream}, context=context, images=images)
+    stream, context = deepest.embed_first(images)
+    first = FirstPass({-1: stream}, {}, context, images, deepest.first_scale)
     for block, entering, leaving in deepest.run_blocks(
         stream, range(_depth_of_first_pass(deepest)), context
     ):
@@ -185,7 +191,7 @@ def _select(backbone: SteeredBackbone, first: FirstPass) -> FirstPass:
     """First pass for one backbone: the streams, or its outputs if it has no feedback."""
     if backbone.topdown is not None:
         sizes = {block: first.sizes[block] for block in backbone.route.receivers}
-        return FirstPass(dict(first.streams), sizes, first.context, first.images)
+        return FirstPass(dict(first.streams), sizes, first.context, first.images, first.scale)
     outputs = {
         block: backbone.format_output(block, first.streams[block], first.context)
         for block in backbone.out_indices

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from toast_mm.models.backbones.coarse import fit_map
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.modes import set_modes
 from toast_mm.models.backbones.record import PassRecord
@@ -26,7 +28,9 @@ class AttentionMaps:
             attention of the class token, or the mean over all patches without one; the sum is below
             1, since class and register tokens and prompts are left out. For a network without
             attention over the whole image it is the energy of the features ``(B, 1, h, w)``: the
-            norm of the block's output at every pixel. None if this pass does not run the block.
+            norm of the block's output at every pixel. None if this pass does not run the block. The
+            maps of a coarse first pass are resized to those of the second, with the same sum of
+            attention.
         second: The same in the second pass.
         what: What the two show: ``'attention'`` or ``'energy'``.
     """
@@ -143,17 +147,22 @@ def _blocks_of_first_pass(backbone: SteeredBackbone) -> int:
 
 
 def _maps_of(backbone: SteeredBackbone, block: int, record: PassRecord) -> AttentionMaps:
-    context = record.first.context
-    passes = record.first.streams, record.second
-    maps = [_map_of(backbone, block, streams, context) for streams in passes]
+    passes = (
+        (record.first.streams, record.first.context),
+        (record.second, record.context),
+    )
+    maps = [_map_of(backbone, block, *streams) for streams in passes]
     (what, some), *_ = (found for found in maps if found is not None)
     first, second = (None if found is None else found[1] for found in maps)
     mask = None
     if backbone.topdown is not None:
         mask = backbone.topdown.selection.mask(record.z)[..., 0]
         if mask.ndim == 2:  # of tokens, patches last
-            grid = some.shape[-2:]
-            mask = mask[:, -grid.numel() :].unflatten(1, grid)
+            grid = record.first.context if backbone.coarse else some.shape[-2:]
+            mask = mask[:, -prod(grid) :].unflatten(1, grid)
+    if first is not None and second is not None and first.shape != second.shape:
+        parts = first[0, 0].numel() / second[0, 0].numel() if what == 'attention' else 1
+        first = fit_map(first, second.shape[-2:]) * parts
     return AttentionMaps(mask, first, second, what)
 
 

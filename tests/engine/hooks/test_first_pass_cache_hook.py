@@ -22,9 +22,18 @@ METHODS = {
     'dense late': dict(feedback_to='middle', out_indices=(0, 3)),
     'linear probe': dict(feedback_from=None),
     'lite': dict(lite=dict(rank=2)),
+    'coarse late': dict(feedback_to='middle', first_pass=dict(scale=0.5)),
 }
 # Number of layers (of four) that a step and a validation batch still run.
-SECOND_PASS = {'last': 4, 'early': 4, 'late': 2, 'dense late': 2, 'linear probe': 0, 'lite': 4}
+SECOND_PASS = {
+    'last': 4,
+    'early': 4,
+    'late': 2,
+    'dense late': 2,
+    'linear probe': 0,
+    'lite': 4,
+    'coarse late': 4,
+}
 
 
 class Watch(Hook):

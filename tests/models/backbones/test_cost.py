@@ -60,6 +60,38 @@ def test_step(source, target, bound):
 
 
 @pytest.mark.parametrize(
+    ('source', 'target', 'scale', 'bound'),
+    [
+        ('last', 'first', 1 / 2, 1.30),
+        ('last', 'first', 1 / 3, 1.16),
+        ('middle', 'first', 1 / 2, 1.16),
+        ('last', 'middle', 1 / 2, 1.28),  # the lower half runs in both passes
+    ],
+)
+def test_folded_forward_of_a_coarse_first_pass(source, target, scale, bound):
+    plain = flops(make(feedback_from=None), backward=False)
+    model = make(feedback_from=source, feedback_to=target, first_pass=dict(scale=scale))
+    model[0].fold()
+    assert bound - 0.05 < flops(model, backward=False) / plain <= bound
+
+
+@pytest.mark.parametrize('lite', [None, dict(rank=4)])
+@pytest.mark.parametrize(
+    ('source', 'target', 'scale', 'bound'),
+    [
+        ('last', 'first', 1 / 2, 0.82),
+        ('last', 'first', 1 / 3, 0.75),
+        ('middle', 'first', 1 / 2, 0.75),
+        ('last', 'middle', 1 / 2, 0.62),
+    ],
+)
+def test_step_of_a_coarse_first_pass(source, target, scale, bound, lite):
+    full = full_fine_tuning()
+    model = make(feedback_from=source, feedback_to=target, first_pass=dict(scale=scale), lite=lite)
+    assert bound - 0.03 < flops(model, backward=True) / full <= bound
+
+
+@pytest.mark.parametrize(
     ('source', 'target', 'bound'),
     [('last', 'first', 0.90), ('middle', 'first', 0.79), ('last', 'middle', 0.46)],
 )

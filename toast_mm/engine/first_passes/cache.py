@@ -49,7 +49,8 @@ class FirstPassCache(Records):
         }
         sizes = {int(block): size for block, size in self.meta['sizes'].items()}
         context = self.meta['context']
-        return FirstPass(streams, sizes, tuple(context) if isinstance(context, list) else context)
+        context = tuple(context) if isinstance(context, list) else context
+        return FirstPass(streams, sizes, context, scale=self.meta.get('scale', 1.0))
 
     def image(self, index: int) -> np.ndarray:
         """Transformed image ``(H, W, bands)``; a single pixel if images are not stored."""
@@ -86,7 +87,9 @@ def write(
             for images, first in batches:
                 writer.add(_values(images, first, dtype, with_images))
             sizes = {block: list(size) for block, size in first.sizes.items()}
-            writer.finish(sizes=sizes, context=first.context, bands=images.shape[1])
+            writer.finish(
+                sizes=sizes, context=first.context, bands=images.shape[1], scale=first.scale
+            )
     except OSError as error:
         raise WriteError(f'the first pass cannot be cached in {folder}: {error}') from error
 

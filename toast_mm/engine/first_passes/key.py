@@ -21,6 +21,7 @@ _IRRELEVANT = {
     'drop_path_rate',
     'feedback_gain',
     'feedback_std',
+    'first_pass',  # its scale is in the key
     'init_cfg',
     'lite',
     'pretuned',
@@ -61,6 +62,7 @@ def cache_key(
         version=__version__,
         weights=fingerprint(weights),
         backbone={name: value for name, value in config.items() if name not in _IRRELEVANT},
+        **(dict(scale=backbone.first_scale) if backbone.coarse else {}),
         preprocessing=preprocessing,
         pipeline=[step for step in pipeline if type_name(step) != 'SeedAugmentation'],
         dtype=dtype,

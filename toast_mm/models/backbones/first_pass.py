@@ -24,12 +24,14 @@ class FirstPass:
         sizes: Height and width of what the signal of each block is added to.
         context: What ``format_output`` needs besides a stream.
         images: The images ``(B, 3, H, W)`` that it was computed from, as the backbone takes them.
+        scale: Size of the images that it ran on, relative to these.
     """
 
     streams: dict[int, Tensor] = field(default_factory=dict)
     sizes: dict[int, Size] = field(default_factory=dict)
     context: Any = None
     images: Tensor | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         self._version = _version(self.images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -19,13 +20,15 @@ class PassRecord:
     Attributes:
         first: The first pass, with the streams that left all its blocks.
         z: Read-out of the first pass that the mask is made of, channels last.
-        signals: Top-down signal of every receiving block.
+        signals: Top-down signal of every receiving block, on the grid of the first pass.
+        context: What ``format_output`` needs of the second pass besides a stream.
         second: Streams of the second pass, from the one that entered its first block.
     """
 
     first: FirstPass = field(init=False)
     z: Tensor = field(init=False)
     signals: dict[int, Tensor] = field(default_factory=dict)
+    context: Any = None
     second: dict[int, Tensor] = field(default_factory=dict)
 
     @property

@@ -6,11 +6,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .coarse import fit_tokens
 from .first_pass import FirstPass
 from .modes import first_pass_modes, second_pass_modes, set_modes
 from .record import PassRecord
@@ -23,6 +25,8 @@ class SteeredBackbone(TransferBackbone):
     A backbone says how to :meth:`embed`, :meth:`run_block` with an optional
     signal, :meth:`read_out` and :meth:`format_output`; the order is written
     here. With ``topdown`` None it computes exactly what its parent computes.
+    With ``coarse`` images the first pass shares no block with the second, which
+    embeds the whole image and runs all blocks.
 
     Nothing is detached (paper sec. 3). The first pass needs no graph unless
     something in it trains, and autograd then records none.
@@ -54,7 +58,10 @@ class SteeredBackbone(TransferBackbone):
 
     @abstractmethod
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
-        """Norm of the signal divided by the norm of the features that it is added to."""
+        """Norm of the signal divided by the norm of the features that it is added to.
+
+        See :func:`norm_ratio` for signals of another grid.
+        """
 
     def attention(self, block: int, stream: Tensor, context: Any) -> Tensor | None:
         """Attention of a block to the patches of the image. Default: None, for blocks without it.
@@ -96,30 +103,33 @@ class SteeredBackbone(TransferBackbone):
         modules = self.backbone_modules()
         with set_modes(first_pass_modes(modules)):
             first = given or self._run_first_pass(image, keep_all=record is not None)
-            shared = first.streams.get(route.feedback_to - 1)
-            shared = self.embed(image)[0] if shared is None else shared
+            context, shared = first.context, first.streams.get(route.feedback_to - 1)
+            if self.coarse:
+                shared, context = self.embed(image)
+            elif shared is None:
+                shared = self.embed(image)[0]
             z, features = self.read_out(first.streams[route.feedback_from - 1])
 
         signals = self.topdown(z, features, first.sizes)
+        blocks = range(self._shared_blocks.stop, self.out_indices[-1] + 1)
         if record:
-            record.first, record.z, record.signals = first, z, signals
-            record.second[route.feedback_to - 1] = shared
+            record.first, record.z, record.signals, record.context = first, z, signals, context
+            record.second[blocks.start - 1] = shared
 
         streams = {
-            block: first.streams[block] for block in route.shared if block in self.out_indices
+            block: first.streams[block]
+            for block in self._shared_blocks
+            if block in self.out_indices
         }
+        fitting = self.fitting_arguments(first.context, context) if self.coarse else {}
         with set_modes(second_pass_modes(modules, self.training)):
-            last = self.out_indices[-1]
-            blocks = route.second_pass[: last + 1 - route.feedback_to]
-            for block, _, leaving in self.run_blocks(shared, blocks, first.context, signals):
+            for block, _, leaving in self.run_blocks(shared, blocks, context, signals, **fitting):
                 if record:
                     record.second[block] = leaving
                 if block in self.out_indices:
                     streams[block] = leaving
         # A list: after a graph break, torch.compile on Python 3.14 loses `self` in a generator.
-        outputs = [
-            self.format_output(block, streams[block], first.context) for block in self.out_indices
-        ]
+        outputs = [self.format_output(block, streams[block], context) for block in self.out_indices]
         return tuple(outputs)
 
     def shared_arguments(self, context: Any) -> dict[str, Any]:
@@ -133,12 +143,32 @@ class SteeredBackbone(TransferBackbone):
         """
         return {}
 
+    def fitting_arguments(self, coarse: Any, context: Any) -> dict[str, Any]:
+        """Arguments that fit the signals of a coarse first pass.
+
+        Default: the function ``fit``, if the stream consists of tokens; blocks with maps see how to
+        resize a signal.
+
+        Args:
+            coarse: What :meth:`embed` gave beside the stream of the coarse image; for tokens the
+                grid of the patches.
+            context: The same of the whole image.
+
+        Returns:
+            Arguments of :meth:`run_block` by name.
+        """
+        if self.tokens is None:
+            return {}
+        extra = self.tokens.extra
+        return {'fit': partial(fit_tokens, extra=extra, grid=coarse, wanted=context)}
+
     def run_blocks(
         self,
         stream: Tensor,
         blocks: Iterable[int],
         context: Any,
         signals: Mapping[int, Tensor] | None = None,
+        **arguments: Any,
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Run blocks in order: the loop of all passes.
 
@@ -151,12 +181,13 @@ class SteeredBackbone(TransferBackbone):
             blocks: Numbers of adjacent blocks, in ascending order.
             context: What :meth:`embed` gave beside the stream.
             signals: Top-down signals by block. Defaults to None, a pass without feedback.
+            **arguments: Further arguments of :meth:`run_block`.
 
         Yields:
             Number of a block, the stream that entered it, and the stream that left it.
         """
         signals = signals or {}
-        shared = self.shared_arguments(context)
+        shared = self.shared_arguments(context) | arguments
         # A compiled graph has no reentrant checkpoints, and no leaf can be made inside it.
         marks_start = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         for block in blocks:
@@ -194,7 +225,7 @@ class SteeredBackbone(TransferBackbone):
         stream, context = self.embed(image)
         outputs = []
         if record:
-            record.first = FirstPass({-1: stream}, context=context)
+            record.first, record.context = FirstPass({-1: stream}, context=context), context
         for block, _, leaving in self.run_blocks(stream, range(self.out_indices[-1] + 1), context):
             if record:
                 record.first.streams[block] = leaving
@@ -205,8 +236,8 @@ class SteeredBackbone(TransferBackbone):
     def _run_first_pass(self, image: Tensor, keep_all: bool = False) -> FirstPass:
         """Keep the streams that the second pass needs, or all of them."""
         route, needed = self.route, self._needed_streams()
-        stream, context = self.embed(image)
-        first = FirstPass(context=context)
+        stream, context = self.embed_first(image)
+        first = FirstPass(context=context, scale=self.first_scale)
         if keep_all or -1 in needed:
             first.streams[-1] = stream
         for block, entering, leaving in self.run_blocks(
@@ -217,6 +248,10 @@ class SteeredBackbone(TransferBackbone):
             if block in route.receivers:
                 first.sizes[block] = entering.shape[-2:]
         return first
+
+    def embed_first(self, image: Tensor) -> tuple[Tensor, Any]:
+        """Turn an image into the stream that enters the first pass; see :meth:`embed`."""
+        return self.embed(self.coarse.resize(image) if self.coarse else image)
 
     @contextmanager
     def using(self, first: FirstPass) -> Iterator[None]:
@@ -230,7 +265,7 @@ class SteeredBackbone(TransferBackbone):
                 same frozen weights.
 
         Raises:
-            ValueError: It belongs to no images, or is that of another route.
+            ValueError: It belongs to no images, or is that of another route or scale.
 
         Example:
             >>> first = backbone.run_first_pass(images)
@@ -239,6 +274,11 @@ class SteeredBackbone(TransferBackbone):
         """
         if first.images is None:
             raise ValueError('the first pass does not say which images it belongs to')
+        if first.scale != self.first_scale:
+            raise ValueError(
+                f'the first pass ran on images at scale {first.scale:g}, but this backbone has '
+                f'first_pass.scale={self.first_scale:g}: compute it with this backbone'
+            )
         blocks = self._needed_streams() - {-1}
         receivers = set(self.route.receivers) if self.topdown is not None else set()
         held = blocks <= first.streams.keys() and receivers <= first.sizes.keys()
@@ -257,14 +297,25 @@ class SteeredBackbone(TransferBackbone):
         """Blocks whose streams a forward takes from the first pass. -1 is the embedded image."""
         if self.topdown is None:
             return set(self.out_indices)
-        route = self.route
-        shared = {block for block in route.shared if block in self.out_indices}
-        return {route.feedback_to - 1, route.feedback_from - 1} | shared
+        shared = self._shared_blocks
+        outputs = {block for block in shared if block in self.out_indices}
+        entering = set() if self.coarse else {shared.stop - 1}
+        return entering | {self.route.feedback_from - 1} | outputs
+
+    @property
+    def _shared_blocks(self) -> range:
+        """Blocks that run once for both passes: none if the first one is coarse."""
+        return range(0) if self.coarse else self.route.shared
+
+    @property
+    def first_scale(self) -> float:
+        """Size of the images of the first pass, relative to those of the second."""
+        return self.coarse.scale if self.coarse else 1.0
 
     @property
     def needs_image(self) -> bool:
         """Whether a forward still needs the images when it is given a first pass."""
-        return self.topdown is not None and self.route.feedback_to == 0
+        return self.topdown is not None and not self._shared_blocks
 
     @contextmanager
     def recording(self) -> Iterator[PassRecord]:
@@ -304,3 +355,9 @@ class SteeredBackbone(TransferBackbone):
             return tuple(
                 self.format_output(block, streams[block], context) for block in self.out_indices
             )
+
+
+def norm_ratio(signal: Tensor, features: Tensor) -> float:
+    """Norm of a signal divided by that of features, as if both had the same number of elements."""
+    places = (features.numel() / signal.numel()) ** 0.5
+    return (signal.norm() / features.norm()).item() * places

@@ -35,7 +35,9 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_deconv
 
+from .coarse import coarse_images, fit_map
 from .modes import set_modes
+from .steering import norm_ratio
 from .timm_models import TOASTTimm, class_in_timm
 
 OUTPUTS = ('featmap', 'avg_featmap')
@@ -176,6 +178,7 @@ class TOASTTimmStages(TOASTTimm):
         feedback_std: Standard deviation of the 1 x 1 convolutions of the feedback path at the
             start.
         lite: Rank and alpha of TOAST-Lite.
+        first_pass: How the first pass runs, such as ``dict(scale=0.5)``.
         pretuned: Pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuning: Method that tunes the frozen backbone itself.
@@ -204,6 +207,7 @@ class TOASTTimmStages(TOASTTimm):
         tune_channel_transform: bool = True,
         feedback_std: float = 0.02,
         lite: Mapping[str, Any] | None = None,
+        first_pass: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
@@ -240,9 +244,13 @@ class TOASTTimmStages(TOASTTimm):
         channels = [info['num_chs'] for info in self.model.feature_info]
         reductions = [1, *(info['reduction'] for info in self.model.feature_info)]
         depth = len(channels)
-        topdown = route = None
+        topdown = route = coarse = None
         if feedback_from is not None:
             route = FeedbackRoute(depth, feedback_from, feedback_to)
+            read, size = reductions[route.feedback_from], None
+            if self.family.windows:
+                size = self.model.patch_embed.img_size
+            coarse = coarse_images(first_pass, [reductions[1]] * 2, [read] * 2, size)
             selection = FeatureSelection(
                 channels[route.feedback_from - 1], token_selection, tune_channel_transform
             )
@@ -262,6 +270,7 @@ class TOASTTimmStages(TOASTTimm):
             frozen=frozen,
             tuning=tuning,
             tune_stem=tune_stem,
+            coarse=coarse,
         )
         for layer in self.model.modules():
             if hasattr(layer, 'qkv_bias_separate') and type(layer.qkv) is not nn.Linear:
@@ -304,7 +313,7 @@ class TOASTTimmStages(TOASTTimm):
     def run_block(self, block: int, stream: Tensor, signal: Tensor | None = None) -> Tensor:
         """Run one block on the sum of stream and signal, maps ``(B, C, H, W)``."""
         if signal is not None:
-            stream = stream + signal
+            stream = stream + fit_map(signal, stream.shape[-2:])
         if block:
             stream = self._to_layout(stream)
         for name in self.parts[block]:
@@ -353,7 +362,7 @@ class TOASTTimmStages(TOASTTimm):
 
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """Norm of the signal over the norm of the map that it is added to."""
-        return (signal.float().norm() / stream.float().norm()).item()
+        return norm_ratio(signal.float(), stream.float())
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """The transform in the deepest deconvolution, the last 1 x 1 convolution in its own."""

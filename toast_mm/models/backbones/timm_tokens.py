@@ -5,7 +5,7 @@ Shi et al., `Refocusing Is Key to Transfer Learning <https://arxiv.org/abs/2305.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isqrt, prod
 from types import MappingProxyType
@@ -31,7 +31,9 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_linear
 
 from .attention import kept_weights, map_of_attention
+from .coarse import coarse_images
 from .modes import set_modes
+from .steering import norm_ratio
 from .timm_models import TOASTTimm
 
 OUTPUTS = ('raw', 'cls_token', 'featmap', 'avg_featmap')
@@ -75,10 +77,15 @@ class ValueInput:
         return output + F.pad(self.values, (output.shape[-1] - self.values.shape[-1], 0))
 
     @contextmanager
-    def adding(self, attn: Any, signal: Tensor) -> Iterator[None]:
-        """Add a signal ``(B, N, C)`` to the values of the attention inside the context."""
+    def adding(self, attn: Any, signal: Tensor, fit: Callable | None = None) -> Iterator[None]:
+        """Add a signal ``(B, N, C)`` to the values of the attention inside the context.
+
+        A signal of another grid is fitted behind the projection, which is linear and costs less on
+        the coarse grid.
+        """
         weight, bias = self.projection(attn)
         values = signal if self.folded else F.linear(signal, weight)
+        values = values if fit is None else fit(values)
         self.values = values + bias if self.bias_twice and bias is not None else values
         apart = getattr(attn, 'qkv_bias_separate', None)
         if apart is not None:
@@ -101,6 +108,7 @@ class SteeredTimmBlock(nn.Module):
         x: Tensor,
         signal: Tensor | None = None,
         modes: Mapping[nn.Module, bool] = MappingProxyType({}),
+        fit: Callable | None = None,
         *others: Any,
         **named: Any,
     ) -> Tensor:
@@ -113,7 +121,7 @@ class SteeredTimmBlock(nn.Module):
         with set_modes(modes):
             if signal is None:
                 return plain(x, *others, **named)
-            with self.attn.value_input.adding(self.attn, signal):
+            with self.attn.value_input.adding(self.attn, signal, fit):
                 return plain(x, *others, **named)
 
 
@@ -166,6 +174,8 @@ class TOASTTimmTokens(TOASTTimm):
         value_bias_twice: Whether the bias of the values enters once more with the signal.
         feedback_gain: Factor by which a feedback matrix scales a random signal at the start.
         lite: Rank and alpha of TOAST-Lite.
+        first_pass: How the first pass runs, such as ``dict(scale=0.5)``; rotary embeddings are
+            those of the coarse grid.
         pretuned: Pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuning: Method that tunes the frozen backbone itself.
@@ -195,6 +205,7 @@ class TOASTTimmTokens(TOASTTimm):
         value_bias_twice: bool = True,
         feedback_gain: float = PUBLISHED_GAIN,
         lite: Mapping[str, Any] | None = None,
+        first_pass: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
@@ -233,8 +244,12 @@ class TOASTTimmTokens(TOASTTimm):
             ('attn.qkv',) if fused else ('attn.q_proj', 'attn.k_proj', 'attn.v_proj')
         )
         self._register_load_state_dict_pre_hook(self._resize_positions)
-        topdown = route = None
+        topdown = route = coarse = None
         if feedback_from is not None:
+            embedding = self.model.patch_embed
+            coarse = coarse_images(
+                first_pass, self.patch_size, None, embedding.img_size, embedding.dynamic_img_pad
+            )
             route = FeedbackRoute(depth, feedback_from, feedback_to)
             selection = FeatureSelection(width, token_selection, tune_channel_transform)
             feedback = LinearFeedback(width, route.receivers, feedback_gain)
@@ -252,6 +267,7 @@ class TOASTTimmTokens(TOASTTimm):
             frozen=frozen,
             tuning=tuning,
             tune_stem=tune_stem,
+            coarse=coarse,
         )
         for block in self.model.blocks:
             if hasattr(block.attn, 'num_prefix_tokens'):  # which rotary embeddings leave out
@@ -310,13 +326,14 @@ class TOASTTimmTokens(TOASTTimm):
         stream: Tensor,
         signal: Tensor | None = None,
         rope: Tensor | Sequence[Tensor] | None = None,
+        fit: Callable | None = None,
     ) -> Tensor:
         """Run one block."""
         layer = self.model.blocks[block]
         modes = {module: module.training for module in layer.modules()}
         if rope is None:
-            return layer(stream, signal, modes)
-        return layer(stream, signal, modes, rope[block] if self.model.rope_mixed else rope)
+            return layer(stream, signal, modes, fit)
+        return layer(stream, signal, modes, fit, rope[block] if self.model.rope_mixed else rope)
 
     def read_out(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         """The output passes the final norm; the stream in the middle is taken as it is."""
@@ -347,7 +364,7 @@ class TOASTTimmTokens(TOASTTimm):
         value = F.linear(layer.norm1(stream) if normed else stream, weight, bias)
         if not self.folded:
             signal = F.linear(signal.to(weight.dtype), weight)
-        return (signal.norm() / value.norm()).item()
+        return norm_ratio(signal, value)
 
     def attention(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
         """Attention ``(B, heads, h, w)`` to the patches, as timm computes it."""

@@ -26,8 +26,9 @@ from toast_mm.topdown import (
 )
 from toast_mm.topdown.folding import fold_deconv
 
+from .coarse import coarse_images, fit_map
 from .modes import set_modes
-from .steering import SteeredBackbone
+from .steering import SteeredBackbone, norm_ratio
 from .transfer import resolve_out_indices
 
 
@@ -89,6 +90,11 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             the feedback path at its loaded values and tunes low-rank updates of
             its weights, scaled by ``alpha / rank``, with the task embedding and
             the channel transform. Defaults to None, all is tuned.
+        first_pass: How the first pass runs. ``dict(scale=0.5)`` runs it on the image at
+            this fraction of its height and width, rounded to multiples of the stem's stride
+            (a half is rounded up). Selection and feedback work on the coarse maps; the
+            signals are resized bilinearly to what they are added to. No stage is shared by
+            the passes then. Defaults to None, the whole image, as with a scale of 1.
         pretuned: Pre-tuned top-down module (path or URL) that
             :meth:`init_weights` loads. It must have been tuned on this base,
             for this route. Defaults to None.
@@ -136,6 +142,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
         tune_channel_transform: bool = True,
         feedback_std: float = 0.02,
         lite: Mapping[str, Any] | None = None,
+        first_pass: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
@@ -170,7 +177,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                 layer.checkpointed = with_cp
         # Norms of dense outputs belong to the outputs, not to a pre-trained classifier.
         self.modules_to_save = tuple(f'norm{stage}' for stage in range(depth - 1))
-        topdown = route = None
+        topdown = route = coarse = None
         if feedback_from is not None:
             route = FeedbackRoute(depth, feedback_from, feedback_to)
             if route.reads_output and depth - 1 not in self.out_indices:
@@ -178,6 +185,8 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
                     f'feedback_from={feedback_from!r} reads through the norm of stage {depth - 1}, '
                     f'which only exists for an output: add it to out_indices={out_indices}'
                 )
+            read = stem_patch_size * 2 ** (route.feedback_from - 1)
+            coarse = coarse_images(first_pass, [stem_patch_size] * 2, [read] * 2)
             selection = FeatureSelection(
                 self.channels[route.feedback_from - 1], token_selection, tune_channel_transform
             )
@@ -199,6 +208,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
             frozen=frozen,
             tuning=tuning,
             tune_stem=tune_stem,
+            coarse=coarse,
         )
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:
@@ -208,7 +218,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
     def run_block(self, block: int, stream: Tensor, signal: Tensor | None = None) -> Tensor:
         """Run one stage, its downsampling included, on the sum of stream and signal."""
         if signal is not None:
-            stream = stream + signal
+            stream = stream + fit_map(signal, stream.shape[-2:])
         stream = self.downsample_layers[block](stream)
         for layer in self.stages[block]:
             stream = layer(stream, {module: module.training for module in layer.modules()})
@@ -230,7 +240,7 @@ class TOASTConvNeXt(SteeredBackbone, ConvNeXt):
 
     def signal_ratio(self, block: int, stream: Tensor, signal: Tensor) -> float:
         """Norm of the signal over the norm of the map that it is added to."""
-        return (signal.float().norm() / stream.float().norm()).item()
+        return norm_ratio(signal.float(), stream.float())
 
     def fold_feedback(self, feedback: FeedbackPath, transform: Tensor) -> nn.Module:
         """The transform in the deepest deconvolution, the last 1 x 1 convolution in its own."""

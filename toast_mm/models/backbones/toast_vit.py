@@ -5,7 +5,7 @@ Shi et al., `Refocusing Is Key to Transfer Learning <https://arxiv.org/abs/2305.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.models import VisionTransformer
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
-from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
+from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed, to_2tuple
 from torch import Tensor, nn
 
 from toast_mm.models.layers import give_subclass
@@ -31,8 +31,9 @@ from toast_mm.topdown import (
 from toast_mm.topdown.folding import fold_linear
 
 from .attention import kept_weights_of_kernel, map_of_attention
+from .coarse import coarse_images
 from .modes import set_modes
-from .steering import SteeredBackbone
+from .steering import SteeredBackbone, norm_ratio
 
 
 class SteeredAttention(MultiheadAttention):
@@ -45,12 +46,15 @@ class SteeredAttention(MultiheadAttention):
     value_bias_twice: bool
     signal_is_value: bool = False  # true if folded: the signal includes the value projection
 
-    def forward(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
-        """Attend. Normed tokens, signal and result are ``(B, N, C)``."""
+    def forward(
+        self, x: Tensor, signal: Tensor | None = None, fit: Callable | None = None
+    ) -> Tensor:
+        """Attend. Normed tokens and result are ``(B, N, C)``, and so are fitted signals."""
         if signal is None:
             return super().forward(x)
         query, key, value = self.qkv(x).chunk(3, dim=-1)
-        value = value + self.project_value(signal)
+        added = self.project_value(signal)
+        value = value + (added if fit is None else fit(added))
         query, key, value = (
             tokens.unflatten(-1, (self.num_heads, self.head_dims)).transpose(1, 2)
             for tokens in (query, key, value)
@@ -83,14 +87,18 @@ class SteeredEncoderLayer(TransformerEncoderLayer):
         x: Tensor,
         signal: Tensor | None = None,
         modes: Mapping[nn.Module, bool] = MappingProxyType({}),
+        fit: Callable | None = None,
     ) -> Tensor:
         """Tokens ``(B, N, C)`` and an optional signal of that shape to tokens.
+
+        A signal of another grid is fitted behind the value projection, which is linear and costs
+        less on the coarse grid.
 
         Activation checkpointing runs this again in the backward pass, when the modes of the two
         passes are gone: it needs them as an argument.
         """
         with set_modes(modes):
-            x = x + self.attn(self.ln1(x), signal)
+            x = x + self.attn(self.ln1(x), signal, fit)
             return self.ffn(self.ln2(x), identity=x)
 
 
@@ -130,6 +138,13 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             the feedback path at its loaded values and tunes low-rank updates of
             its weights, scaled by ``alpha / rank``, with the task embedding and
             the channel transform. Defaults to None, all is tuned.
+        first_pass: How the first pass runs. ``dict(scale=0.5)`` runs it on the image at
+            this fraction of its height and width, rounded to whole patches (a half is
+            rounded up; images are padded to whole patches before). Position embeddings are
+            resized as for any image of this size. Selection and feedback work on the coarse
+            grid; the signals of patches are resized bilinearly, those of other tokens are
+            not. No block is shared by the passes then. Defaults to None, the whole image,
+            as with a scale of 1.
         pretuned: Pre-tuned top-down module (path or URL) that
             :meth:`init_weights` loads: a file that :class:`PretunedHook` wrote,
             or a checkpoint of a whole model. It must have been tuned on this
@@ -153,7 +168,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
 
     Raises:
         ValueError: The route does not fit the backbone, an output index is out
-            of range, or no output comes after the first receiver.
+            of range, no output comes after the first receiver, or the first pass
+            would run on less than a patch.
 
     Example:
         >>> backbone = TOASTViT(arch='deit-tiny', feedback_from='middle', out_type='featmap')
@@ -177,6 +193,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         value_bias_twice: bool = True,
         feedback_gain: float = PUBLISHED_GAIN,
         lite: Mapping[str, Any] | None = None,
+        first_pass: Mapping[str, Any] | None = None,
         pretuned: str | None = None,
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
@@ -202,8 +219,10 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         self.tokens = Tokens(
             self.num_extra_tokens, patches, prod(self.img_size) // patches, self.embed_dims
         )
-        topdown = route = None
+        topdown = route = coarse = None
         if feedback_from is not None:
+            stride = kwargs.get('patch_cfg', {}).get('stride') or kwargs.get('patch_size', 16)
+            coarse = coarse_images(first_pass, to_2tuple(stride), None, self.img_size, pads=True)
             route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
             feedback = LinearFeedback(self.embed_dims, route.receivers, feedback_gain)
@@ -221,6 +240,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             frozen=frozen,
             tuning=tuning,
             tune_stem=tune_stem,
+            coarse=coarse,
         )
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -237,10 +257,16 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         )
         return self.pre_norm(self.drop_after_pos(x)), grid
 
-    def run_block(self, block: int, stream: Tensor, signal: Tensor | None = None) -> Tensor:
+    def run_block(
+        self,
+        block: int,
+        stream: Tensor,
+        signal: Tensor | None = None,
+        fit: Callable | None = None,
+    ) -> Tensor:
         """Run one encoder layer."""
         layer = self.layers[block]
-        return layer(stream, signal, {module: module.training for module in layer.modules()})
+        return layer(stream, signal, {module: module.training for module in layer.modules()}, fit)
 
     def read_out(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the final norm to the output. A stream of a middle block has none."""
@@ -261,7 +287,7 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         value = F.linear(layer.ln1(stream.to(weight.dtype)), weight, bias)
         if not self.folded:
             signal = F.linear(signal.to(weight.dtype), weight)
-        return (signal.norm() / value.norm()).item()
+        return norm_ratio(signal, value)
 
     def attention(self, block: int, stream: Tensor, context: tuple[int, int]) -> Tensor:
         """Attention ``(B, heads, h, w)`` to the patches, as mmpretrain computes it."""

@@ -25,6 +25,8 @@ from toast_mm.models.peft.base import MergeableLayer, Tokens, TunedLayer, Tuner
 from toast_mm.registry import MODELS
 from toast_mm.topdown import FeedbackPath, FeedbackRoute, TopDown
 
+from .coarse import CoarseImages
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -60,6 +62,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         tuned: Whether a method tunes the backbone itself, or its stem trains.
         left_alone: Names of the weights of the base that do not train.
         first_tuned: Lowest block with a parameter that a method tunes.
+        coarse: How the images of the first pass are resized, unless it runs on the whole images.
     """
 
     lora_targets: tuple[str, ...] = ()
@@ -71,6 +74,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
     tuned: bool
     left_alone: frozenset[str]
     first_tuned: int | None
+    coarse: CoarseImages | None
 
     init_cfg: Any
 
@@ -91,6 +95,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         frozen: bool = True,
         tuning: Mapping[str, Any] | None = None,
         tune_stem: bool | None = None,
+        coarse: CoarseImages | None = None,
     ) -> None:
         """Add the parts that are tuned and freeze the rest. ``__init__`` calls it at its end.
 
@@ -108,6 +113,7 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
             tune_stem: Whether the first convolution of the frozen backbone trains. Defaults to
                 None: it does if the images have other than 3 bands, since it is not pre-trained for
                 them.
+            coarse: Images of a coarse first pass. Defaults to None, the whole images.
 
         Raises:
             ValueError: An output index is out of range, no output comes after the first receiver,
@@ -137,7 +143,10 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
             )
         self.added, self.tuned, self.first_tuned = frozenset(), False, None
         self.topdown = topdown
+        self.coarse = coarse if topdown is not None else None
         self.steering_signature = dict(steering_signature) if topdown is not None else {}
+        if self.coarse:
+            self.steering_signature['first_pass_scale'] = self.coarse.scale
         self.output_signature = dict(output_signature, out_indices=self.out_indices)
         self.pretuned = pretuned
         self.frozen = frozen
