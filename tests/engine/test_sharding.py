@@ -25,6 +25,7 @@ LORA = dict(type='toast_mm.LoRA', rank=2)
 # Blocks that train and run twice; nothing frozen; frozen and tuned parameters in other families.
 KINDS = {
     'toast': dict(VIT, tuning=LORA),
+    'coarse': dict(VIT, tuning=LORA, first_pass=dict(scale=0.5)),
     'full': dict(VIT, feedback_from=None, frozen=False),
     'dinov3': dict(
         type='toast_mm.TOASTTimm',
