@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from forks import (
     FileEvents,
@@ -55,7 +56,8 @@ KINDS = [
 class Undisturbed:
     """What a job does if nobody kills it."""
 
-    digest: str
+    digests: dict[str, str]  # by part of the result
+    names: list[str]  # of checkpoints
     cpu_seconds: float
     events: int
     largest: int  # file, in bytes
@@ -79,9 +81,9 @@ class Reliability:
             sys.exit(f'{name} fails without a kill:\n{processes[0].output()[-4000:]}')
         seconds = (cpu_seconds_of_children() - before) / len(processes)
         sizes = [path.stat().st_size for path in folder.rglob('*') if path.is_file()]
-        return Undisturbed(
-            digest(JOBS[name].result(folder)), seconds, events.count.value, max(sizes)
-        )
+        result = JOBS[name].result(folder)
+        names = result.get('names', [])
+        return Undisturbed(digests(result), names, seconds, events.count.value, max(sizes))
 
     def kill(self, number: int, kind: str, name: str) -> tuple[str, bool, float]:
         """Kill a job once and resume it: how it ended, whether its result is equal, seconds."""
@@ -96,9 +98,13 @@ class Reliability:
                 os.truncate(path, path.stat().st_size // 2)
             else:
                 outcome += ', nothing to cut'
-        problem = 'a process hangs' if None in statuses else self._complete(kind, job, folder)
-        if not problem and digest(job.result(folder)) != whole.digest:
-            problem = 'the result differs'
+        problem, removed = 'a process hangs', None
+        if None not in statuses:
+            problem, removed = self._complete(kind, job, folder)
+        if not problem:
+            found = digests(_with(removed, job.result(folder), whole.names))
+            other = [part for part, _ in found.items() ^ whole.digests.items()]
+            problem = f'the result differs in {", ".join(sorted({*other}))}' if other else ''
         if problem:
             print(f'{kind}, {name}: {problem}; its files are in {folder}\n{outputs[0][-2000:]}')
         return outcome, not problem, time.monotonic() - start
@@ -133,22 +139,42 @@ class Reliability:
             return 'had finished'
         return 'left by itself' if max(statuses) > 128 else 'ended with an error'
 
-    def _complete(self, kind: str, job: Job, folder: Path) -> str:
-        """Resume a job until it is complete; returns a problem, or an empty text.
+    def _complete(self, kind: str, job: Job, folder: Path) -> tuple[str, str | None]:
+        """Resume a job until it is complete.
 
         A checkpoint that was cut is an error that names it. A user then removes it.
+
+        Returns:
+            A problem, or an empty text; and the name of the file that was removed, or None.
         """
+        removed = None
         for _ in range(2):
             processes = job.start(self.images, folder)
             statuses = end_group(processes, PATIENCE)
             output = '\n'.join(process.output() for process in processes)
             if not any(statuses):
-                return ''
+                return '', removed
             cut = job.to_cut(folder) if kind == CUT else None
             if cut is None or str(cut) not in output:
                 break
             cut.unlink()
-        return f'resuming ends with {statuses}:\n{output[-2000:]}'
+            removed = cut.name
+        return f'resuming ends with {statuses}:\n{output[-2000:]}', removed
+
+
+def _with(removed: str | None, result: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """A result with the name of a checkpoint that was removed, if the undisturbed run keeps it.
+
+    A newer checkpoint exists then, and the training does not write the older one again.
+    """
+    if removed not in names:
+        return result
+    return result | {'names': sorted({*result['names'], removed})}
+
+
+def digests(result: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of each part of a result."""
+    return {str(part): digest(value) for part, value in result.items()}
 
 
 def draw(number: int) -> Iterator[tuple[str, str]]:

@@ -74,7 +74,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def cached_stream(folder: Path) -> Path | None:
-    return min(folder.glob('caches/*/*.npy'), default=None)
+    """A stream of the training data, whose cache is the first.
+
+    That of the validation data is not read again once the validation is done, nor repaired then.
+    """
+    streams = folder.glob('caches/*/[0-9]*.npy')
+    return min(streams, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def existing_records(folder: Path) -> Path | None:
