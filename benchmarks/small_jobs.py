@@ -1,4 +1,4 @@
-"""Jobs of seconds for reliability.py and long_run.py: steered classifiers on generated images."""
+"""Jobs of seconds for reliability.py, long_run.py and bad_inputs.py, on generated images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ model = dict(
     head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=16),
     data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
 )
-_load = [dict(type='LoadImageFromFile')]
+_load = [dict(type='toast_mm.LoadImageFromFile')]
 _pack = [dict(type='PackInputs')]
 _loader = dict(batch_size=4, num_workers=0)
 train_dataloader = dict(
@@ -78,6 +78,71 @@ search = dict(
 """
 
 
+_SEGMENTATION = """
+_base_ = '{root}/configs/_base_/default_runtime.py'
+
+default_scope = 'mmseg'
+model = dict(
+    type='EncoderDecoder',
+    backbone=dict(
+        type='toast_mm.TOASTViT',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+        img_size=16,
+        patch_size=8,
+        out_type='featmap',
+    ),
+    decode_head=dict(
+        type='FCNHead', in_channels=16, channels=8, num_convs=1, concat_input=False, num_classes=3
+    ),
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[127.5] * 3,
+        std=[127.5] * 3,
+        bgr_to_rgb=True,
+        size=(16, 16),
+    ),
+    test_cfg=dict(mode='whole'),
+)
+_load = [dict(type='toast_mm.LoadImageFromFile'), dict(type='toast_mm.LoadAnnotations')]
+_loader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='toast_mm.DefaultSampler', shuffle=False),
+)
+_dataset = dict(
+    type='BaseSegDataset',
+    img_suffix='.png',
+    seg_map_suffix='.png',
+    metainfo=dict(classes=('wall', 'door', 'sign')),
+    pipeline=[*_load, dict(type='PackSegInputs')],
+)
+train_dataloader = dict(
+    **_loader,
+    dataset=dict(
+        **_dataset,
+        data_prefix=dict(img_path='{images}/images/train', seg_map_path='{images}/masks/train'),
+    ),
+)
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(
+    constructor='toast_mm.TunedOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.01)
+)
+"""
+
+
+def write_masks(folder: Path) -> None:
+    """Write 8 images to train on with masks of three classes, in stripes."""
+    rng = np.random.default_rng(0)
+    for part in ('images', 'masks'):
+        (folder / part / 'train').mkdir(parents=True)
+    for index in range(8):
+        pixels = rng.integers(0, 200, (16, 16, 3), dtype=np.uint8)
+        mask = np.repeat(np.arange(16, dtype=np.uint8) * 3 // 16, 16).reshape(16, 16)
+        pixels[..., 0] += mask * 20
+        Image.fromarray(pixels).save(folder / f'images/train/{index:02}.png')
+        Image.fromarray(mask).save(folder / f'masks/train/{index:02}.png')
+
+
 def write_images(folder: Path) -> None:
     """Write 24 images to train on and 8 to validate on, of two classes that differ in colour."""
     rng = np.random.default_rng(0)
@@ -95,23 +160,22 @@ def write_config(kind: str, images: Path, folder: Path) -> Path:
 
     Args:
         kind: ``'training'`` of 24 iterations in 4 epochs, with a checkpoint and a validation after
-            each; ``'cache'``, a training of one epoch on cached first passes; or ``'sweep'``, four
-            trainings of one epoch.
-        images: Folder of :func:`write_images`.
+            each; ``'short'``, a training of one epoch without augmentation; ``'cache'``, the same
+            on cached first passes; ``'sweep'``, four trainings of one epoch; or
+            ``'segmentation'``, a training of one epoch.
+        images: Folder of :func:`write_images`, or for segmentation of :func:`write_masks`.
         folder: Folder of the config and of the caches.
 
     Returns:
         The config file.
     """
-    text = _CONFIG.format(
+    text = (_SEGMENTATION if kind == 'segmentation' else _CONFIG).format(
         root=ROOT,
         images=images,
-        augmentation='[]' if kind == 'cache' else _AUGMENTATION,
+        augmentation='[]' if kind in ('cache', 'short') else _AUGMENTATION,
         epochs=EPOCHS if kind == 'training' else 1,
     )
-    text += {'training': '', 'cache': _CACHE, 'sweep': _SEARCH}[kind].format(
-        images=images, folder=folder
-    )
+    text += {'cache': _CACHE, 'sweep': _SEARCH}.get(kind, '').format(images=images, folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{kind}.py'
     path.write_text(text)

@@ -43,6 +43,8 @@ def split_dataset(cfg: Config, split: str) -> Any:
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
         raise ValueError(f'--split {split}: the config has no {split}_dataloader')
+    if not isinstance(loader, dict) or loader.get('dataset') is None:
+        raise ValueError(f'{split}_dataloader has no dataset')
     loader.update(num_workers=0, persistent_workers=False)
     return build_dataloader(loader, seed=0).dataset
 

@@ -115,6 +115,23 @@ def test_other_numbers_of_classes(birds, tmp_path):
         load(tmp_path / 'two.pth', device='cpu')
 
 
+def test_a_head_of_whole_numbers(birds, tmp_path):
+    content = torch.load(birds.task_file)
+    name = next(name for name in content['state_dict'] if name.startswith('head.'))
+    content['state_dict'][name] = content['state_dict'][name].to(torch.int8)
+    torch.save(content, tmp_path / 'small.pth')
+    with pytest.raises(
+        CheckpointError, match=rf'small\.pth does not fit .*: {name} torch\.int8 ins'
+    ):
+        load(tmp_path / 'small.pth', device='cpu')
+
+
+def test_a_config_without_model(birds, tmp_path):
+    (tmp_path / 'empty.py').touch()
+    with pytest.raises(ConfigError, match=rf'^{tmp_path}/empty\.py has no model$'):
+        load(tmp_path / 'empty.py', birds.task_file, 'cpu')
+
+
 def test_a_missing_base(birds, tmp_path):
     cfg = copy.deepcopy(birds.cfg)
     cfg.model.backbone.init_cfg.checkpoint = 'gone.pth'

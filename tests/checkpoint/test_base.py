@@ -149,7 +149,7 @@ def test_a_misspelt_key_of_init_cfg_is_an_error(base):
     backbone = TOASTViT(
         **SIZES, init_cfg=dict(type='Pretrained', checkpoint=base[0], prefixes='backbone.')
     )
-    with pytest.raises(TypeError, match='prefixes'):
+    with pytest.raises(CheckpointError, match=r"^init_cfg=.*'prefixes'.* and nothing else"):
         backbone.init_weights()
 
 
@@ -198,3 +198,28 @@ def test_a_part_is_loaded_with_strict_false():
         assert not backbone.folded
     with pytest.raises(RuntimeError, match=r'size mismatch for topdown\.selection\.task_embedding'):
         backbone.load_state_dict({name: torch.zeros(8)}, strict=False)
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        (lambda t: t * float('nan'), r'256 of 256 values of layers\.1\.attn\.proj\.weight are not'),
+        (lambda t: (t * 10).to(torch.int8), r'of another type: .*proj\.weight torch\.int8 instead'),
+        (lambda t: None, r'of another type: .*proj\.weight NoneType instead of torch\.float32'),
+    ],
+)
+def test_a_base_of_other_numbers_is_refused(base, change, sentence):
+    file, weights = base
+    name = 'layers.1.attn.proj.weight'
+    torch.save({'state_dict': {**weights, name: change(weights[name])}}, file)
+    backbone = TOASTViT(**SIZES, init_cfg=dict(type='Pretrained', checkpoint=file))
+    with pytest.raises(CheckpointError, match=rf'^init_cfg with .*base\.pth.*{sentence}'):
+        backbone.init_weights()
+
+
+@pytest.mark.parametrize('argument', [dict(further=1), dict(prefix=5)])
+def test_arguments_that_init_cfg_has_not(base, argument):
+    init_cfg = dict(type='Pretrained', checkpoint=base[0], **argument)
+    backbone = TOASTViT(**SIZES, init_cfg=init_cfg)
+    with pytest.raises(CheckpointError, match=r'^init_cfg=\{.*must have a file as checkpoint'):
+        backbone.init_weights()

@@ -2,6 +2,7 @@ import hashlib
 import importlib.util
 import inspect
 import io
+import json
 import os
 import pickle
 import re
@@ -545,3 +546,33 @@ class TestAdvice:
             assert 'trust' not in str(info.value)
         assert info.value.__cause__ is None and info.value.__suppress_context__
         assert f'checkpoint {file} ' in str(info.value) and len(str(info.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ('content', 'sentence'),
+    [
+        (dict(state_dict=None), 'state_dict is a NoneType instead of a dict of tensors by name'),
+        (dict(state_dict=[1]), 'state_dict is a list'),
+        (dict(state_dict={0: 1}), 'state_dict has the key 0, which is no name'),
+        (dict(state_dict={}, meta=7), 'meta is a int instead of a dict'),
+        (
+            dict(state_dict={}, meta=dict(dataset_meta=[1])),
+            r'dataset_meta=\[1\] is no dict in which',
+        ),
+        (
+            dict(state_dict={}, meta=dict(dataset_meta=dict(classes=3))),
+            "dataset_meta={'classes': 3}",
+        ),
+    ],
+)
+def test_parts_of_another_form(tmp_path, content, sentence):
+    path = str(tmp_path / 'odd.pth')
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=rf'odd\.pth has another form .*: {sentence}'):
+        load_from_local(path)
+    if 'dataset_meta' in sentence:
+        path = str(tmp_path / 'odd.safetensors')
+        notes = {'dataset_meta': json.dumps(content['meta']['dataset_meta'])}
+        save_file(WEIGHTS, path, notes)
+        with pytest.raises(CheckpointError, match=rf'odd\.safetensors has another .*: {sentence}'):
+            load_from_local(path)

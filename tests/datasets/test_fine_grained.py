@@ -223,8 +223,21 @@ def test_no_such_split(tmp_path):
         make('NABirds', tmp_path, 'training')
 
 
-@pytest.mark.parametrize('text', ['[1, 2]', '{"a": "x"}', 'nothing'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        *('[1, 2]', '{"a": "x"}', 'nothing', '{"a": -1}', '{"a": 1.5}', '{"a": true}', '{"a": ""}'),
+        '{"a": 1, "a": 2}',  # the second entry would replace the first
+    ],
+)
 def test_no_split_file(tmp_path, text):
     (tmp_path / 'test.json').write_text(text)
     with pytest.raises(ValueError, match=rf'{tmp_path}/test\.json is not a split file'):
         make('NABirds', tmp_path, 'test')
+
+
+def test_a_split_file_with_a_byte_order_mark(tmp_path):
+    write_splits(tmp_path, test={'a.jpg': 1, 'b.jpg': '7'})
+    path = tmp_path / 'test.json'
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    assert [label for _, label in content(make('CUB', tmp_path, 'test'), tmp_path)] == [0, 1]

@@ -91,6 +91,7 @@ BROKEN = [
     ('images/9.png 1', FileNotFoundError, r'test\.txt, line 2: .*/kitti/images/9\.png does not'),
     ('images/3.png', ValueError, r'line 2: \'images/3\.png\' is not "path label"'),
     ('images/3.png one', ValueError, r'is not "path label"'),
+    ('images/3.png \u00b2', ValueError, r'line 2: .* is not "path label"'),  # digit, but no number
 ]
 
 
@@ -110,3 +111,14 @@ def test_missing_and_empty_lists(kitti):
         make(kitti, 'kitti', 'val')
     with pytest.raises(ValueError, match="split='train800' must be one of"):
         make(kitti, 'kitti', 'train800')
+
+
+def test_lists_of_other_systems(kitti):
+    path = kitti / 'kitti' / 'train800.txt'
+    content = path.read_bytes().replace(b'\n', b'\r\n')
+    path.write_bytes(b'\xef\xbb\xbf' + content)
+    dataset = make(kitti, 'kitti', 'train')
+    assert [dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))] == [3, 0]
+    path.write_bytes(content.decode().encode('utf-16'))
+    with pytest.raises(ValueError, match=r'train800\.txt is not text in UTF-8'):
+        make(kitti, 'kitti', 'train')

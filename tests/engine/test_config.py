@@ -53,6 +53,7 @@ def test_settings_of_the_config_stay_what_they_were(write):
         ("_base_ = './nowhere.py'", r'FileNotFoundError.*nowhere\.py'),
         ("_base_ = ['mmseg::nowhere/x.py']", r'nowhere/x\.py.* does not exist'),
         ('raise KeyError(3)', r'KeyError: 3'),
+        ('exit(3)', r'SystemExit: 3'),
         ('x = _base_.y', r'AttributeError.*y'),
     ],
 )

@@ -109,6 +109,8 @@ def test_classes_of_other_packages(key, part, sentence):
             r'val_dataloader\.batch_size=0\.5 must be an i',
         ),
         (dict(train_dataloader=dict(num_workers=-1)), r'num_workers=-1 must be at least 0'),
+        (dict(test_dataloader=dict(batch_size=1)), r'^test_dataloader has no dataset$'),
+        (dict(optim_wrapper={}), r'^optim_wrapper is empty: it needs optimizer=dict'),
     ],
 )
 def test_sections(settings, sentence):

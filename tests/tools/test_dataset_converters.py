@@ -146,5 +146,8 @@ def test_mistakes(tool, tmp_path, photos, capsys):
     with pytest.raises(SystemExit) as exit_:
         arguments = (path, tmp_path / 'out', '--delimiter', 'ab')
         tool('dataset_converters/csv_table', *arguments)
+    (tmp_path / 'table.csv').write_text('path,label\n')
+    with pytest.raises(SystemExit, match=r'table\.csv holds no annotation$'):
+        tool('dataset_converters/csv_table', tmp_path / 'table.csv', tmp_path / 'out')
     assert exit_.value.code == 2 and 'must be one character' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .adapter import RECORD
 from .coverage import check_coverage, is_folded
+from .finite import check_finite
 from .hub import pinned
 from .io import CheckpointError, fetch
 from .loadable import LoadableBackbone
@@ -65,9 +66,10 @@ def load_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> set[str]
         Names of the weights that were loaded.
 
     Raises:
-        CheckpointError: The file does not cover the backbone, or has more blocks.
+        CheckpointError: The file does not cover the backbone, has more blocks, or weights that are
+            infinite or NaN.
     """
-    with _open(backbone, **source) as given:
+    with _open(backbone, source) as given:
         if backbone.pretuned:  # which brings the module; this file may hold one, too
             given = _without_topdown(backbone, given)
         if is_folded(given):
@@ -87,23 +89,26 @@ def read_base(backbone: LoadableBackbone, source: Mapping[str, Any]) -> dict[str
         source: See :func:`load_base`.
 
     Raises:
-        CheckpointError: The file does not cover the backbone, or has more blocks.
+        CheckpointError: The file does not cover the backbone, has more blocks, or weights that are
+            infinite or NaN.
     """
-    with _open(backbone, **source) as given:
+    with _open(backbone, source) as given:
         base = _without_topdown(backbone, given)
         _check(backbone, base)
     return base
 
 
 @contextmanager
-def _open(
-    backbone: LoadableBackbone,
-    checkpoint: str,
-    prefix: str | None = None,
-    map_location: Any = 'cpu',
-    type: str = 'Pretrained',
-) -> Iterator[dict[str, Tensor]]:
+def _open(backbone: LoadableBackbone, source: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
     """Read the weights below a prefix, and name the file in errors inside the context."""
+    checkpoint, prefix = source.get('checkpoint'), source.get('prefix')
+    further = source.keys() - {'type', 'checkpoint', 'prefix', 'map_location'}
+    if further or not isinstance(checkpoint, str) or not isinstance(prefix, (str, type(None))):
+        raise CheckpointError(
+            f'init_cfg={dict(source)!r} must have a file as checkpoint, may have a text as prefix '
+            'and a map_location, and nothing else'
+        )
+    map_location = source.get('map_location', 'cpu')
     file = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
     state_dict = file.get('state_dict', file)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
@@ -130,6 +135,7 @@ def _check(backbone: LoadableBackbone, given: Mapping[str, Tensor]) -> None:
     own = backbone.state_dict()
     resized = {name: own[name] for name in backbone.resized_parameters if name in given}
     check_coverage(backbone, {**given, **resized})
+    check_finite({n: given[n] for n, _ in backbone.named_parameters() if n in given})
 
 
 def _right_prefix(backbone: LoadableBackbone, state_dict: Mapping[str, Tensor], wrong: str) -> str:

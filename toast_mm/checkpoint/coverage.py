@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
+from .finite import is_float
 from .io import CheckpointError
 from .loadable import LoadableBackbone
 
 
 def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part: str) -> None:
-    """Check that ``given`` holds every tensor of ``expected`` in its shape.
+    """Check that ``given`` holds every tensor of ``expected`` in its shape, and no whole numbers.
 
     Args:
         expected: Tensors of the model by name.
@@ -20,23 +22,39 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], part:
         part: Name of this part of the model, for the error.
 
     Raises:
-        CheckpointError: Lists what is missing or has another shape.
+        CheckpointError: Lists what is missing or has another shape or type.
     """
     missing = [name for name in expected if name not in given]
+    retyped = other_types(expected, given)
     reshaped = [
         f'{name} {tuple(given[name].shape)} instead of {tuple(tensor.shape)}'
         for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
+        if isinstance(given.get(name), Tensor) and given[name].shape != tensor.shape
     ]
-    if not missing and not reshaped:
+    if not missing and not reshaped and not retyped:
         return
-    covered = len(expected) - len(missing) - len(reshaped)
+    covered = len(expected) - len({*missing, *(text.split()[0] for text in reshaped + retyped)})
     message = [f'the checkpoint covers {covered} of {len(expected)} tensors of the {part}']
     if missing:
         message.append(f'missing: {_some(missing)}')
     if reshaped:
         message.append(f'of another shape: {_some(reshaped)}')
+    if retyped:
+        message.append(f'of another type: {_some(retyped)}')
     raise CheckpointError('; '.join(message))
+
+
+def other_types(expected: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
+    """Describe what is given in place of tensors of floating point.
+
+    PyTorch would convert the whole numbers of a quantised model, without their scale.
+    """
+    return [
+        f'{name} {getattr(given[name], "dtype", type(given[name]).__name__)} instead of '
+        f'{tensor.dtype}'
+        for name, tensor in expected.items()
+        if name in given and tensor.is_floating_point() and not is_float(given[name])
+    ]
 
 
 def check_coverage(
@@ -99,7 +117,7 @@ def _check_same_bands(
 ) -> None:
     """Name a stem for another number of bands as such."""
     stem = state_dict.get(f'{prefix}{backbone.stem_weight}')
-    if stem is not None and stem.ndim == 4 and stem.shape[1] != backbone.in_channels:
+    if isinstance(stem, Tensor) and stem.ndim == 4 and stem.shape[1] != backbone.in_channels:
         raise CheckpointError(
             f'the checkpoint is for images of {stem.shape[1]} bands '
             f'({prefix}{backbone.stem_weight}), but this backbone has in_channels='

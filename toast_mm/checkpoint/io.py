@@ -129,6 +129,7 @@ def _read_safetensors(filename: str, map_location: Any) -> dict:
             f'checkpoint {filename} is truncated or no checkpoint: {_first_line(error)}'
         ) from error
     checkpoint = {'state_dict': weights, 'meta': meta}
+    _check_form(checkpoint, filename)
     plain_config(checkpoint)
     return checkpoint
 
@@ -162,9 +163,31 @@ def read_torch(file: Any, map_location: Any = None, weights_only: bool | None = 
         raise CheckpointError(
             f'checkpoint {name} holds a {type(checkpoint).__name__} instead of a state dict'
         )
+    _check_form(checkpoint, name)
     if safe:
         plain_config(checkpoint)
     return checkpoint
+
+
+def _check_form(checkpoint: dict, name: Any) -> None:
+    """Check what mmengine takes for granted of the parts of a checkpoint."""
+    if 'state_dict' not in checkpoint:
+        return
+    weights, meta = checkpoint['state_dict'], checkpoint.get('meta') or {}
+    wrong = ''
+    if not isinstance(weights, Mapping):
+        wrong = f'state_dict is a {type(weights).__name__} instead of a dict of tensors by name'
+    elif odd := [key for key in weights if not isinstance(key, str)]:
+        wrong = f'state_dict has the key {odd[0]!r}, which is no name of a tensor'
+    elif not isinstance(meta, Mapping):
+        wrong = f'meta is a {type(meta).__name__} instead of a dict'
+    else:
+        data = meta.get('dataset_meta') or {}
+        names = data.get('classes') or () if isinstance(data, Mapping) else None
+        if not isinstance(names, (list, tuple)):
+            wrong = f'dataset_meta={data!r} is no dict in which classes is a list of names'
+    if wrong:
+        raise CheckpointError(f'checkpoint {name} has another form than mmengine gives it: {wrong}')
 
 
 def _why_not(error: Exception) -> str:

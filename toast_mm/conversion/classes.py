@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from toast_mm.conversion.items import ConversionError
+from toast_mm.text_files import read_text
 
 RGB = tuple[int, int, int]
 IGNORED = 255  # number of pixels without a class, as mmsegmentation has it
@@ -21,10 +22,11 @@ def read_classes(path: str | Path) -> dict[str, RGB | None]:
 
     Raises:
         ConversionError: A name or a colour occurs twice, a colour is wrong, or there is no class.
+        NotTextError: It is no text.
         OSError: There is no such file.
     """
     classes: dict[str, RGB | None] = {}
-    for number, line in enumerate(Path(path).read_text(encoding='utf-8-sig').splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith('#'):
             continue

@@ -16,6 +16,7 @@ import mmpretrain.datasets
 from mmpretrain.datasets import BaseDataset
 
 from toast_mm.registry import DATASETS
+from toast_mm.text_files import read_text
 
 SPLITS = ('train', 'val', 'trainval', 'test')
 
@@ -150,13 +151,32 @@ def read_split_file(file: str) -> dict[str, int]:
     Raises:
         ValueError: The file holds something else; the message names it.
     """
-    with open(file) as stream:
-        try:
-            return {path: int(id) for path, id in json.load(stream).items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f'{file} is not a split file, {{"relative path": class id, ...}}: {error}'
-            ) from error
+    text = read_text(file)
+    try:
+        return {
+            path: _class_id(path, id)
+            for path, id in json.loads(text, object_pairs_hook=_once).items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{file} is not a split file, {{"relative path": class id, ...}}: {error}'
+        ) from error
+
+
+def _once(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Entries of a JSON object, of which the last of equal names would replace the others."""
+    found: dict[str, Any] = {}
+    for name, value in entries:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f'{name} has the values {found[name]!r} and {value!r}')
+    return found
+
+
+def _class_id(path: str, value: Any) -> int:
+    """A class id, as a number or in quotes."""
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise ValueError(f'{path} has the class id {value!r}, which must be 0, 1, ...')
+    return int(value)
 
 
 @DATASETS.register_module()
@@ -254,10 +274,9 @@ class StanfordDogs(SplitFiles, _ListedDataset):
 
 
 def _lines(file: str) -> Iterator[str]:
-    with open(file) as stream:
-        for line in stream:
-            if line.strip():
-                yield line.strip()
+    for line in read_text(file).splitlines():
+        if line.strip():
+            yield line.strip()
 
 
 def _item(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from mmpretrain.datasets import BaseDataset
 
 from toast_mm.registry import DATASETS
+from toast_mm.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,16 @@ def read_list(file: str) -> list[tuple[int, str, int]]:
     """Number, path and label of every line.
 
     Raises:
-        ValueError: A line is not a path and a label, or the file is empty.
+        ValueError: The file is no text or empty, or a line is not a path and a label.
     """
     samples = []
-    with open(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            path, _, label = line.strip().rpartition(' ')
-            if not line.strip():
-                continue
-            if not path or not label.removeprefix('-').isdigit():
-                raise ValueError(f'{file}, line {number}: {line.strip()!r} is not "path label"')
-            samples.append((number, path, int(label)))
+    for number, line in enumerate(read_text(file).split('\n'), start=1):
+        path, _, label = line.strip().rpartition(' ')
+        if not line.strip():
+            continue
+        if not path or not label.removeprefix('-').isdecimal():
+            raise ValueError(f'{file}, line {number}: {line.strip()[:200]!r} is not "path label"')
+        samples.append((number, path, int(label)))
     if not samples:
         raise ValueError(f'{file} is empty')
     return samples

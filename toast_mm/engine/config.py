@@ -39,7 +39,7 @@ def read_config(path: str) -> Config:
         raise ConfigError(f'config file {path} must end in .py')
     try:
         cfg = Config.fromfile(path, format_python_code=False)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if '_get_package_and_cfg_path' in str(error):  # mmengine requires a folder in the name
             why = (
                 'the name of an inherited config needs a folder; for one in the top folder write '
@@ -59,7 +59,7 @@ def read_config(path: str) -> Config:
     return cfg
 
 
-def _wrong_dataset(error: Exception) -> str | None:
+def _wrong_dataset(error: BaseException) -> str | None:
     """List valid values of ``DATASET``, if a base with it in its name is missing."""
     value = os.environ.get(DATASET)
     missing = str(error.filename) if isinstance(error, FileNotFoundError) else ''

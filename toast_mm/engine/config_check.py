@@ -144,6 +144,17 @@ def check_config(cfg: Any) -> None:
         value = _setting(cfg, key)
         if value is not None and value < lowest:
             raise ConfigError(f'{key}={value} must be at least {lowest}')
+    _check_parts(cfg)
+
+
+def _check_parts(cfg: Any) -> None:
+    """Check that the parts are there that mmengine takes for granted."""
+    for mode in ('train', 'val', 'test'):
+        loader = cfg.get(f'{mode}_dataloader')
+        if isinstance(loader, Mapping) and loader.get('dataset') is None:
+            raise ConfigError(f'{mode}_dataloader has no dataset')
+    if cfg.get('optim_wrapper') == {}:
+        raise ConfigError('optim_wrapper is empty: it needs optimizer=dict(type=..., lr=...)')
 
 
 def _check_model(model: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ def _sentence(cfg: Config, error: Exception) -> str:
         name, module = layer
         return f'model.{name} ({type(module).__name__}): {why}{_settings(_part_of(cfg, name))}'
     step = _step(frames)
-    return f'{step}: {why}' if step else why
+    return f'{step}: {why}' if step else why.removeprefix('ValueError: ')
 
 
 def _part_of(cfg: Config, name: str) -> Mapping[str, Any]:

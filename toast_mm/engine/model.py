@@ -11,7 +11,9 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.coverage import other_types
 from toast_mm.checkpoint.finite import check_finite
+from toast_mm.engine.config import ConfigError
 
 
 def unwrap(model: Any) -> Any:
@@ -25,7 +27,12 @@ def build_model(cfg: Config) -> nn.Module:
     """Build the model of a config in the scope of the config.
 
     In mmpretrain's configs the preprocessor may be outside ``model``.
+
+    Raises:
+        ConfigError: The config has no model.
     """
+    if not isinstance(cfg.get('model'), dict):
+        raise ConfigError(f'{cfg.filename or "the config"} has no model')
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -58,7 +65,10 @@ def load_weights(model: nn.Module, checkpoint: dict, name: str) -> None:
     Raises:
         CheckpointError: Weights are missing, unexpected, infinite or NaN.
     """
+    given = checkpoint.get('state_dict', checkpoint)
     try:
+        if wrong := other_types(model.state_dict(), given):
+            raise CheckpointError(f'of another type: {", ".join(wrong[:3])}')
         _load_checkpoint_to_model(model, checkpoint, strict=True)
     except RuntimeError as error:
         raise CheckpointError(

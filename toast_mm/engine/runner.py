@@ -27,6 +27,7 @@ from torch import nn
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.base import fetch_bases
 from toast_mm.engine.backends import whole_files
+from toast_mm.engine.config import ConfigError
 from toast_mm.engine.config_check import check_config
 from toast_mm.engine.dataloaders import build_dataloader
 from toast_mm.engine.hooks import (
@@ -150,6 +151,8 @@ class Runner(mmengine.runner.Runner):
     def from_cfg(cls, cfg: Config) -> Runner:
         """Build as mmengine does; a resumed run has the seed of its checkpoint."""
         check_config(cfg)
+        if cfg.get('model') is None:
+            raise ConfigError('the config has no model')
         cfg = copy.deepcopy(cfg)
         randomness = cfg.get('randomness') or {}
         if cfg.get('resume') and randomness.get('seed') is None:
@@ -254,6 +257,8 @@ class Runner(mmengine.runner.Runner):
     def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
         """Register a hook as mmengine does, or its replacement from ``OWN_HOOKS``."""
         if isinstance(hook, dict) and 'type' in hook:
+            if not hook['type']:
+                raise ConfigError(f'type={hook["type"]!r} names no hook: {hook}')
             with HOOKS.switch_scope_and_registry(hook.get('_scope_')) as registry:
                 kind = registry.get(hook['type']) if isinstance(hook['type'], str) else hook['type']
             hook = {**hook, 'type': OWN_HOOKS.get(kind, hook['type'])}

@@ -15,6 +15,7 @@ from toast_mm.conversion import (
     show_progress,
     summary,
 )
+from toast_mm.text_files import NotTextError
 
 
 def convert_into(args: argparse.Namespace, read: Callable[..., Annotations], *source: Any) -> None:
@@ -26,7 +27,10 @@ def convert_into(args: argparse.Namespace, read: Callable[..., Annotations], *so
         *source: What it reads.
     """
     try:
-        report = convert(read(*source), args.target, options_of(args), show_progress)
-    except (ConversionError, OSError) as error:
+        found = read(*source)
+        if not (found.items or found.skipped):
+            raise ConversionError(f'{source[0]} holds no annotation')
+        report = convert(found, args.target, options_of(args), show_progress)
+    except (ConversionError, NotTextError, OSError) as error:
         sys.exit(str(error))
     print(summary(report, args.target))

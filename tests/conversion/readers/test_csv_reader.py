@@ -4,6 +4,7 @@ import pytest
 
 from toast_mm.conversion import ConversionError
 from toast_mm.conversion.readers import read_csv
+from toast_mm.text_files import NotTextError
 
 
 @pytest.fixture
@@ -67,3 +68,17 @@ def test_skipped_rows(read):
     assert rows(found) == [('a', 'cat', None)]
     reasons = [one.why for one in found.skipped]
     assert reasons == ['it has no class', 'it has no path', 'a.jpg is in line 1 already']
+
+
+def test_another_encoding(tmp_path):
+    path = tmp_path / 'table.csv'
+    path.write_bytes('a.jpg,b\xe4r\n'.encode('latin-1'))
+    with pytest.raises(NotTextError, match=r'table\.csv is not text in UTF-8: .* at byte 7'):
+        read_csv(path)
+
+
+def test_a_row_of_several_lines(read):
+    assert rows(read('a.jpg,"big\ndog"\nb.jpg,cat\n')) == [
+        ('a', 'big\ndog', None),
+        ('b', 'cat', None),
+    ]

@@ -39,6 +39,13 @@ def test_what_is_written_is_read(folder):
     assert records.damaged() == []
 
 
+def test_records_of_another_folder_are_not_taken(folder, tmp_path):
+    """The name of a folder is the key of its records."""
+    folder.rename(tmp_path / 'other')
+    with pytest.raises(DamagedCacheError, match=r'other/meta\.json is damaged'):
+        Records(tmp_path / 'other').damaged()
+
+
 def test_damaged_records_are_found_and_written_again(folder):
     records = Records(folder)
     before = (folder / 'a.npy').read_bytes()

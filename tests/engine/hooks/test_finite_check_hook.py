@@ -96,6 +96,13 @@ def test_spoiled_checkpoints_are_refused(toy_config, toy_weights, tmp_path, runn
     with pytest.raises(CheckpointError, match=rf'^{file}: 2 of 8 values of head\.weight are not'):
         runner = runner_type.from_cfg(cfg)
         runner.test() if use == 'test' else runner.train()
+    toy_weights['head.weight'] = torch.ones(toy_weights['head.weight'].shape, dtype=torch.int8)
+    torch.save(dict(state_dict=toy_weights), file)
+    with pytest.raises(
+        CheckpointError, match=rf'^{file}: of another type: head\.weight torch\.int8'
+    ):
+        runner = runner_type.from_cfg(cfg)
+        runner.test() if use == 'test' else runner.train()
 
 
 def test_patience_must_be_positive():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from toast_mm.conversion.items import Annotations, ConversionError, Item, relative_name
 from toast_mm.conversion.readers.folders import SPLIT_NAMES
+from toast_mm.text_files import read_text
 
 COLUMNS = ('path', 'label', 'split')
 
@@ -30,12 +32,13 @@ def read_csv(
 
     Raises:
         ConversionError: A column is missing, a split is unknown, or an image has two classes.
+        NotTextError: It is no text.
         OSError: There is no such file.
     """
     folder = images or path.parent
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        rows = [(reader.line_num, [word.strip() for word in row]) for row in reader if any(row)]
+    reader = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter)
+    stripped = ([word.strip() for word in row] for row in reader)
+    rows = [(reader.line_num, row) for row in stripped if any(row)]
     if not rows:
         raise ConversionError(f'{path} is empty')
     header = _header(path, rows[0][1], columns or {})

@@ -43,12 +43,13 @@ class Records:
         """Number of records, shapes, checksums, and further values from the writer.
 
         Raises:
-            DamagedCacheError: The description cannot be read or was changed.
+            DamagedCacheError: The description cannot be read, was changed, or is of another folder.
         """
         path = self.folder / 'meta.json'
         try:
             content = json.loads(path.read_text())
-            if content.pop('checksum') == _checksum_of_meta(content):
+            right = content.pop('checksum') == _checksum_of_meta(content)
+            if right and content['folder'] == self.folder.name:
                 return content
         except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
             pass
@@ -174,6 +175,7 @@ class RecordWriter:
             array.flush()
         meta = dict(
             number=self.number,
+            folder=self.folder.name,  # which is a key: records of another key are not taken
             arrays={name: [str(array.dtype), *array.shape] for name, array in self._arrays.items()},
             **described,
             offsets={name: array.offset for name, array in self._arrays.items()},

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from toast_mm.checkpoint import CheckpointError
+from toast_mm.checkpoint.coverage import other_types
 from toast_mm.checkpoint.finite import check_finite, is_float, not_finite
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.engine.model import unwrap
@@ -98,10 +100,12 @@ class FiniteCheckHook(SingleHook):
         return f'The last good checkpoint is {self._last_good}'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Check that the weights of a checkpoint are finite."""
+        """Check that the weights of a checkpoint are finite, and no whole numbers."""
         weights = checkpoint.get('state_dict', checkpoint)
         parameters = dict(unwrap(runner.model).named_parameters())
         loaded = {name: weights[name] for name in weights if name in parameters}
+        if wrong := other_types(parameters, loaded):
+            raise CheckpointError(f'{loaded_file(runner)}: of another type: {", ".join(wrong[:3])}')
         check_finite(loaded, loaded_file(runner))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -266,7 +267,7 @@ def _run(
             num_workers=loader.num_workers,
             collate_fn=pseudo_collate,
         )
-        progress = ProgressBar(len(batches))
+        progress = ProgressBar(len(batches), file=sys.stdout)
         shapes: set[tuple[int, ...]] = set()
         for batch in batches:
             shapes.update(tuple(image.shape[1:]) for image in batch['inputs'])

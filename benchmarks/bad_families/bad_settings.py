@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# Wrong settings of other packages that raise no error; none of ours is among them.
+OURS = ('model.backbone.', 'first_pass_cache', 'task_files', 'channels_last')
 # Wrong values by type: another type, sign, length or name.
 WRONG: dict[type, list[Any]] = {
     bool: ['maybe', 3],
