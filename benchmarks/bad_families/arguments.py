@@ -134,7 +134,9 @@ def missing_file(tool: str, arguments: list[str], world: World) -> Command:
 
 
 def folder_for_file(tool: str, arguments: list[str], world: World) -> Command | None:
-    places = [n for n, text in enumerate(arguments) if Path(text).is_file()]
+    """A folder in place of a file that is no image: a folder of images is right."""
+    files = [(n, Path(text)) for n, text in enumerate(arguments)]
+    places = [n for n, path in files if path.is_file() and path.suffix != '.png']
     if not places:
         return None
     place = world.random.choice(places)
