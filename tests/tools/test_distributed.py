@@ -191,10 +191,12 @@ def averaging(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_the_same_global_batch(
-    ade20k, tmp_path, unused_tcp_port, one_process
+@pytest.mark.parametrize('processes', [2, 4])
+def test_several_processes_train_as_one_with_the_same_global_batch(
+    ade20k, tmp_path, unused_tcp_port, one_process, processes
 ):
-    finish(launch(unused_tcp_port, tmp_path, batch_of_four(ade20k, 2)))
+    options = batch_of_four(ade20k, processes)
+    finish(launch(unused_tcp_port, tmp_path, options, processes=processes))
     assert_close(one_process, state(tmp_path, 'iter_10')['state_dict'])
 
 

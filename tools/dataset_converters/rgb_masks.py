@@ -13,8 +13,12 @@ from pathlib import Path
 
 from converting import convert_into
 
-from toast_mm.conversion import add_options, read_classes
+from toast_mm.conversion import Annotations, add_options, read_classes
 from toast_mm.conversion.readers import read_rgb_masks
+
+
+def read(images: Path, masks: Path, palette: Path, suffix: str) -> Annotations:
+    return read_rgb_masks(images, masks, read_classes(palette), suffix)
 
 
 def main() -> None:
@@ -31,12 +35,7 @@ def main() -> None:
     )
     add_options(parser, ('segmentation',), palette=True)
     args = parser.parse_args()
-    convert_into(
-        args,
-        lambda: read_rgb_masks(
-            args.images, args.masks, read_classes(args.classes), args.mask_suffix
-        ),
-    )
+    convert_into(args, read, args.images, args.masks, args.classes, args.mask_suffix)
 
 
 if __name__ == '__main__':
