@@ -74,8 +74,8 @@ def test_files(make, tmp_path):
     with pytest.raises(WriteError, match=r'a\.png would replace .*a\.png, which is read'):
         result.save(source)
     assert source.read_bytes() == before
-    with pytest.raises(WriteError, match=r'nowhere/x\.png cannot be written'):
-        result.save(tmp_path / 'nowhere' / 'x.png')
+    with pytest.raises(WriteError, match=r'the folder .*a\.png cannot be made'):
+        result.save(source / 'x.png')
 
 
 @pytest.mark.parametrize('make', [classification, segmentation])
@@ -119,3 +119,37 @@ def test_a_long_list():
     results = Results([classification()] * 100)
     assert len(repr(results).splitlines()) == 27 and 'and 76 more' in repr(results)
     assert results._repr_html_().count('<img') == 24 and 'and 76 more' in results._repr_html_()
+
+
+def test_no_photograph_is_replaced_by_the_mask_of_another(tmp_path):
+    photos = [str(tmp_path / name) for name in ('a.jpg', 'a_mask.png')]
+    for photo in photos:
+        Image.fromarray(IMAGE).save(photo)
+    before = Path(photos[1]).read_bytes()
+    both = [segmentation(photo) for photo in photos]
+    for results in (both, both[::-1], [both[0], classification(photos[1])]):
+        saved = Results(results).save(tmp_path)
+        assert sorted(path.stem for path in saved) in (['0_a', '1_a_mask'], ['0_a_mask', '1_a'])
+    assert Path(photos[1]).read_bytes() == before
+
+
+def test_nothing_is_written_if_a_photograph_would_be_replaced(tmp_path):
+    photos = [str(tmp_path / name) for name in ('first.jpg', 'second.png')]
+    for photo in photos:
+        Image.fromarray(IMAGE).save(photo)
+    with pytest.raises(WriteError, match=r'second\.png would replace'):
+        Results(map(segmentation, photos)).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['first.jpg', 'second.png']
+
+
+def test_suffixes(tmp_path):
+    with pytest.raises(WriteError, match=r'out\.xyz must end in one of .*\.jpg, .*\.png, '):
+        classification().save(tmp_path / 'out.xyz')
+    with pytest.raises(WriteError, match=r'out must end in'):
+        segmentation().save(tmp_path / 'out')
+    with pytest.raises(WriteError, match=r'mask\.jpg must end in \.png'):
+        segmentation().save_mask(tmp_path / 'mask.jpg')
+    assert not [*tmp_path.iterdir()]
+    classification().save(tmp_path / 'new' / 'out.JPG')
+    with Image.open(tmp_path / 'new' / 'out.JPG') as picture:
+        assert picture.format == 'JPEG'

@@ -188,8 +188,10 @@ def test_broken_pictures(classifier, photos, tmp_path):
         said = []
         patch.setattr('toast_mm.apis.batches.print_log', lambda text, **_: said.append(text))
         results = classifier.predict(inputs, progress=False, on_error='skip')
+        inputs += [tmp_path / 'gone.png']
+        assert len(classifier.predict(inputs, progress=False, on_error='skip')) == 2
     assert [result.path for result in results] == photos[:2]
-    assert len(said) == 1 and 'broken.png' in said[0]
+    assert len(said) == 3 and 'broken.png' in said[0] and 'gone.png' in said[2]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_what_is_no_image(classifier, inputs, error, message):
 def test_wrong_arguments(classifier, photos, tmp_path):
     with pytest.raises(ValueError, match=r'folder .* holds no images, which end in \.bmp'):
         classifier.predict(tmp_path)
-    with pytest.raises(ValueError, match='batch_size=0 must be at least 1'):
+    with pytest.raises(ValueError, match='batch_size=0 must be a whole number of at least 1'):
         classifier.predict(photos, batch_size=0)
     with pytest.raises(ValueError, match="on_error='ignore' must be one of"):
         classifier.predict(photos, on_error='ignore')

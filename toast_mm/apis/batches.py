@@ -39,8 +39,8 @@ def batches(
         OSError: A picture cannot be opened, unless it is skipped.
         ValueError: A picture cannot be read, unless it is skipped; or an argument is wrong.
     """
-    if batch_size < 1:
-        raise ValueError(f'batch_size={batch_size} must be at least 1')
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f'batch_size={batch_size!r} must be a whole number of at least 1')
     if on_error not in ON_ERROR:
         raise ValueError(f'on_error={on_error!r} must be one of {ON_ERROR}')
     waiting: dict[tuple[int, ...], list[tuple[int, Sample]]] = {}

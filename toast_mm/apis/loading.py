@@ -106,7 +106,7 @@ def _usable(device: str | None) -> str:
 
 def _load_pair(source: Any, device: str | None) -> Predictor:
     """Load a task of a mapping: a file, or a pair of config and checkpoint."""
-    config, checkpoint = source if isinstance(source, tuple) else (source, None)
+    config, checkpoint = source if isinstance(source, (tuple, list)) else (source, None)
     return load(config, checkpoint, device)
 
 

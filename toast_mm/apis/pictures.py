@@ -45,12 +45,15 @@ class Sample:
     packed: dict[str, Any]
 
 
-def list_pictures(inputs: Any, suffixes: Iterable[str] = SUFFIXES) -> list[Any]:
+def list_pictures(
+    inputs: Any, suffixes: Iterable[str] = SUFFIXES, missing: bool = False
+) -> list[Any]:
     """List the pictures that are meant; a folder stands for all images below it, sorted.
 
     Args:
         inputs: A path, array, PIL image or folder, or a sequence of these.
         suffixes: Endings of the names of images in a folder.
+        missing: Whether paths of nothing are listed, too; reading them is an error.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -64,7 +67,7 @@ def list_pictures(inputs: Any, suffixes: Iterable[str] = SUFFIXES) -> list[Any]:
     for one in inputs:
         if not isinstance(one, (str, os.PathLike)):
             pictures.append(one)
-        elif '://' in str(one) or os.path.isfile(one):
+        elif '://' in str(one) or os.path.isfile(one) or (missing and not os.path.exists(one)):
             pictures.append(os.fspath(one))
         elif os.path.isdir(one):
             pictures += _images_in(Path(one), tuple(suffixes))

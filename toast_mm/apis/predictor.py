@@ -115,7 +115,7 @@ class Predictor:
             TypeError: An input is none of these.
             ValueError: A picture cannot be read, or a folder holds none; the message names it.
         """
-        pictures = list_pictures(inputs, self.preparation.suffixes)
+        pictures = list_pictures(inputs, self.preparation.suffixes, on_error == 'skip')
         found: dict[int, Result] = {}
         for batch in batches(self.preparation, pictures, batch_size, progress, on_error):
             with torch.no_grad():
@@ -148,7 +148,7 @@ class Predictor:
         Example:
             >>> predictor.attention('bird.jpg', blocks=[-2, -1])[0].show()
         """
-        pictures = list_pictures(inputs, self.preparation.suffixes)
+        pictures = list_pictures(inputs, self.preparation.suffixes, on_error == 'skip')
         found: dict[int, Attention] = {}
         for batch in batches(self.preparation, pictures, 1, progress, on_error):
             for number, sample in batch:

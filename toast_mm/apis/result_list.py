@@ -13,6 +13,7 @@ from PIL import Image
 
 from toast_mm.apis.results import Result, Segmentation
 from toast_mm.files import make_folder
+from toast_mm.outputs import check_free
 
 Some = TypeVar('Some', bound=Result)
 SHOWN = 24  # results that a notebook or terminal shows
@@ -37,25 +38,36 @@ class Results(list[Some]):
         """Write a picture of every result into a folder, and the mask of a segmentation.
 
         A picture has the name of its image and the suffix ``.png``, a mask ``_mask.png``. If names
-        repeat, all begin with the number of the result.
+        repeat, all begin with the number of the result. Older files are replaced, but none of the
+        images.
 
         Returns:
             The pictures.
 
         Raises:
-            WriteError: A file cannot be written.
+            WriteError: A file would replace an image, and none is written; or it cannot be written.
         """
-        paths = [Path(folder, f'{name}.png') for name in self._names()]
+        names = self._names()
+        pictures = [Path(folder, f'{name}.png') for name in names]
+        masks = {
+            number: Path(folder, f'{names[number]}_mask.png')
+            for number, result in enumerate(self)
+            if isinstance(result, Segmentation)
+        }
+        read = [result.path for result in self if result.path]
+        check_free([*pictures, *masks.values()], read, overwrite=True)
         make_folder(folder)
-        for path, result in zip(paths, self, strict=True):
-            result.save(path)
+        for number, (result, picture) in enumerate(zip(self, pictures, strict=True)):
+            result.save(picture)
             if isinstance(result, Segmentation):
-                result.save_mask(path.with_name(f'{path.stem}_mask.png'))
-        return paths
+                result.save_mask(masks[number])
+        return pictures
 
     def _names(self) -> list[str]:
         names = [Path(result.name).stem for result in self]
-        if len(set(names)) == len(names):
+        segmented = [isinstance(result, Segmentation) for result in self]
+        taken = names + [f'{n}_mask' for n, masked in zip(names, segmented, strict=True) if masked]
+        if len({*taken}) == len(taken):
             return names
         digits = len(str(len(names)))
         return [f'{number:0{digits}}_{name}' for number, name in enumerate(names)]

@@ -18,7 +18,7 @@ from mmpretrain.visualization import UniversalVisualizer
 from numpy.typing import NDArray
 from PIL import Image
 
-from toast_mm.files import atomic_write
+from toast_mm.files import WriteError, atomic_write, make_folder
 from toast_mm.outputs import check_free
 
 INCHES = 4.0  # longer side of the image in a figure
@@ -73,14 +73,22 @@ class Result:
     def save(self, path: str | Path) -> None:
         """Write what :meth:`show` shows. The suffix says the format, such as ``.png``.
 
-        An older file is replaced, but never the image itself.
+        An older file is replaced, but never the image itself. The folder is made if it is missing.
 
         Raises:
-            WriteError: The file cannot be written.
+            WriteError: The suffix says no format, or the file cannot be written.
         """
-        check_free([path], [self.path] if self.path else [], overwrite=True)
+        figure, form = self.figure(), Path(path).suffix[1:].lower()
+        if form not in (known := figure.canvas.get_supported_filetypes()):
+            raise WriteError(f'{path} must end in one of .{", .".join(sorted(known))}')
+        self._check_free(path)
         with atomic_write(str(path)) as partial:
-            self.figure().savefig(partial)
+            figure.savefig(partial, format=form)
+
+    def _check_free(self, path: str | Path) -> None:
+        """Check that a file would not replace the image, and make its folder."""
+        check_free([path], [self.path] if self.path else [], overwrite=True)
+        make_folder(Path(path).parent)
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
@@ -211,9 +219,11 @@ class Segmentation(Result):
         """Write the mask as a PNG file whose pixels are the labels.
 
         Raises:
-            WriteError: The file cannot be written.
+            WriteError: The name does not end in ``.png``, or the file cannot be written.
         """
-        check_free([path], [self.path] if self.path else [], overwrite=True)
+        if Path(path).suffix.lower() != '.png':
+            raise WriteError(f'{path} must end in .png: other formats would change the labels')
+        self._check_free(path)
         with atomic_write(str(path)) as partial:
             self.mask().save(partial, format='png')
 

@@ -51,7 +51,7 @@ class Tasks(Mapping[str, Predictor]):
     def predict(
         self,
         inputs: Any,
-        names: Iterable[str] | None = None,
+        names: str | Iterable[str] | None = None,
         batch_size: int = 8,
         progress: bool = True,
         on_error: str = 'raise',
@@ -62,7 +62,7 @@ class Tasks(Mapping[str, Predictor]):
 
         Args:
             inputs: As for :meth:`Predictor.predict`.
-            names: Names of the tasks. Defaults to all.
+            names: Name of a task, or names of several. Defaults to all.
             batch_size: As for :meth:`Predictor.predict`.
             progress: As for :meth:`Predictor.predict`.
             on_error: As for :meth:`Predictor.predict`.
@@ -76,11 +76,12 @@ class Tasks(Mapping[str, Predictor]):
             TypeError: As for :meth:`Predictor.predict`.
             ValueError: As for :meth:`Predictor.predict`.
         """
+        names = [names] if isinstance(names, str) else names
         wanted = {name: self[name] for name in (self if names is None else names)}
         found: dict[str, dict[int, Result]] = {name: {} for name in wanted}
         for group in _groups(wanted):
             preparation = wanted[group[0]].preparation
-            pictures = list_pictures(inputs, preparation.suffixes)
+            pictures = list_pictures(inputs, preparation.suffixes, on_error == 'skip')
             for batch in batches(preparation, pictures, batch_size, progress, on_error):
                 for name, predictions in self._models(collate(batch), group).items():
                     for (number, sample), prediction in zip(batch, predictions, strict=True):

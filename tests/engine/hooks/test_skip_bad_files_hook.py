@@ -97,6 +97,8 @@ def test_limit(train):
         train(dict(type='toast_mm.SkipBadFilesHook', limit=1))
     with pytest.raises(ValueError, match='limit=0 must be at least 1'):
         SkipBadFilesHook(limit=0)
+    batches, _ = train(dict(type='toast_mm.SkipBadFilesHook', limit=2))
+    assert len(batches) == 4
 
 
 def test_nothing_can_be_read(train, photos):
