@@ -11,6 +11,17 @@ fi
 CONFIG=$1
 GPUS=$2
 
+for number in NNODES NODE_RANK MAX_RESTARTS PORT; do
+  if [[ ! ${!number-0} =~ ^[0-9]+$ ]]; then
+    echo "$0: $number=${!number} must be a whole number" >&2
+    exit 2
+  fi
+done
+if ((${NODE_RANK:-0} >= ${NNODES:-1})); then
+  echo "$0: NODE_RANK=${NODE_RANK:-0} must be below NNODES=${NNODES:-1}" >&2
+  exit 2
+fi
+
 TOOLS=$(dirname "${BASH_SOURCE[0]}")
 source "$TOOLS/python.sh"
 # the same as torchrun's choice, without its warning
@@ -19,6 +30,8 @@ source "$TOOLS/python.sh"
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 PORT=${PORT:-29500}
 if ((${MAX_RESTARTS:-0})); then
+  DIST_TRAIN_STARTED=$(date +%s) # train.py resumes from a checkpoint that is newer
+  export DIST_TRAIN_STARTED
   # Processes that start again need a store without the keys of their first meeting.
   export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
   RENDEZVOUS=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER_ADDR:$PORT" --max_restarts="$MAX_RESTARTS")

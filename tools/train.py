@@ -50,11 +50,20 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def was_restarted(newest: str) -> bool:
+    """Whether this job has written a checkpoint before, and torchrun or Slurm has restarted it.
+
+    torchrun counts restarts only on the node whose process has died. So ``dist_train.sh`` says when
+    it has started, and all processes see whether a checkpoint is newer.
+    """
+    started = float(os.environ.get('DIST_TRAIN_STARTED', 'inf'))
+    return os.path.getmtime(newest) > started or os.environ.get('SLURM_RESTART_COUNT', '0') != '0'
+
+
 def apply_resume(cfg: Config, resume: str | None) -> None:
-    """Resume as asked; if torchrun or Slurm has restarted the job, from its newest checkpoint."""
-    restarts = (os.environ.get(f'{who}_RESTART_COUNT', '0') for who in ('TORCHELASTIC', 'SLURM'))
+    """Resume as asked; a job that was restarted resumes from its newest checkpoint."""
     newest = latest_checkpoint(cfg.work_dir)
-    if newest and any(count != '0' for count in restarts):
+    if newest and was_restarted(newest):
         resume = 'auto'
     if resume == 'auto' and not newest and cfg.get('load_from'):
         print(f'no checkpoint to resume in {cfg.work_dir}: starting from {cfg.load_from}')

@@ -155,6 +155,51 @@ def test_a_training_in_two_processes_outlives(
         assert same(undisturbed[part], reached[part]), part
 
 
+@pytest.mark.slow
+def test_two_nodes_go_on_after_a_rank_of_one_has_died(
+    undisturbed, ade20k, tmp_path, unused_tcp_port
+):
+    """torchrun counts the restart on one of the nodes only. The folder holds another training."""
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_140.pth'))
+    torch.save({'state_dict': {}, 'meta': {}}, tmp_path / 'iter_140.pth')
+    os.utime(tmp_path / 'iter_140.pth', (0, 0))
+    options = long_job(ade20k)
+    nodes = [
+        launch(
+            unused_tcp_port,
+            tmp_path,
+            options,
+            processes=1,
+            NNODES='2',
+            NODE_RANK=str(rank),
+            MAX_RESTARTS='1',
+        )
+        for rank in (0, 1)
+    ]
+    wait_for_iteration(tmp_path, nodes[0])
+    (rank,) = children_of(nodes[1].pid)
+    os.kill(rank, signal.SIGKILL)
+    outputs = [finish(node) for node in nodes]
+    assert re.search(r'resumed epoch: 0, iter: \d+0\b', ''.join(outputs))
+    assert 'holds 1 checkpoints of another training' in ''.join(outputs)
+    assert same(undisturbed['state_dict'], state(tmp_path, 'iter_150')['state_dict'])
+
+
+@pytest.mark.parametrize(
+    'variables, message',
+    [
+        (dict(MAX_RESTARTS='x'), 'MAX_RESTARTS=x must be a whole number'),
+        (dict(NNODES='-1'), 'NNODES=-1 must be a whole number'),
+        (dict(NNODES='2', NODE_RANK='2'), 'NODE_RANK=2 must be below NNODES=2'),
+        (dict(NNODES='0'), 'NODE_RANK=0 must be below NNODES=0'),
+    ],
+)
+def test_wrong_variables(variables, message):
+    process = start('bash', 'tools/dist_train.sh', 'config.py', '2', **variables)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and message in output
+
+
 def batch_of_four(ade20k: Path, processes: int, **changes: str) -> list[str]:
     """Options of a training whose processes share batches of four."""
     batch = {'train_dataloader.batch_size': str(4 // processes)}
