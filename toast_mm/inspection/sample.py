@@ -82,7 +82,7 @@ def check_sample(dataset: Any, index: int, num_classes: int | None) -> Sample:
     masks = [step for step in loaders if step not in images]
     if sample.mask is not None:
         _content(sample, sample.mask, masks, is_mask=True)
-    if content is None or content.pixels > GIGANTIC or _is_bad(sample):
+    if content is None or _is_bad(sample):
         return sample
     try:
         results = load(dataset, index)
@@ -111,7 +111,7 @@ def _has_bands(step: Any) -> bool:
 
 
 def _is_bad(sample: Sample) -> bool:
-    return any(kind in ('missing', 'empty file') for kind, _, _ in sample.notes)
+    return any(kind in ('missing', 'empty file', 'gigantic') for kind, _, _ in sample.notes)
 
 
 def _content(
