@@ -150,7 +150,9 @@ class _Panel:
     def updates(self, name: str, one: Answer, files: Mapping[str, str], block: int) -> list[Any]:
         """New values of the components."""
         result = one.result
-        classes = segments = mask = gr.update(visible=False)
+        classes: Any = gr.update(visible=False)
+        segments: Any = gr.update(visible=False)
+        mask: Any = gr.update(visible=False)
         if isinstance(result, Classification):
             classes = gr.Label(dict(result.top(TOP)), visible=True)
         if isinstance(result, Segmentation):
@@ -170,7 +172,7 @@ class _Panel:
 def _segments(result: Segmentation) -> Any:
     entries = legend(result)
     shown = smaller(result)
-    masks = [(np.float32(shown.labels == n) * 0.6, name) for name, (n, _) in entries.items()]
+    masks: Any = [(np.float32(shown.labels == n) * 0.6, name) for name, (n, _) in entries.items()]
     colours = {name: colour for name, (_, colour) in entries.items()}
     return gr.AnnotatedImage(
         (shown.image, masks), color_map=colours, label='Classes of pixels', visible=True
