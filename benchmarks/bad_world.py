@@ -80,7 +80,7 @@ class World:
 
     def train(self, config: Path, **options: Any) -> dict[str, Tensor]:
         """Train by ``tools/train.py``, and return the weights of the first epoch."""
-        work_dir = config.parent / 'work'
+        work_dir = config.parent / 'trained'
         settings = [f'{key}={value}' for key, value in options.items()]
         settings = ['--cfg-options', *settings] if settings else []
         self.tool('train', config, '--work-dir', work_dir, *settings)
@@ -88,14 +88,14 @@ class World:
 
     @functools.cached_property
     def trained(self) -> Path:
-        """Folder of a clean training: ``short.py``, ``work/epoch_1.pth``, and its images."""
+        """Folder of a clean training: ``short.py``, ``trained/epoch_1.pth``, and its images."""
         folder = self.folder / 'clean_training'
         self.silent_train(write_config('short', self.images, folder))
         return folder
 
     @functools.cached_property
     def trained_segmentor(self) -> Path:
-        """Folder of a clean training: ``segmentation.py``, ``work/epoch_1.pth``."""
+        """Folder of a clean training: ``segmentation.py``, ``trained/epoch_1.pth``."""
         folder = self.folder / 'clean_segmentation'
         self.silent_train(write_config('segmentation', self.masks, folder))
         return folder

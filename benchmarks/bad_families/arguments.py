@@ -19,26 +19,26 @@ from small_jobs import ROOT
 
 # Tools that end soon, with arguments that are right; {} are folders of the clean jobs.
 TOOLS: dict[str, list[str]] = {
-    'train': ['{job}/short.py', '--work-dir', '{out}/work'],
-    'test': ['{job}/short.py', '{job}/work/epoch_1.pth', '--work-dir', '{out}/work'],
+    'train': ['{job}/short.py', '--work-dir', '{out}/trained'],
+    'test': ['{job}/short.py', '{job}/trained/epoch_1.pth', '--work-dir', '{out}/trained'],
     'new_job': ['vit-1m', '{images}', '--out', '{out}/job.py'],
     'multi_task': [
         *('{images}/val/class_0/00.png', '--task', 'small', '{job}/short.py'),
-        '{job}/work/epoch_1.pth',
+        '{job}/trained/epoch_1.pth',
     ],
     'misc/check_dataset': ['{job}/short.py', '--jobs', '0'],
     'misc/print_config': ['{job}/short.py'],
-    'misc/publish_model': ['{job}/work/epoch_1.pth', '{out}/model.safetensors'],
-    'analysis_tools/analyze_logs': ['{job}/work'],
+    'misc/publish_model': ['{job}/trained/epoch_1.pth', '{out}/model.safetensors'],
+    'analysis_tools/analyze_logs': ['{job}/trained'],
     'analysis_tools/get_flops': ['{job}/short.py', '--shape', '16', '16'],
     'analysis_tools/confusion_matrix': [
-        *('{job}/short.py', '{job}/work/epoch_1.pth', '--out', '{out}/table.csv'),
-        *('--work-dir', '{out}/work', '--picture', '{out}/table.png'),
+        *('{job}/short.py', '{job}/trained/epoch_1.pth', '--out', '{out}/table.csv'),
+        *('--work-dir', '{out}/trained', '--picture', '{out}/table.png'),
     ],
-    'analysis_tools/result_table': ['{job}/work'],
-    'model_converters/fold': ['{job}/short.py', '{job}/work/epoch_1.pth', '{out}/folded.pth'],
+    'analysis_tools/result_table': ['{job}/trained'],
+    'model_converters/fold': ['{job}/short.py', '{job}/trained/epoch_1.pth', '{out}/folded.pth'],
     'visualization/attention': [
-        *('{job}/short.py', '{job}/work/epoch_1.pth', '{images}/val/class_0/00.png'),
+        *('{job}/short.py', '{job}/trained/epoch_1.pth', '{images}/val/class_0/00.png'),
         *('--out', '{out}/picture.png'),
     ],
     'visualization/browse_dataset': ['{job}/short.py', '--out-dir', '{out}/pictures'],

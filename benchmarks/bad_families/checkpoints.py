@@ -30,7 +30,7 @@ class Checkpoints:
 
     @functools.cached_property
     def clean(self) -> Path:
-        return self.world.trained / 'work/epoch_1.pth'
+        return self.world.trained / 'trained/epoch_1.pth'
 
     def case(self, turn: int) -> Case:
         kinds = (*KINDS, *UNUSUAL, 'missing', 'a folder')

@@ -154,7 +154,7 @@ class Configs:
 
     @functools.cached_property
     def weights(self) -> dict[str, Tensor]:
-        return torch.load(self.world.trained / 'work/epoch_1.pth')['state_dict']
+        return torch.load(self.world.trained / 'trained/epoch_1.pth')['state_dict']
 
     def case(self, turn: int) -> Case:
         """Half of the cases are wrong settings."""

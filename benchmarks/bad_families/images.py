@@ -223,7 +223,7 @@ class Images:
     @functools.cached_property
     def predictor(self) -> Predictor:
         trained = self.world.trained
-        return load(trained / 'short.py', trained / 'work/epoch_1.pth', device='cpu')
+        return load(trained / 'short.py', trained / 'trained/epoch_1.pth', device='cpu')
 
     def predicted(self, folder: Path, path: Path) -> None:
         (found,) = self.predictor.predict(path, progress=False)

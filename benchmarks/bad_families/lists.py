@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bad_world import World, samples
+from damage import cut, emptied, zeroed
 from judging import Case, WrongResultError
 from small_jobs import write_config
 
@@ -96,18 +97,6 @@ def wide_text(content: bytes, rng: random.Random) -> bytes:
     return content.decode().encode('utf-16')
 
 
-def cut(content: bytes, rng: random.Random) -> bytes:
-    return content[: rng.randrange(1, len(content))]
-
-
-def empty(content: bytes, rng: random.Random) -> bytes:
-    return b''
-
-
-def zeros(content: bytes, rng: random.Random) -> bytes:
-    return bytes(len(content))
-
-
 def other_separators(content: bytes, rng: random.Random) -> bytes:
     mark = rng.choice([b';', b'|', b'='])
     return content.replace(b',', mark).replace(b' ', mark).replace(b':', mark)
@@ -120,8 +109,8 @@ OF_BYTES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     'broken UTF-8': broken_text,
     'UTF-16': wide_text,
     'truncated': cut,
-    'empty file': empty,
-    'zeroed': zeros,
+    'empty file': emptied,
+    'zeroed': zeroed,
     'other separators': other_separators,
 }
 # What leaves the entries as they are. A reader may refuse it, but not read something else.

@@ -131,7 +131,7 @@ class TaskFiles:
         """A task file, whose base is ``base.pth`` beside it."""
         folder = self.world.folder / 'clean_task'
         folder.mkdir()
-        weights = load_from_local(str(self.world.trained / 'work/epoch_1.pth'))['state_dict']
+        weights = load_from_local(str(self.world.trained / 'trained/epoch_1.pth'))['state_dict']
         base = {name: tensor for name, tensor in weights.items() if 'topdown' not in name}
         torch.save(dict(state_dict=base), folder / 'base.pth')
         (folder / 'task.py').write_text(
@@ -146,7 +146,7 @@ class TaskFiles:
         published = folder / 'task.safetensors'
         with contextlib.redirect_stdout(io.StringIO()):
             self.world.tool(
-                'misc/publish_model', folder / 'work/epoch_1.pth', published, '--no-hash'
+                'misc/publish_model', folder / 'trained/epoch_1.pth', published, '--no-hash'
             )
         return published
 
