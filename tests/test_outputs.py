@@ -37,6 +37,9 @@ def files(tmp_path, monkeypatch):
             r'would replace toast_mm://vit-1m_tinyin100\.safetensors, which is read',
         ),
         (['new', 'folder/../new'], [], r'folder/\.\./new would be written twice: choose another'),
+        (['folder'], [], '^folder is a folder: choose another path$'),
+        (['none/new'], [], '^none/new cannot be written: none does not exist$'),
+        (['there/new'], [], '^there/new cannot be written: there is no folder$'),
     ],
 )
 def test_errors_in_any_case(outputs, inputs, sentence, overwrite):
@@ -44,7 +47,7 @@ def test_errors_in_any_case(outputs, inputs, sentence, overwrite):
         check_free(outputs, inputs, overwrite)
 
 
-@pytest.mark.parametrize('output', ['there', 'folder', 'soft', 'dead', 'way/../there'])
+@pytest.mark.parametrize('output', ['there', 'soft', 'dead', 'way/../there'])
 def test_overwrite(output):
     sentence = f'^{output} exists already: choose another path, or add --overwrite to replace it$'
     with pytest.raises(WriteError, match=sentence):
@@ -55,3 +58,18 @@ def test_overwrite(output):
 @pytest.mark.parametrize('output', ['new', 'folder/new', '/dev/null', '/dev/full'])
 def test_always_allowed(output):
     check_free([output], ['read', 'https://host/new', 's3://new', '/dev/null'])
+
+
+def test_new_folders():
+    check_free(['none/deep/new'], [], new_folders=True)
+    with pytest.raises(WriteError, match=r'^there/deep/new cannot be written: there is no folder$'):
+        check_free(['there/deep/new'], [], new_folders=True)
+
+
+def test_a_folder_without_permission(monkeypatch):
+    """The superuser, who may run the tests, is allowed everything."""
+    monkeypatch.setattr(os, 'access', lambda path, mode: str(path) != 'folder')
+    for output in ('folder/new', 'folder/none/new'):
+        with pytest.raises(WriteError, match=r': folder allows no new files$'):
+            check_free([output], [], new_folders=True)
+    check_free(['new'], [])

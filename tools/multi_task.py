@@ -87,6 +87,7 @@ def main() -> None:
             (file for files in label_maps.values() for file in files),
             (*args.images, *(file for _, *files in args.task for file in files)),
             args.overwrite,
+            new_folders=True,
         )
         results = tasks.predict(args.images)
         for name, files in label_maps.items():

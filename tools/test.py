@@ -101,7 +101,8 @@ def main() -> None:
     if args.show_dir:
         outputs += [path for path in Path(args.show_dir).rglob('*') if not path.is_dir()]
     try:
-        check_free(outputs, [args.config, args.checkpoint], args.overwrite)
+        inputs = [args.config, args.checkpoint]
+        check_free(outputs, inputs, args.overwrite, new_folders=True)
         with explained(cfg):
             runner = build_runner(cfg)
             if args.out and args.out_item != 'metrics':

@@ -33,8 +33,8 @@ def test_segmentation(folder):
     dataset = segmentation(folder)
     assert len(dataset) == 5
     assert str(passed_over(dataset)) == (
-        '2 .JPG, 2 .gif, 2 .tiff, 2 .webp, 1 dead links (asked for: .jpg; first: '
-        f'{folder}/img/b.JPG)'
+        f'2 .JPG, 2 .gif, 2 .tiff, 2 .webp, 1 dead links such as {folder}/img/gone.jpg (asked '
+        f'for: .jpg; first: {folder}/img/b.JPG)'
     )
 
 
@@ -53,8 +53,20 @@ def test_classification(folder):
     dataset = CustomDataset(str(folder / 'img'), extensions=('.jpg', '.gif'))
     assert len(dataset) == 6  # of the folders class and sub
     found = passed_over(dataset)
-    assert found.suffixes == {'.webp': 2, '.tiff': 2} and found.dead_links == 1
+    assert found.suffixes == {'.webp': 2, '.tiff': 2}
+    assert found.dead_links == [f'{folder}/img/gone.jpg']
     assert found.wanted == ('.gif', '.jpg')
+
+
+def test_dead_links(folder):
+    """Of images of any format and of folders, but not of other files."""
+    for name in ('class/other.WEBP', 'class_b', 'class/notes.md'):
+        (folder / 'img' / name).symlink_to('nowhere')
+    links = [f'{folder}/img/{name}' for name in ('class/other.WEBP', 'class_b', 'gone.jpg')]
+    for dataset in (CustomDataset(str(folder / 'img')), segmentation(folder)):
+        found = passed_over(dataset)
+        assert found.dead_links == links
+        assert f'3 dead links such as {links[0]} (asked' in str(found)
 
 
 def test_nothing_is_passed_over(folder, tmp_path):

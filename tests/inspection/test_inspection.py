@@ -15,6 +15,7 @@ from toast_mm.inspection.text import as_data, as_text
 
 RNG = np.random.default_rng(0)
 LOAD = dict(type='toast_mm.LoadImageFromFile')
+LOADERS = ['toast_mm.LoadAnnotations', 'LoadAnnotations']  # of masks; mmseg's own says less
 
 
 def loader(**dataset):
@@ -159,8 +160,19 @@ def test_links_and_other_files(photos):
     (photos / 'cat' / 'dead.jpg').symlink_to('nowhere')
     draw(photos / 'dog' / 'x.webp')
     (photos / 'list.txt').write_text('cat/0.jpg 0\ncat/dead.jpg 0\ncat/gone.jpg 0\ndog/3.jpg 7\n')
-    (passed,) = said(look(train=classes_in(photos)))
-    assert passed[:2] == ('passed over', 'train') and '1 .webp, 1 dead links' in passed[3]
+    found = look(train=classes_in(photos), **dict.fromkeys(('val', 'test'), classes_in(photos)))
+    passed = [one for one in said(found) if one[0] in ('passed over', 'missing')]
+    assert [one[:3] for one in passed] == [
+        (kind, split, file)
+        for split in ('train', 'val')
+        for kind, file in [('missing', 'dead.jpg'), ('passed over', '')]
+    ]
+    assert passed[0][3] == 'it is a link without a target'
+    assert f'1 .webp, 1 dead links such as {photos}/cat/dead.jpg (' in passed[1][3]
+    (photos / 'dog' / 'x.webp').unlink()
+    parts = [classes_in(photos)['dataset']] * 2
+    wrapped = loader(type='ConcatDataset', datasets=parts)
+    assert [one[:3] for one in said(look(train=wrapped))] == [('missing', 'train', 'dead.jpg')]
     listed = loader(
         type='CustomDataset',
         data_prefix=str(photos),
@@ -326,36 +338,78 @@ def test_masks(scenes):
     assert share in as_text(report)
 
 
-@pytest.mark.parametrize('load', ['toast_mm.LoadAnnotations', 'LoadAnnotations'])
+@pytest.mark.parametrize('load', LOADERS)
 @pytest.mark.parametrize(
     'mask, kind, text',
     [
         (np.zeros((20, 40)), 'mask size', '40 x 20 pixels, but its image'),
-        (np.zeros((30, 40, 3)), None, '3 channels'),
+        (np.zeros((30, 40, 3)), 'mask channels', '3 channels'),
         (np.full((30, 40), 255), 'ignored mask', 'all pixels are 255, which is ignored'),
         (np.eye(30, 40) * 7, 'foreign labels', 'labels 7, which are not 0..1 or 255 (ignored); the '
          'first is at x=0 y=0'),
     ],
 )  # fmt: skip
 def test_bad_masks(scenes, load, mask, kind, text):
-    """mmseg's own transform says less."""
     save_mask(scenes, 1, mask)
     (one,) = said(see(scenes, load=load))
-    channels = 'unreadable' if load.startswith('toast') else 'mask channels'
-    assert one[:3] == (kind or channels, 'train', '1.png') and text in one[3]
+    assert one[:3] == (kind, 'train', '1.png') and text in one[3]
 
 
-def test_files_of_masks(scenes):
+@pytest.mark.parametrize('load', LOADERS)
+def test_files_of_masks(scenes, load):
     (scenes / 'masks' / '0.png').write_bytes((scenes / 'masks' / '0.png').read_bytes()[:-40])
     (scenes / 'masks' / '1.png').write_bytes(b'')
     (scenes / 'masks' / '2.png').unlink()
     (scenes / 'masks' / '2.png').symlink_to('nowhere')
-    found = {one[:3] for one in said(see(scenes))}
-    assert {
+    found = [one[:3] for one in said(see(scenes, load=load)) if one[0] != 'passed over']
+    assert found == [
         ('truncated', 'train', '0.png'),
         ('empty file', 'train', '1.png'),
         ('missing', 'train', '2.png'),
-    } <= found
+    ]
+
+
+@pytest.mark.parametrize('load', LOADERS)
+def test_the_bad_file_of_two_is_blamed(scenes, load):
+    (scenes / 'masks' / '0.png').write_text('hello')
+    (scenes / 'images' / '1.jpg').write_text('hello')
+    found = said(see(scenes, load=load))
+    assert [one[:3] for one in found] == [
+        ('unreadable', 'train', '0.png'),
+        ('unreadable', 'train', '1.jpg'),
+    ]
+    assert not any('object at' in one[3] for one in found)
+
+
+@pytest.mark.parametrize('load', LOADERS)
+@pytest.mark.parametrize(
+    ('pixels', 'suffix', 'label'),
+    [
+        (np.uint16(300) * np.eye(30, 40, dtype=np.uint16), 'png', '300'),  # 44 in 8 bits
+        (np.uint16(256) * np.eye(30, 40, dtype=np.uint16), 'png', '256'),  # 0 in 8 bits
+        (-np.eye(30, 40, dtype=np.int32), 'tif', '-1'),  # 255, which is ignored
+        (np.float32(0.5) * np.eye(30, 40, dtype=np.float32), 'tif', '0.5'),
+    ],
+)
+def test_labels_beyond_8_bits(scenes, load, pixels, suffix, label):
+    for number in range(3):
+        save_mask(scenes, number, np.arange(1200).reshape(30, 40) % 2, suffix)
+    Image.fromarray(pixels).save(scenes / 'masks' / f'1.{suffix}')
+    report = see(scenes, load=load, suffix=f'.{suffix}')
+    (one,) = said(report)
+    assert one[:3] == ('foreign labels', 'train', f'1.{suffix}')
+    named = f'has the label {label};' if load.startswith('toast') else f'labels {label}, which are'
+    assert named in one[3]
+    ones = [1200 + 1200 - 30, 1200] if not load.startswith('toast') else [1200, 1200]
+    assert report.splits['train'].counts == ones
+
+
+def test_deep_masks_of_classes(scenes):
+    """16 bits are no mistake."""
+    mask = np.arange(1200, dtype=np.uint16).reshape(30, 40) % 2
+    Image.fromarray(mask).save(scenes / 'masks' / '1.png')
+    for load in LOADERS:
+        assert said(see(scenes, load=load)) == []
 
 
 def test_palettes_and_lossy_masks(scenes):

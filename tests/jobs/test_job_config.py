@@ -252,5 +252,5 @@ def test_nothing_is_replaced(flowers, tmp_path):
     assert (tmp_path / 'job.py').read_text() == before
     job_config('vit-1m', flowers, 'lora', tmp_path / 'job.py', overwrite=True)
     assert 'LoRA' in (tmp_path / 'job.py').read_text()
-    with pytest.raises(WriteError, match=r'the folder .*job\.py cannot be made'):
+    with pytest.raises(WriteError, match=r'cannot be written: .*job\.py is no folder'):
         job_config('vit-1m', flowers, 'linear', tmp_path / 'job.py' / 'other.py')

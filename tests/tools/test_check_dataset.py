@@ -1,6 +1,7 @@
 """tools/misc/check_dataset.py: what it prints and writes, and its exit status."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -37,6 +38,29 @@ def test_a_broken_file(tool, classifier_job, folders, tmp_path, capsys):
     option = f'train_dataloader.dataset.data_root={tmp_path / "images"}'
     assert check(tool, classifier_job, '--cfg-options', option) == 1
     assert f'train: {broken}: its pixels are cut off or damaged' in capsys.readouterr().out
+
+
+def test_a_dead_link_in_a_folder(tool, classifier_job, folders, tmp_path, capsys):
+    shutil.copytree(folders / 'train', tmp_path / 'images')
+    link, report = tmp_path / 'images' / 'class_1' / 'gone.png', tmp_path / 'report.json'
+    link.symlink_to('nowhere.png')
+    option = f'train_dataloader.dataset.data_root={tmp_path / "images"}'
+    assert check(tool, classifier_job, '--json', report, '--cfg-options', option) == 1
+    assert f'train: {link}: it is a link without a target' in capsys.readouterr().out
+    found = [one for one in json.loads(report.read_text())['findings'] if one['file'] == str(link)]
+    assert [(one['level'], one['kind'], one['split']) for one in found] == [
+        ('broken', 'missing', 'train')
+    ]
+
+
+@pytest.mark.parametrize('output', ['--json', '--sheet'])
+def test_outputs_are_checked_first(tool, classifier_job, tmp_path, monkeypatch, output):
+    from toast_mm import inspection
+
+    monkeypatch.setattr(inspection, 'inspect', None)  # is not called
+    path = tmp_path / 'nowhere' / 'x.png'
+    sentence = f'{path} cannot be written: {path.parent} does not exist'
+    assert check(tool, classifier_job, output, path) == sentence
 
 
 def test_mistakes(tool, classifier_job, tmp_path, capsys):

@@ -60,6 +60,20 @@ def test_existing_files_stay(tool, tmp_path, output, read, command):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
 
 
+@pytest.mark.parametrize(
+    ('output', 'command'),
+    [(output, command) for output, _, command in COMMANDS if ' o.' in command],
+)
+def test_folders_are_checked_before_the_work(tool, tmp_path, output, command):
+    """With a file in the place of the folder."""
+    before = {*tmp_path.rglob('*')}
+    with pytest.raises(
+        SystemExit, match=rf'^job\.py/{output} cannot be written: job\.py is no fol'
+    ):
+        tool(*command.replace(f' {output}', f' job.py/{output}').split())
+    assert {*tmp_path.rglob('*')} == before
+
+
 @pytest.mark.parametrize(('output', 'read', 'command'), COMMANDS)
 def test_inputs_stay_in_any_case(tool, tmp_path, output, read, command):
     os.link(read, output)

@@ -55,7 +55,7 @@ class Results(list[Some]):
             if isinstance(result, Segmentation)
         }
         read = [result.path for result in self if result.path]
-        check_free([*pictures, *masks.values()], read, overwrite=True)
+        check_free([*pictures, *masks.values()], read, overwrite=True, new_folders=True)
         make_folder(folder)
         for number, (result, picture) in enumerate(zip(self, pictures, strict=True)):
             result.save(picture)

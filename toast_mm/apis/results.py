@@ -87,7 +87,8 @@ class Result:
 
     def _check_free(self, path: str | Path) -> None:
         """Check that a file would not replace the image, and make its folder."""
-        check_free([path], [self.path] if self.path else [], overwrite=True)
+        read = [self.path] if self.path else []
+        check_free([path], read, overwrite=True, new_folders=True)
         make_folder(Path(path).parent)
 
     def _repr_png_(self) -> bytes:

@@ -23,7 +23,7 @@ class PassedOver:
         folder: The folder.
         wanted: The suffixes that the data set reads.
         suffixes: Number of skipped files by suffix, for suffixes of images only.
-        dead_links: Number of links without a target.
+        dead_links: Links without a target; each would be an image or a folder.
         first: The first file that is skipped.
         without_mask: Number of images that have the right suffix but no mask.
     """
@@ -31,7 +31,7 @@ class PassedOver:
     folder: str
     wanted: tuple[str, ...]
     suffixes: Counter[str] = field(default_factory=Counter)
-    dead_links: int = 0
+    dead_links: list[str] = field(default_factory=list)
     first: str = ''
     without_mask: int = 0
 
@@ -41,7 +41,8 @@ class PassedOver:
     def __str__(self) -> str:
         ordered = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
         parts = [f'{number} {suffix}' for suffix, number in ordered]
-        parts += [f'{self.dead_links} dead links'] * bool(self.dead_links)
+        if self.dead_links:
+            parts.append(f'{len(self.dead_links)} dead links such as {self.dead_links[0]}')
         parts += [f'{self.without_mask} images without a mask'] * bool(self.without_mask)
         asked = f'asked for: {", ".join(self.wanted)}; first: {self.first}'
         return f'{", ".join(parts)} ({asked})'
@@ -74,7 +75,9 @@ def passed_over(dataset: Any) -> PassedOver | None:
         name = osp.basename(path)
         suffix = osp.splitext(name)[1]
         if dead:
-            found.dead_links += 1
+            if suffix and not takes(name) and suffix.lower() not in IMAGES:
+                continue
+            found.dead_links.append(path)
         elif takes(name):
             mask = path[: -len(wanted[0])] + getattr(dataset, 'seg_map_suffix', '')
             if masks is None or mask[len(start) :] in masks:
@@ -85,6 +88,7 @@ def passed_over(dataset: Any) -> PassedOver | None:
         else:
             continue  # not an image, such as notes and lists
         found.first = min(found.first or path, path)
+    found.dead_links.sort()
     return found
 
 

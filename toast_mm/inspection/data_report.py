@@ -14,13 +14,13 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Dataset
 
-from toast_mm.datasets.passed_over import passed_over
+from toast_mm.datasets.passed_over import PassedOver, passed_over
 from toast_mm.engine.class_names import difference, leaves, meaning_of_labels
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
 from toast_mm.engine.label_counts import LabelCounts
 from toast_mm.inspection.findings import Finding
-from toast_mm.inspection.sample import Sample, check_sample
+from toast_mm.inspection.sample import DEAD_LINK, Sample, check_sample
 from toast_mm.samples import split_dataset
 
 SPLITS = ('train', 'val', 'test')
@@ -172,14 +172,22 @@ def _be_quiet(_: int) -> None:
 
 
 def _of_split(split: str, found: SplitReport) -> Iterator[Finding]:
-    for leaf in leaves(found.dataset):
-        if files := passed_over(leaf):
-            yield Finding('passed over', split, str(files), files.folder)
     if not found.same_as:
+        folders = (passed_over(leaf) for leaf in leaves(found.dataset))
+        yield from dict.fromkeys(one for files in folders for one in _of_folder(split, files))
         for sample in found.samples:
             for kind, text, file in sample.notes:
                 yield Finding(kind, split, text, file)
     yield from _of_labels(split, found)
+
+
+def _of_folder(split: str, files: PassedOver | None) -> Iterator[Finding]:
+    if files is None:
+        return
+    for link in files.dead_links:
+        yield Finding('missing', split, DEAD_LINK, link)
+    if files.suffixes or files.without_mask:
+        yield Finding('passed over', split, str(files), files.folder)
 
 
 def _of_labels(split: str, found: SplitReport) -> Iterator[Finding]:

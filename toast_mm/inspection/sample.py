@@ -8,17 +8,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import mmcv
 import mmcv.transforms
+import mmseg.datasets.transforms
 import numpy as np
 from mmengine import fileio
 from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
 
 from toast_mm.datasets import LoadBandsFromFile
+from toast_mm.datasets.bad_files import unreadable_file
 from toast_mm.datasets.loading import is_deep
 from toast_mm.inspection.image_file import GIGANTIC, Content, read_content
 
+DEAD_LINK = 'it is a link without a target'
 DARK = 2**4  # brightest value after 4 of 8 bits are lost, as with 12 bits in 16
 BINS = 256
+
+# Kinds of errors of loaders, by a phrase of their sentences; others are unreadable files.
+KINDS_OF_ERRORS = {
+    'is a mask of': 'mask size',
+    ' channels, but a mask': 'mask channels',
+    'has the label ': 'foreign labels',
+}
 
 
 @dataclass
@@ -87,23 +99,25 @@ def check_sample(dataset: Any, index: int, num_classes: int | None) -> Sample:
     try:
         results = load(dataset, index)
     except Exception as error:  # any that a training would meet
-        text = str(error).removeprefix(sample.image).strip() or type(error).__name__
-        kind = 'mask size' if 'is a mask of' in text else 'unreadable'
-        at_mask = sample.mask is not None and str(error).startswith(sample.mask)
-        file = str(sample.mask) if at_mask else sample.image
-        text = text.removeprefix(file).strip()
+        file = unreadable_file(error) or sample.image
+        text = str(error).removeprefix(file).strip() or type(error).__name__
+        kinds = [kind for phrase, kind in KINDS_OF_ERRORS.items() if phrase in text]
+        if isinstance(error, UnidentifiedImageError):
+            text = 'Pillow cannot tell its format'  # its own sentence has the address of an object
         if ('truncated', file) not in [(kind, file) for kind, _, file in sample.notes]:
-            sample.notes.append((kind, text, file))
+            sample.notes.append(((*kinds, 'unreadable')[0], text, file))
         return sample
     if results is None:
         sample.notes.append(('unreadable', 'the pipeline skips it (ignore_empty)', sample.image))
         return sample
+    if 'gt_seg_map' in results:
+        _undo_wrapping(results, masks)
     sample.notes += _notes_of(sample, results, images, dataset, num_classes)
     return sample
 
 
-def _is_class(label: int, num_classes: int | None) -> bool:
-    return label >= 0 and (num_classes is None or label < num_classes)
+def _is_class(label: float, num_classes: int | None) -> bool:
+    return label >= 0 and label % 1 == 0 and (num_classes is None or label < num_classes)
 
 
 def _has_bands(step: Any) -> bool:
@@ -123,7 +137,7 @@ def _content(
         content = fileio.get(path, backend_args=backend)
     except OSError as error:
         dead = osp.islink(path) and not osp.exists(path)
-        text = 'it is a link without a target' if dead else error.strerror or str(error)
+        text = DEAD_LINK if dead else error.strerror or str(error)
         sample.notes.append(('missing', text, path))
         return None
     if not content:
@@ -138,6 +152,19 @@ def _content(
         if found.format and found.pixels <= GIGANTIC and is_deep(content):
             sample.notes.append(('16 bits', 'more than 8 bits per channel, scaled to 8', path))
     return found
+
+
+def _undo_wrapping(results: dict[str, Any], loaders: Sequence[Any]) -> None:
+    """Put back the values of a mask that mmseg's own loader cut to 8 bits, such as 300 to 44."""
+    for step in loaders:
+        if not isinstance(step, mmseg.datasets.transforms.LoadAnnotations):
+            continue
+        content = fileio.get(results['seg_map_path'], step.backend_args)
+        stored = mmcv.imfrombytes(content, 'unchanged', backend=step.imdecode_backend).squeeze()
+        mask = results['gt_seg_map']
+        if stored.dtype != np.uint8 and stored.shape == mask.shape:
+            cut = stored.astype(np.uint8) != stored
+            results['gt_seg_map'] = np.where(cut, stored, mask)
 
 
 def _notes_of(
@@ -171,17 +198,21 @@ def _notes_of(
         width, height = sample.size
         text = f'{mask.shape[1]} x {mask.shape[0]} pixels, but its image has {width} x {height}'
         yield 'mask size', text, path
-    values = np.asarray(mask).ravel()
     ignored = getattr(dataset, 'ignore_index', 255)
-    sample.counts = np.bincount(values.clip(0, BINS - 1).astype(np.int64), minlength=BINS)
-    present = [int(value) for value in np.unique(values)]
-    foreign = [value for value in present if value != ignored and not _is_class(value, num_classes)]
+    values, pixels = np.unique(mask, return_counts=True)
+    present = values.tolist()
+    sample.counts = np.zeros(BINS, np.int64)
+    for value, number in zip(present, pixels.tolist(), strict=True):
+        if _is_class(value, BINS):
+            sample.counts[int(value)] = number
+    known = num_classes or BINS
+    foreign = [value for value in present if value != ignored and not _is_class(value, known)]
     if foreign:
         y, x = np.argwhere(mask == foreign[0])[0]
-        known = f'0..{(num_classes or 0) - 1} or {ignored} (ignored)'
         text = (
-            f'labels {", ".join(map(str, foreign[:10]))}, which are not {known}; the first is at '
+            f'labels {", ".join(map(str, foreign[:10]))}, which are not 0..{known - 1} or '
+            f'{ignored} (ignored); the first is at x={x} y={y}'
         )
-        yield 'foreign labels', f'{text}x={x} y={y}', path
+        yield 'foreign labels', text, path
     if present == [ignored]:
         yield 'ignored mask', f'all pixels are {ignored}, which is ignored', path

@@ -84,7 +84,7 @@ def job_config(
         image_size, epochs, max_iters, batch_size, lr, flip, checkpoint, pretuned, held_out, seed
     )
     text, lists = job_text(backbone, data, method, out, choices)
-    check_free([out, *lists], [], overwrite)
+    check_free([out, *lists], [], overwrite, new_folders=True)
     make_folder(out.parent)
     for path, content in lists.items():
         make_folder(path.parent)

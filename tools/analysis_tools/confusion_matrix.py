@@ -26,7 +26,7 @@ from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
 from toast_mm.engine.runner import build_runner
-from toast_mm.files import atomic_write, write_atomically
+from toast_mm.files import atomic_write, make_folder, write_atomically
 from toast_mm.outputs import add_overwrite, check_free
 
 READABLE = 20  # number of classes up to which the picture shows numbers
@@ -114,13 +114,16 @@ def main() -> None:
             path or os.path.join(cfg.work_dir, f'confusion_matrix.{suffix}')
             for path, suffix in ((args.out, 'csv'), (args.picture, 'png'))
         )
-        check_free([out, picture], [args.config, args.checkpoint], args.overwrite)
+        inputs = [args.config, args.checkpoint]
+        check_free([out, picture], inputs, args.overwrite, new_folders=True)
         with explained(cfg):
             runner = build_runner(cfg)
             matrix = runner.test()[f'{ConfusionMatrix.default_prefix}/result']
         if runner.rank == 0:
             classes = runner.test_dataloader.dataset.metainfo.get('classes') or ()
             names = [*classes, *map(str, range(len(classes), len(matrix)))][: len(matrix)]
+            for path in (out, picture):
+                make_folder(os.path.dirname(path) or os.curdir)
             write_atomically(table(matrix, names), out)
             with atomic_write(picture) as partial:
                 draw(matrix, names, partial)

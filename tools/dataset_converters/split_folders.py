@@ -75,7 +75,8 @@ def main() -> None:
     }
     lists = {name: args.target / f'{name}.txt' for name in parts}
     try:
-        check_free(lists.values(), [path for path, _ in samples], args.overwrite)
+        images = [path for path, _ in samples]
+        check_free(lists.values(), images, args.overwrite, new_folders=True)
         make_folder(args.target)
         for name, part in parts.items():
             lines = (f'{osp.relpath(path, args.target)} {label}\n' for path, label in part)

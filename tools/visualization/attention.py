@@ -105,7 +105,7 @@ def main() -> None:
         cfg = load_config(args)
         out = args.out or osp.join(cfg.work_dir, 'attention.png')
         inputs = [args.config, args.checkpoint, *chain(*args.compare)]
-        check_free([out], inputs, args.overwrite)
+        check_free([out], inputs, args.overwrite, new_folders=True)
         models = [load(cfg, args.checkpoint), *(load(*pair) for pair in args.compare)]
         prepare, classes, palette = models[0].preparation, models[0].classes, models[0].palette
         if args.images:

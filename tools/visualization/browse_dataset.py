@@ -108,7 +108,7 @@ def main() -> None:
             preprocessor = preprocessor_of(cfg)
         indices = choose_samples(args, len(dataset))
         paths = {index: folder / f'{index:06}.png' for index in indices}
-        check_free(paths.values(), [args.config], args.overwrite)
+        check_free(paths.values(), [args.config], args.overwrite, new_folders=True)
         make_folder(folder)
         for index, path in paths.items():
             seed_everything(args.seed, index)
