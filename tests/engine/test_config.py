@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -44,6 +45,30 @@ def test_settings_of_the_config_stay_what_they_were(write):
     assert ours.name == 'job.py' and ours.user == 'nobody'
     assert ours.text == theirs.text and ours.filename == theirs.filename
     assert ours.env_variables == theirs.env_variables
+
+
+@pytest.mark.parametrize(
+    'name, marked',
+    [
+        ('marked.py', 'marked.py'),
+        ('marked.json', 'marked.json'),
+        ('child.py', 'marked.py'),
+        ('child_of_json.py', 'marked.json'),
+        ('pure.py', 'marked.py'),
+    ],
+)
+def test_a_byte_order_mark_is_named(write, name, marked):
+    write('\ufeffx = 1', 'marked.py')
+    write('\ufeff{"x": 1}', 'marked.json')
+    write("_base_ = 'marked.py'", 'child.py')
+    write("_base_ = 'marked.json'", 'child_of_json.py')
+    folder = Path(write(f'{LAZY}with read_base():\n    from .marked import *', 'pure.py')).parent
+    with pytest.raises(ConfigError) as info:
+        read_config(str(folder / name))
+    assert str(info.value) == (
+        f'config file {folder / name} cannot be read: {folder / marked} begins with a byte order '
+        'mark: save it as UTF-8 without BOM'
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,11 @@ def read_config(path: str) -> Config:
                 "'toast_mm::_base_/../NAME.py'"
             )
             raise ConfigError(f'config file {path} cannot be read: {why}') from error
-        why = _wrong_dataset(error) or ' '.join(traceback.format_exception_only(error)[-1].split())
+        why = (
+            _wrong_dataset(error)
+            or _marked(error)
+            or ' '.join(traceback.format_exception_only(error)[-1].split())
+        )
         raise ConfigError(f'config file {path} cannot be read: {why}') from error
     if getattr(cfg, '_format_python_code', False):  # mmengine ignores the argument for text configs
         cfg = Config(
@@ -71,6 +75,19 @@ def _wrong_dataset(error: BaseException) -> str | None:
     if not values:
         return None
     return f'the environment variable {DATASET}={value} must be one of {", ".join(values)}'
+
+
+def _marked(error: BaseException) -> str | None:
+    """Name the file that begins with the byte order mark of an editor, if one does.
+
+    mmengine opens configs in several places, and none of them skips the mark.
+    """
+    if not any(words in str(error) for words in ('U+FEFF', 'UTF-8 BOM')):
+        return None
+    frames = traceback.walk_tb(error.__traceback__)
+    names = [str(frame.f_locals.get('filename')) for frame, _ in frames]
+    file = [name for name in names if osp.isfile(name)][-1]
+    return f'{file} begins with a byte order mark: save it as UTF-8 without BOM'
 
 
 def job_name(path: str, cfg: Config) -> str:

@@ -1,7 +1,8 @@
-"""Building data loaders, with a check that the data set is not empty."""
+"""Building data loaders, with checks of the data set."""
 
 from __future__ import annotations
 
+import os.path as osp
 from collections.abc import Sized
 from typing import Any
 
@@ -10,6 +11,9 @@ from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from toast_mm.datasets.passed_over import passed_over
+from toast_mm.engine.class_names import leaves
+
+MARK = '\ufeff'  # byte order mark
 
 
 def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
@@ -32,17 +36,35 @@ def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
 
 
 def check_samples(dataset: Any, config: Any) -> None:
-    """Check that a data set has samples.
+    """Check that a data set has samples, and that its lists begin with their first word.
 
     Args:
         dataset: The data set.
         config: Its config, which says where it looks for samples, or the data set itself.
 
     Raises:
-        ValueError: The data set is empty; the message says where it looks for samples.
+        ValueError: The data set is empty; the message says where it looks for samples. Or a list
+            begins with a byte order mark.
     """
     if isinstance(dataset, Sized) and not len(dataset):
         raise ValueError(_sentence(config))
+    for leaf in leaves(dataset):
+        if marked := _marked_list(leaf):
+            raise ValueError(
+                f'{marked} begins with a byte order mark, which mmengine takes for a part of the '
+                'first line: save it as UTF-8 without BOM'
+            )
+
+
+def _marked_list(dataset: Any) -> str | None:
+    """Name the list of a data set that begins with the mark of an editor, if one does."""
+    classes = getattr(dataset, 'metainfo', {}).get('classes') or ('',)
+    if str(classes[0]).startswith(MARK):
+        return f'the list of the classes {", ".join(map(str, classes[:3]))!r}'
+    if not (getattr(dataset, 'ann_file', None) and hasattr(dataset, 'get_data_info')):
+        return None
+    path = str(dataset.get_data_info(0).get('img_path'))
+    return str(dataset.ann_file) if MARK in path and not osp.exists(path) else None
 
 
 def _sentence(dataset: Any) -> str:

@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from toast_mm.engine import Runner, hooks
+from toast_mm.engine.config import ConfigError
 from toast_mm.engine.hooks.single_hook import SingleHook
 from toast_mm.keys import SWITCHES
 from toast_mm.registry import MODELS
@@ -126,6 +127,16 @@ def test_a_wrong_value_of_a_key(config, key):
 def test_an_argument_that_is_not_there(config, runner_type, name):
     with pytest.raises(TypeError, match=rf"'anything'|{name}\(\) takes no arguments"):
         runner_type.from_cfg(config(dict(type=f'toast_mm.{name}', anything=1)))
+
+
+@pytest.mark.parametrize('part', ['custom_hooks', 'default_hooks'])
+@pytest.mark.parametrize('kind', ['', None, 0])
+def test_a_hook_without_a_name(config, part, kind):
+    hook = dict(type=kind, interval=3)
+    changes = dict(default_hooks=dict(logger=hook)) if part == 'default_hooks' else {}
+    cfg = config(*([] if changes else [hook]), **changes)
+    with pytest.raises(ConfigError, match=rf'^type={kind!r} names no hook: .*\binterval\b.* 3'):
+        Runner.from_cfg(cfg)
 
 
 def test_whole_steps_compiled_as_well(config):
