@@ -8,7 +8,7 @@ import pytest
 from mmengine.registry import Registry
 
 from toast_mm import registry
-from toast_mm.arguments import check_arguments
+from toast_mm.arguments import check_arguments, check_call
 from toast_mm.models import LoRA, TOASTConvNeXt, TOASTViT
 
 
@@ -87,3 +87,22 @@ def test_every_registered_class_is_checked():
     own = [cls for cls in classes if '__init__' in vars(cls)]
     assert len(own) > 20
     assert all(hasattr(cls.__init__, '__wrapped__') for cls in own)
+
+
+@check_call
+def tune(backbone: str, *paths: str, epochs: int | None = None, **others: object) -> tuple:
+    """Tune."""
+    return backbone, paths, epochs, others
+
+
+def test_a_function():
+    assert tune('vit', 'a', 3, epochs=4, other=5) == ('vit', ('a', 3), 4, dict(other=5))
+    assert tune.__doc__ == 'Tune.' and 'epochs' in inspect.signature(tune).parameters
+    for arguments, options, sentence in (
+        ([None], {}, '^tune: backbone=None must be str$'),
+        (['vit'], dict(epochs='3'), r"^tune: epochs='3' must be int \| None$"),
+        ([], dict(backbone=3), '^tune: backbone=3 must be str$'),
+        ([], {}, "missing 1 required positional argument: 'backbone'"),
+    ):
+        with pytest.raises(TypeError, match=sentence):
+            tune(*arguments, **options)

@@ -107,6 +107,29 @@ def test_mistakes(birds, streets, photos, tmp_path):
         load(tmp_path / 'base.safetensors')
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        ((None,), r'config_or_task_file=None must be str \| os\.PathLike'),
+        (('job.py', 5), r'checkpoint=5 must be str \| os\.PathLike'),
+        (('job.py', None, 0), r'device=0 must be str \| torch\.device \| None'),
+        (({'birds': None},), r'config_or_task_file=None must be str'),
+    ],
+)
+def test_arguments_of_another_type(arguments, sentence):
+    with pytest.raises(TypeError, match=f'^load: {sentence}'):
+        load(*arguments)
+
+
+def test_a_task_of_three_files():
+    with pytest.raises(ConfigError, match=r"^task 'birds': \('a', 'b', 'c'\) is no pair of config"):
+        load({'birds': ('a', 'b', 'c')})
+
+
+def test_a_device_of_torch(birds):
+    assert load(birds.task_file, device=torch.device('cpu')).device == torch.device('cpu')
+
+
 def test_other_numbers_of_classes(birds, tmp_path):
     content = torch.load(birds.task_file)
     content['meta']['dataset_meta']['classes'] = ['finch', 'owl']

@@ -33,6 +33,9 @@ def test_a_classification():
     assert result.score == pytest.approx(0.7)
     assert [name for name, _ in result.top()] == ['<b>road</b>', 'tree', '$sky$']
     assert result.top(1) == [('<b>road</b>', result.score)]
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=rf'^top\(k={number}\): k must be at least 1$'):
+            result.top(number)
     assert repr(result) == "Classification(a.jpg: '<b>road</b>' 70.0%)"
     drawn = result.overlay()
     assert drawn.shape == IMAGE.shape and (drawn != IMAGE).any()

@@ -88,6 +88,20 @@ def test_an_interrupted_run_is_resumed_exactly(fitted, photos, tmp_path, monkeyp
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        ((None, 'flowers'), 'backbone=None must be str'),
+        (('vit-1m', None), r'data=None must be str \| Path'),
+        (('vit-1m', 'flowers', None), 'method=None must be str'),
+        (('vit-1m', 'flowers', 'lora', 5), r'work_dir=5 must be str \| Path \| None'),
+    ],
+)
+def test_arguments_of_another_type(arguments, sentence):
+    with pytest.raises(TypeError, match=f'^fit: {sentence}$'):
+        fit(*arguments)
+
+
 def test_an_unknown_setting_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r'fit has no setting epoch; .* near names: epochs'):
         fit('vit-1m', tmp_path, epoch=3)

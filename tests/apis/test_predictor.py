@@ -11,7 +11,7 @@ from mmpretrain import ImageClassificationInferencer
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
-from toast_mm.apis import Classification, Segmentation, load
+from toast_mm.apis import Classification, Segmentation, Tasks, load
 from toast_mm.apis.pictures import Preparation, list_pictures
 from toast_mm.datasets.bands import picture_of
 
@@ -85,6 +85,19 @@ def test_every_kind_of_input_gives_the_same(request, photos, kind):
     paths = [[result.path for result in results] for results in found]
     assert paths == [photos, photos, [None] * len(photos), [None] * len(photos)]
     assert len(predictor.predict(arrays[0])) == 1
+
+
+def test_two_sizes_in_turn(segmentor, photos):
+    """Images of one size make a batch; the results have the order of the images."""
+    wide, tall = Image.open(photos[0]), Image.open(photos[2])
+    pictures = [wide, tall, wide.rotate(180)]
+    together = segmentor.predict(pictures, batch_size=2, progress=False)
+    by_name = Tasks({'streets': segmentor}).predict(pictures, batch_size=2, progress=False)
+    for number, picture in enumerate(pictures):
+        (alone,) = segmentor.predict(picture)
+        for found in (together[number], by_name['streets'][number]):
+            np.testing.assert_array_equal(found.image, np.asarray(picture))
+            np.testing.assert_array_equal(found.labels, alone.labels)
 
 
 def test_arrays_are_rgb(classifier, photos):

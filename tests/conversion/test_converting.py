@@ -274,7 +274,12 @@ def test_links(tmp_path):
         ({}, dict(val=-0.1), 'shares of -0.1 for validation'),
         (dict(split='val'), {}, 'some images have a split, but table:1 has none'),
         (dict(label='a/b'), {}, "table:0: the class 'a/b' cannot be a folder"),
-        ({}, dict(group='()'), 'in 1 groups leave none for test, val'),
+        (
+            {},
+            dict(group='()'),
+            r"leave none for test, val: 3 splits need as many groups, --group '\(\)' makes 1$",
+        ),
+        ({}, dict(val=0.01), '^20 images leave none for val: choose a larger share, or 0$'),
         ({}, dict(task='segmentation'), 'no image is left\n.*it has no annotation'),
     ],
 )

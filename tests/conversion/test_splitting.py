@@ -57,9 +57,9 @@ def test_no_validation_images():
 @pytest.mark.parametrize(
     'pattern, message',
     [
-        (r'\d+', 'has no group: put the part in parentheses'),
-        (r'(\d+', 'is no regular expression'),
-        (r'(x)', "does not match 'a_1'"),
+        (r'\d+', r"^--group '.*' has no part in parentheses"),
+        (r'(\d+', '^--group .* is no regular expression'),
+        (r'(x)', "^--group '\\(x\\)' does not match 'a_1': names have no suffix"),
         (r'(x)?a', "does not match 'a_1'"),
     ],
 )

@@ -55,6 +55,8 @@ def test_a_class_has_an_overlay_and_no_mask(task_folder, picture, photo, tmp_pat
     np.testing.assert_allclose(found.result.scores, expected.scores, rtol=1e-4)
     assert set(save_files(found.result, '...', tmp_path)) == {'overlay'}
     assert (tmp_path / 'picture_overlay.png').is_file()
+    save_files(found.result, f'{"ab" * 300}.jpg', tmp_path)  # longer than a file name may be
+    assert (tmp_path / f'{"ab" * 40}_overlay.png').is_file()
 
 
 def test_the_maps_are_those_of_all_blocks(streets, street, picture):

@@ -42,6 +42,16 @@ def test_what_is_no_task_file(tmp_path):
     assert find_task_files([str(tmp_path)]) == ({}, [])
 
 
+def test_the_last_few_that_were_asked_for_stay(task_folder):
+    paths, _ = find_task_files([str(task_folder)])
+    birds, streets = paths.values()
+    files = TaskFiles({'birds': birds, 'streets': streets, 'again': birds}, 'cpu', kept=2)
+    first = files['birds']
+    assert files['streets'].is_segmentor and files['birds'] is first
+    assert files['again'] is not first
+    assert [*files._loaded] == ['birds', 'again'] and files['birds'] is first
+
+
 def test_files_are_loaded_when_asked_for(task_folder):
     paths, _ = find_task_files([str(task_folder)])
     names = [f'{task_folder.name}/birds.pth', f'{task_folder.name}/streets.pth']

@@ -95,6 +95,18 @@ def test_a_cut_picture_is_refused(suffix, tmp_path):
     assert 'is damaged' in refused(path)
 
 
+def test_a_checksum_that_differs_is_damage(tmp_path):
+    """PIL decodes such a file."""
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (30, 20), (9, 8, 7)).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b'IEND') - 5] ^= 1  # of the pixels, which come before
+    path.write_bytes(content)
+    with Image.open(path) as picture:
+        picture.load()
+    assert 'is damaged' in refused(path)
+
+
 def test_requests_of_a_minute():
     now = [0.0]
     limit = RequestLimit(2, clock=lambda: now[0])

@@ -151,6 +151,23 @@ def test_sizes_flips_and_length(flowers, fields, tmp_path):
     assert cfg.default_hooks.checkpoint.by_epoch is False
 
 
+@pytest.mark.parametrize(
+    ('images', 'batch', 'epochs'),
+    [
+        (5, 8, 100),  # 8 of 10 images train, in one step
+        (20, 10, 25),  # 32 train, in four steps
+        (90, 32, 20),  # as the schedule
+    ],
+)
+def test_few_images_get_small_batches_and_more_epochs(tmp_path, images, batch, epochs):
+    for name in 'ab':
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        for number in range(images):
+            (tmp_path / 'data' / name / f'{number}.png').touch()
+    cfg = job_config('vit-1m', tmp_path / 'data', 'linear', tmp_path / 'job.py')
+    assert (cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs) == (batch, epochs)
+
+
 @pytest.mark.parametrize('length', [1, 2])
 def test_the_shortest_schedules_have_no_empty_phase(flowers, tmp_path, length):
     cfg = job_config('vit-1m', flowers, 'linear', tmp_path / 'a.py', epochs=length)
@@ -226,11 +243,9 @@ def test_names(flowers, fields):
         ('flowers', dict(method='lora', pretuned='x.safetensors'), "'lora' has no feedback"),
         ('flowers', dict(max_iters=9), 'max_iters=9: for classification say epochs'),
         ('fields', dict(epochs=9), 'epochs=9: for segmentation say max_iters'),
-        ('flowers', dict(epochs=0), 'epochs=0 must be a whole number of at least 1'),
-        ('flowers', dict(lr=-1.0), 'lr=-1.0 must be a number above 0'),
-        ('flowers', dict(seed=-1), 'seed=-1 must be a whole number of at least 0'),
-        ('flowers', dict(epochs='3'), "epochs='3' must be a whole number"),
-        ('flowers', dict(lr='1e-3'), "lr='1e-3' must be a number above 0"),
+        ('flowers', dict(epochs=0), 'epochs=0 must be at least 1'),
+        ('flowers', dict(lr=-1.0), 'lr=-1.0 must be above 0'),
+        ('flowers', dict(seed=-1), 'seed=-1 must be at least 0'),
         ('flowers', dict(backbone='vit-b14-dinov2', image_size=64), 'must be a multiple of 14'),
         ('flowers', dict(out='job.txt'), 'job.txt must end in .py'),
         ('flowers', dict(out='numbers.py'), 'numbers.py has the name of a module of Python'),
@@ -241,6 +256,24 @@ def test_wrong_arguments(request, tmp_path, data, arguments, message):
     arguments = dict(dict(backbone='vit-1m', method='toast', out=tmp_path / 'job.py'), **arguments)
     with pytest.raises(ConfigError, match=message):
         job_config(data=data, **arguments)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (dict(backbone=None), 'backbone=None must be str'),
+        (dict(method=['lora']), r"method=\['lora'\] must be str"),
+        (dict(data=None), r'data=None must be str \| Path'),
+        (dict(epochs='3'), r"epochs='3' must be int \| None"),
+        (dict(lr='1e-3'), r"lr='1e-3' must be float \| None"),
+        (dict(flip='no'), "flip='no' must be bool"),
+    ],
+)
+def test_arguments_of_another_type(flowers, tmp_path, arguments, sentence):
+    given = dict(backbone='vit-1m', data=flowers, method='toast', out=tmp_path / 'job.py')
+    with pytest.raises(TypeError, match=f'^job_config: {sentence}$'):
+        job_config(**{**given, **arguments})
     assert not any(tmp_path.iterdir())
 
 

@@ -289,6 +289,8 @@ def test_a_wrapped_backbone():
         (-5, {}, 'blocks=-5 must name blocks'),
         ([], {}, r'blocks=\[\] must name blocks'),
         ('last', {}, "blocks='last' must name blocks"),
+        (1.5, {}, 'blocks=1.5 must name blocks of this TOASTViT: 0'),
+        ([0, 1.5], {}, r'blocks=\[0, 1.5\] must name blocks'),
         (3, dict(feedback_from=2, out_indices=2), 'block 3 does not run.* end at block 2'),
         (-1, dict(feedback_from=None, out_indices=0), 'block 3 does not run.* end at block 0'),
     ],

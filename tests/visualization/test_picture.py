@@ -76,6 +76,15 @@ def test_size(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['p.png']
 
 
+def test_lines_that_nobody_could_read():
+    """The number of heads and blocks counts."""
+    heads = row(steered(heads=34))
+    sentence = 'a picture of 102 lines cannot be read, only up to 100: draw fewer images, blocks'
+    for rows in ([heads] * 3, [row({n: steered(heads=34) for n in range(3)})]):
+        with pytest.raises(ValueError, match=sentence):
+            draw_picture(rows)
+
+
 def test_labels_have_the_colours_of_their_classes():
     truth = np.zeros((32, 32), int)
     truth[:, :8], truth[:, 8:16] = 1, 255

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from toast_mm.arguments import check_call
 from toast_mm.engine import parameter_table
 from toast_mm.engine.config import ConfigError, near_names, read_config
 from toast_mm.engine.explain import explained
@@ -26,6 +27,7 @@ from .loading import load
 from .predictor import Predictor
 
 
+@check_call
 def fit(
     backbone: str,
     data: str | Path,
@@ -37,7 +39,7 @@ def fit(
 ) -> Predictor:
     """Tune a backbone on your own data.
 
-    It writes a config of about ten lines (:func:`~toast_mm.apis.job_config`), trains it as
+    It writes a short config (:func:`~toast_mm.apis.job_config`), trains it as
     ``tools/train.py`` does, and prints where the config and the task file are. The task file holds
     what was tuned, without the backbone.
 
@@ -57,6 +59,7 @@ def fit(
         ConfigError: A name is unknown, a setting does not fit the others, or a training that is
             resumed had others.
         DataError: The data cannot be used; the message names the folder or file.
+        TypeError: An argument is of another type.
         WriteError: The folder holds a training already, which is not resumed.
 
     Example:

@@ -14,33 +14,36 @@ from mmengine.runner import CheckpointLoader
 
 from toast_mm.apis.predictor import Predictor
 from toast_mm.apis.tasks import Tasks
+from toast_mm.arguments import check_call
 from toast_mm.engine.config import ConfigError, read_config
 from toast_mm.engine.explain import explained
 from toast_mm.engine.model import build_model, load_weights
 from toast_mm.engine.task_config import config_in
 
 CONFIGS = ('.py', '.json', '.yaml', '.yml')
-Source: TypeAlias = 'str | os.PathLike[str] | Config'
+Source: TypeAlias = str | os.PathLike[str] | Config
+Device: TypeAlias = str | torch.device
 
 
 @overload
 def load(
     config_or_task_file: Source,
     checkpoint: str | os.PathLike[str] | None = None,
-    device: str | None = None,
+    device: Device | None = None,
 ) -> Predictor: ...
 
 
 @overload
 def load(
-    config_or_task_file: Mapping[str, Any], checkpoint: None = None, device: str | None = None
+    config_or_task_file: Mapping[str, Any], checkpoint: None = None, device: Device | None = None
 ) -> Tasks: ...
 
 
+@check_call
 def load(
-    config_or_task_file: Source | Mapping[str, Any],
+    config_or_task_file: str | os.PathLike[str] | Config | Mapping[str, Any],
     checkpoint: str | os.PathLike[str] | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
 ) -> Predictor | Tasks:
     """Load a classifier or segmentor for predictions; or several, by name.
 
@@ -64,6 +67,7 @@ def load(
         CheckpointError: The file is no checkpoint, does not fit the config, or its base is missing.
         ConfigError: The config cannot be read or built, or lacks its checkpoint.
         FileNotFoundError: There is no such checkpoint.
+        TypeError: An argument is of another type.
         ValueError: The model is neither a classifier nor a segmentor; tasks have other bases; or
             there is no such device.
 
@@ -73,7 +77,9 @@ def load(
         >>> tasks = load({'birds': 'birds.safetensors', 'cars': ('cars.py', 'cars.pth')})
     """
     if isinstance(config_or_task_file, Mapping):
-        return Tasks({name: _load_pair(of, device) for name, of in config_or_task_file.items()})
+        return Tasks(
+            {name: _load_pair(name, of, device) for name, of in config_or_task_file.items()}
+        )
     device = _usable(device)
     cfg = _named_config(config_or_task_file)
     if cfg is None and checkpoint is not None:
@@ -90,7 +96,7 @@ def load(
     return Predictor(model.eval(), cfg, meta.get('dataset_meta'), file)
 
 
-def _usable(device: str | None) -> str:
+def _usable(device: Device | None) -> Device:
     """The device, or the one that is used by default.
 
     Raises:
@@ -100,13 +106,16 @@ def _usable(device: str | None) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch without CUDA
-        raise ValueError(f'device={device!r} cannot be used: {error}') from error
+        raise ValueError(f'device={str(device)!r} cannot be used: {error}') from error
     return device
 
 
-def _load_pair(source: Any, device: str | None) -> Predictor:
+def _load_pair(name: str, source: Any, device: Device | None) -> Predictor:
     """Load a task of a mapping: a file, or a pair of config and checkpoint."""
-    config, checkpoint = source if isinstance(source, (tuple, list)) else (source, None)
+    pair = source if isinstance(source, (tuple, list)) else (source, None)
+    if len(pair) != 2:
+        raise ConfigError(f'task {name!r}: {source!r} is no pair of config and checkpoint')
+    config, checkpoint = pair
     return load(config, checkpoint, device)
 
 

@@ -149,13 +149,13 @@ class Predictor:
             >>> predictor.attention('bird.jpg', blocks=[-2, -1])[0].show()
         """
         pictures = list_pictures(inputs, self.preparation.suffixes, on_error == 'skip')
-        found: dict[int, Attention] = {}
+        found = []
         for batch in batches(self.preparation, pictures, 1, progress, on_error):
-            for number, sample in batch:
+            for _, sample in batch:
                 view = view_of(self.model, sample.packed, self.preparation.loader, blocks, True)
                 maps = {block: on_cpu(maps) for block, maps in view.maps.items()}
-                found[number] = Attention(view.image, sample.path, maps, view.method, view.covered)
-        return Results(found[number] for number in sorted(found))
+                found.append(Attention(view.image, sample.path, maps, view.method, view.covered))
+        return Results(found)
 
     def result(self, sample: Sample, prediction: Any) -> Result:
         """Turn a prediction of the model into a result.

@@ -145,7 +145,13 @@ class Classification(Result):
         return float(self.scores.max())
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """Names and scores of the ``k`` best classes, best first."""
+        """Names and scores of the ``k`` best classes, best first.
+
+        Raises:
+            ValueError: ``k`` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f'top(k={k}): k must be at least 1')
         best = np.argsort(-self.scores, kind='stable')[:k]
         return [(self.classes[n], float(self.scores[n])) for n in best]
 

@@ -212,10 +212,11 @@ def _splits(items: list[Item], options: Options, notes: list[str]) -> list[str]:
             raise ConversionError(f'the annotations put images of group {torn!r} into two splits')
     wanted = {*given} if given else {split for split in SPLITS if options.fractions[split] > 0}
     if empty := sorted(wanted - {*splits}):
-        raise ConversionError(
-            f'{len(items)} images in {len({*groups})} groups leave none for {", ".join(empty)}: '
-            'choose a larger share, or 0'
-        )
+        number, advice = len({*groups}), 'choose a larger share, or 0'
+        if options.group and number < len(wanted):
+            advice = f'{len(wanted)} splits need as many groups, '
+            advice += f'--group {options.group!r} makes {number}'
+        raise ConversionError(f'{len(items)} images leave none for {", ".join(empty)}: {advice}')
     return splits
 
 

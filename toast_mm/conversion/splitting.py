@@ -27,14 +27,19 @@ def group_names(names: Sequence[str], pattern: str | None) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ConversionError(f'{pattern!r} is no regular expression: {error}') from error
+        raise ConversionError(f'--group {pattern!r} is no regular expression: {error}') from error
     if not compiled.groups:
-        raise ConversionError(f'{pattern!r} has no group: put the part in parentheses')
+        raise ConversionError(
+            f'--group {pattern!r} has no part in parentheses, which would name what stays together'
+        )
     groups = []
     for name in names:
         match = compiled.search(name)
         if match is None or match[1] is None:
-            raise ConversionError(f'{pattern!r} does not match {name!r}')
+            raise ConversionError(
+                f'--group {pattern!r} does not match {name!r}: names have no suffix, and no folder '
+                'of a class or split'
+            )
         groups.append(match[1])
     return groups
 

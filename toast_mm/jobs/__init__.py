@@ -1,4 +1,4 @@
-"""Jobs on your own data: a config of about ten lines from a backbone, data and a method."""
+"""Jobs on your own data: a short config from a backbone, data and a method."""
 
 from toast_mm.imports import quiet_imports
 

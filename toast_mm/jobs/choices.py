@@ -26,16 +26,16 @@ class Choices:
         """Check the numbers.
 
         Raises:
-            ConfigError: One is no number, too low, or for another task.
+            ConfigError: One is too low, or for another task.
         """
         right, wrong = ('epochs', 'max_iters')[:: 1 if task == 'classification' else -1]
         if getattr(self, wrong) is not None:
             raise ConfigError(f'{wrong}={getattr(self, wrong)}: for {task} say {right}')
         for name in ('image_size', right, 'batch_size'):
             number = getattr(self, name)
-            if number is not None and not (isinstance(number, int) and number >= 1):
-                raise ConfigError(f'{name}={number!r} must be a whole number of at least 1')
-        if self.lr is not None and not (isinstance(self.lr, float | int) and self.lr > 0):
-            raise ConfigError(f'lr={self.lr!r} must be a number above 0')
-        if not (isinstance(self.seed, int) and self.seed >= 0):
-            raise ConfigError(f'seed={self.seed!r} must be a whole number of at least 0')
+            if number is not None and number < 1:
+                raise ConfigError(f'{name}={number} must be at least 1')
+        if self.lr is not None and not self.lr > 0:
+            raise ConfigError(f'lr={self.lr} must be above 0')
+        if self.seed < 0:
+            raise ConfigError(f'seed={self.seed} must be at least 0')

@@ -21,7 +21,6 @@ from .own_data import OwnData
 from .text import Code
 
 _FEW_STEPS = 100  # a small backbone is trained for as many, by more epochs than the schedule has
-_MOST_EPOCHS = 100  # as in the published recipe
 
 
 def job_settings(
@@ -112,7 +111,7 @@ def _schedule(
     length = choices.max_iters if dense else choices.epochs
     if length is None:
         many = math.ceil(_FEW_STEPS / steps)
-        length = inherited if dense or not small else min(max(inherited, many), _MOST_EPOCHS)
+        length = inherited if dense or not small else max(inherited, many)
     if length == inherited:
         return {}
     interval = math.ceil(length / 3) if dense else length

@@ -1,4 +1,4 @@
-"""Writing a config of about ten lines that tunes a backbone on your own data."""
+"""Writing a short config that tunes a backbone on your own data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from toast_mm.arguments import check_call
 from toast_mm.engine.config import ConfigError, read_config
 from toast_mm.files import make_folder, write_atomically
 from toast_mm.outputs import check_free
@@ -23,6 +24,7 @@ from .settings import job_settings
 from .text import statement
 
 
+@check_call
 def job_config(
     backbone: str,
     data: str | Path,
@@ -72,6 +74,7 @@ def job_config(
     Raises:
         ConfigError: A name is unknown, or a setting does not fit the others.
         DataError: The data cannot be used; the message names the folder or file.
+        TypeError: An argument is of another type.
         WriteError: The config or a list exists already, or cannot be written.
 
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -118,7 +118,7 @@ def _resolve_blocks(backbone: SteeredBackbone, blocks: Sequence[int] | int | Non
     last_of_first = _blocks_of_first_pass(backbone) - 1
     if blocks is None:
         return [min(last_of_first, last)]
-    asked = [blocks] if isinstance(blocks, int) else list(blocks)
+    asked = list(blocks) if isinstance(blocks, Iterable) else [blocks]
     if not asked or not all(block in range(-depth, depth) for block in asked):
         raise ValueError(
             f'blocks={blocks!r} must name blocks of this {type(backbone).__name__}: 0..'

@@ -1,5 +1,7 @@
 """Pictures of the attention after validations, and a training that stays as it was."""
 
+import random
+
 import mmengine.runner
 import numpy as np
 import pytest
@@ -93,6 +95,28 @@ def test_pictures_of_every_second_validation(job, shown, tmp_path):
 def normed(rgb):
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return ((rgb - mean) / std)[None]
+
+
+class Draws(Hook):
+    """The backbone draws random numbers in every forward, in eval mode, too."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner) -> None:
+        runner.model.backbone.layers[0].register_forward_hook(self.draw)
+
+    def draw(self, *args) -> None:
+        _ = random.random(), np.random.rand(), torch.rand(1)
+
+
+def test_a_model_that_draws_random_numbers(job, tmp_path):
+    states = []
+    for folder, hooks in (('without', []), ('with', [dict(HOOK, interval=4)])):
+        runner = Runner.from_cfg(job(*hooks, folder=folder))
+        runner.register_hook(Draws())
+        runner.train()
+        states.append([random.getstate(), np.random.rand(), torch.rand(1).item()])
+    assert states[0] == states[1]
 
 
 @pytest.mark.parametrize('runner_type', [Runner, mmengine.runner.Runner])

@@ -111,6 +111,17 @@ def test_a_loading_process_outlives_a_scheduler_but_not_its_training(toy_config,
         assert worker.exitcode == 0
 
 
+def test_a_hook_that_left_can_train_again(toy_config, tmp_path):
+    first, second = (Runner.from_cfg(toy_config(tmp_path / name)) for name in ('one', 'other'))
+    first.register_hook(SendSignal(4))
+    with pytest.raises(Preempted):
+        first.train()
+    (hook,) = (hook for hook in first.hooks if isinstance(hook, PreemptionHook))
+    second._hooks = [h if not isinstance(h, PreemptionHook) else hook for h in second.hooks]
+    second.train()
+    assert second.iter == 9 and signal.getsignal(signal.SIGTERM) != hook._note
+
+
 def test_the_signal_goes_back_to_who_had_it(toy_config, tmp_path):
     got = []
     former = signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
