@@ -99,7 +99,8 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
     for name, scale in SCALES.items():
         coarse = dict(way, first_pass=dict(scale=scale))
         row = f'{route}, first pass at {name}'
-        rows[f'TOAST, {row}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw)
+        for given in ('', f', {GIVEN}'):
+            rows[f'TOAST, {row}{given}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw)
         rows[f'TOAST folded, {row}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw).eval().fold()
     return rows
 

@@ -23,8 +23,12 @@ from toast_mm.engine.first_passes import (
     CheckedPipeline,
     DamagedCacheError,
     FirstPassCache,
+    PartsOfFirstPass,
     ServedPipeline,
+    TrackedPipeline,
     cache_key,
+    size_of_sample,
+    whole_images,
     write,
 )
 from toast_mm.engine.hooks.single_hook import SingleHook
@@ -32,7 +36,7 @@ from toast_mm.engine.model import backbone_of, unwrap
 from toast_mm.files import WriteError
 from toast_mm.models.backbones.first_pass import FirstPass
 from toast_mm.models.backbones.steering import SteeredBackbone
-from toast_mm.registry import HOOKS
+from toast_mm.registry import HOOKS, type_name
 
 
 @HOOKS.register_module()
@@ -54,27 +58,51 @@ class FirstPassCacheHook(SingleHook):
     model that runs its backbone on other images than those of the batch is an error. Validation in
     sliding windows or with test-time augmentation is not cached.
 
+    **With random augmentation** (``augmented=True``), the first passes of the whole images of the
+    training data are stored. They are cropped, flipped and resized as the images are. This is an
+    approximation: the first pass does not see changes of colour, and what is outside of a crop has
+    had an influence on it. It is for backbones with a coarse first pass. Validation is exact.
+
     Args:
         folder: Folder of the caches. Defaults to ``'work_dirs/first_pass'``.
         dtype: ``'float16'`` or ``'float32'``. Defaults to ``'float16'``.
         val: Whether to cache the validation data as well. Defaults to True.
+        augmented: Whether the training data have random augmentation. Defaults to False.
+        whole_size: Height and width to which whole images are resized for their first pass, if
+            ``augmented``. Defaults to None, the size of the augmented images.
 
     Raises:
         ValueError: Transforms or mixed images are random, or parameters of the first pass are
-            trained.
+            trained; if ``augmented``, the first pass is not coarse, or a transform is not known to
+            move pixels or not to.
         WriteError: There is not enough space for the cache.
     """
 
     priority = 'LOW'  # after hooks that need images in before_train
 
     def __init__(
-        self, folder: str = 'work_dirs/first_pass', dtype: str = 'float16', val: bool = True
+        self,
+        folder: str = 'work_dirs/first_pass',
+        dtype: str = 'float16',
+        val: bool = True,
+        augmented: bool = False,
+        whole_size: Sequence[int] | None = None,
     ) -> None:
         if dtype not in ('float16', 'float32'):
             raise ValueError(f"first_pass_cache.dtype={dtype!r} must be 'float16' or 'float32'")
+        if whole_size is not None:
+            if not augmented:
+                raise ValueError('first_pass_cache.whole_size is read with augmented=True only')
+            if len(whole_size) != 2 or min(whole_size) < 1:
+                raise ValueError(
+                    f'first_pass_cache.whole_size={whole_size!r} must be height and width in pixels'
+                )
         self.folder = Path(folder)
         self.dtype = dtype
         self.val = val
+        self.augmented = augmented
+        self.whole_size = whole_size
+        self._parts: dict[int, PartsOfFirstPass] = {}  # by number of the cache
         self._caches: list[FirstPassCache] = []
         self._served: set[str] = set()
         self._using = ExitStack()
@@ -83,6 +111,14 @@ class FirstPassCacheHook(SingleHook):
         """Find or compute the first passes of the training data."""
         model = unwrap(runner.model)
         self._check(model)
+        if self.augmented and not model.backbone.coarse:
+            raise ValueError(
+                'first_pass_cache.augmented=True is for a coarse first pass: set '
+                'model.backbone.first_pass=dict(scale=0.5)'
+                if model.backbone.topdown is not None
+                else 'first_pass_cache.augmented=True: without feedback (feedback_from=None) there '
+                'is one pass, which has to see the augmented images'
+            )
         if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
             raise ValueError(
                 'first_pass_cache: the data preprocessor mixes images at random '
@@ -129,18 +165,21 @@ class FirstPassCacheHook(SingleHook):
     def _leave(self, model: Any, args: tuple, output: Any) -> None:
         self._using.close()
 
-    def _read(self, places: list[tuple[int, int]], images: Tensor) -> FirstPass:
-        """First pass of a batch, from numbers of caches and indices in them."""
+    def _read(self, places: list[tuple], images: Tensor) -> FirstPass:
+        """First pass of a batch, from numbers of caches, indices in them, and views."""
         number = places[0][0]
         if all(place[0] == number for place in places):
-            parts = [self._caches[number].read([index for _, index in places])]
+            parts = [self._caches[number].read([index for _, index, *_ in places])]
         else:
-            parts = [self._caches[number].read([index]) for number, index in places]
+            parts = [self._caches[number].read([index]) for number, index, *_ in places]
         streams = {}
         for block, stream in parts[0].streams.items():
             stream = torch.cat([part.streams[block] for part in parts]) if parts[1:] else stream
             streams[block] = stream.to(images.device).float()
-        return replace(parts[0], streams=streams, images=images)
+        first = replace(parts[0], streams=streams, images=images)
+        if number in self._parts:
+            return self._parts[number](first, [view for *_, view in places], images)
+        return first
 
     @staticmethod
     def _check(model: Any) -> None:
@@ -175,19 +214,49 @@ class FirstPassCacheHook(SingleHook):
             model.register_forward_hook(self._leave, always_call=True)
         self._served.add(mode)
         for dataset, part in zip(_leaves(loader.dataset), _leaves(config), strict=True):
-            if not isinstance(dataset.pipeline, ServedPipeline):
-                cache = self._find(runner, mode, loader, dataset, part['pipeline'])
-                dataset.pipeline = ServedPipeline(dataset.pipeline, cache, len(self._caches))
+            pipeline, number, steps = dataset.pipeline, len(self._caches), part['pipeline']
+            if isinstance(pipeline, (ServedPipeline, TrackedPipeline)):
+                continue
+            if self.augmented and mode == 'train':
+                dataset.pipeline = TrackedPipeline(pipeline, number)
+                self._caches.append(self._find_whole(runner, loader, dataset, pipeline, steps))
+            else:
+                cache = self._find(runner, mode, loader, dataset, pipeline, steps)
+                dataset.pipeline = ServedPipeline(pipeline, cache, number)
                 self._caches.append(cache)
 
-    def _find(
-        self, runner: Runner, mode: str, loader: DataLoader, dataset: Any, pipeline: Any
+    def _find_whole(
+        self, runner: Runner, loader: DataLoader, dataset: Any, pipeline: Any, steps: Any
     ) -> FirstPassCache:
-        """Find the cache of a data set, or compute it."""
+        """Find the cache of the whole images of a data set whose pipeline is tracked."""
+        height, width = self.whole_size or size_of_sample(dataset, pipeline)
+        size = height, width
+        loading = [step for step in steps if type_name(step).startswith('Load')]
+        steps = [*loading, dict(type='whole image', size=size)]
+        unseen = ', '.join(dataset.pipeline.unseen)
+        runner.logger.info(
+            f'The first passes of the train data are those of whole images of {height} x {width} '
+            'pixels, and are cropped, flipped and resized as the images are: an approximation'
+            + (f' that does not see {unseen}' if unseen else '')
+        )
+        self._parts[len(self._caches)] = PartsOfFirstPass(unwrap(runner.model).backbone, size)
+        whole = whole_images(pipeline, size)
+        return self._find(runner, 'train', loader, dataset, whole, steps)
+
+    def _find(
+        self,
+        runner: Runner,
+        mode: str,
+        loader: DataLoader,
+        dataset: Any,
+        pipeline: Any,
+        steps: Sequence[Mapping[str, Any]],
+    ) -> FirstPassCache:
+        """Find the cache of a data set and a pipeline, of these steps, or compute it."""
         backbone = unwrap(runner.model).backbone
         model = runner.cfg.model
         preprocessing = model.get('data_preprocessor') or runner.cfg.get('data_preprocessor')
-        key = cache_key(backbone, model.backbone, preprocessing, pipeline, dataset, self.dtype)
+        key = cache_key(backbone, model.backbone, preprocessing, steps, dataset, self.dtype)
         folder = self.folder / key
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -205,9 +274,9 @@ class FirstPassCacheHook(SingleHook):
                 write(
                     folder,
                     len(dataset),
-                    _run(unwrap(runner.model), dataset, loader),
+                    _run(unwrap(runner.model), dataset, loader, pipeline),
                     self.dtype,
-                    with_images=backbone.needs_image,
+                    with_images=backbone.needs_image and len(self._caches) not in self._parts,
                     announce=lambda text: _say(runner, f'{name}: computing {text}'),
                 )
             elif damaged:
@@ -215,7 +284,7 @@ class FirstPassCacheHook(SingleHook):
                     f'{name}: {len(damaged)} of {len(dataset)} records in {folder} are damaged '
                     'and are computed again'
                 )
-                batches = _run(unwrap(runner.model), dataset, loader, damaged)
+                batches = _run(unwrap(runner.model), dataset, loader, pipeline, damaged)
                 FirstPassCache(folder).mend(damaged, batches)
         return FirstPassCache(folder)
 
@@ -255,10 +324,14 @@ def _leaves(dataset: Any) -> Iterator[Any]:
 
 
 def _run(
-    model: Any, dataset: Any, loader: DataLoader, indices: Sequence[int] | None = None
+    model: Any,
+    dataset: Any,
+    loader: DataLoader,
+    pipeline: Any,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, FirstPass]]:
     """Yield batches of images of a data set, or of some indices, with their first passes."""
-    pipeline = dataset.pipeline
+    original = dataset.pipeline
     dataset.pipeline = CheckedPipeline(pipeline)
     try:
         batches = DataLoader(
@@ -283,4 +356,4 @@ def _run(
             progress.update()
         print()
     finally:
-        dataset.pipeline = pipeline
+        dataset.pipeline = original

@@ -33,16 +33,21 @@ class CoarseImages:
     least: tuple[int, int]
     pads: bool = False
 
+    def covered(self, size: Sequence[int]) -> tuple[int, int]:
+        """Height and width of what the grid of an image of this height and width covers."""
+        height, width = (
+            -(-side // patch) * patch if self.pads else side
+            for side, patch in zip(size, self.patch, strict=True)
+        )
+        return height, width
+
     def size(self, size: Sequence[int]) -> tuple[int, int]:
         """Height and width of the coarse image of an image of this height and width.
 
         Raises:
             ValueError: It is too small to be read.
         """
-        height, width = (
-            -(-side // patch) * patch if self.pads else side
-            for side, patch in zip(size, self.patch, strict=True)
-        )
+        height, width = self.covered(size)
         fractions = round(self.scale * height), round(self.scale * width)
         if any(side < least for side, least in zip(fractions, self.least, strict=True)):
             raise ValueError(
@@ -58,12 +63,10 @@ class CoarseImages:
 
     def resize(self, images: Tensor) -> Tensor:
         """Resize images ``(B, bands, H, W)``, bilinearly and without aliasing."""
-        size = self.size(images.shape[-2:])
+        height, width = images.shape[-2:]
+        size, (rows, columns) = self.size((height, width)), self.covered((height, width))
         if self.pads:
-            below, right = (
-                -side % patch for side, patch in zip(images.shape[-2:], self.patch, strict=True)
-            )
-            images = F.pad(images, (0, right, 0, below))
+            images = F.pad(images, (0, columns - width, 0, rows - height))
         # CPUs smooth no bfloat16.
         precise = images.to(torch.promote_types(images.dtype, torch.float32))
         return F.interpolate(precise, size, mode='bilinear', antialias=True).to(images.dtype)
