@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from doc_pages import PAGES, PLACEHOLDER, ROOT, blocks
 from shell_calls import calls
-from tool_parsers import UsageError, parse
+from tool_parsers import UsageError, parse, parser_of
 
 from toast_mm.engine.config import apply_options, read_config
 
@@ -100,3 +100,15 @@ def test_bash_expands_what_a_block_says(tmp_path):
 def test_what_is_wrong_is_found(call, message):
     with pytest.raises((AssertionError, UsageError, ValueError), match=message):
         check_call(*call.split())
+
+
+CONVERTERS = 'coco csv_table cvat folders label_studio labelme rgb_masks'
+
+
+@pytest.mark.parametrize('name', CONVERTERS.split())
+def test_all_options_of_converters_are_described(name):
+    parser, _ = parser_of(ROOT / f'tools/dataset_converters/{name}.py')
+    options = {text for action in parser._actions for text in action.option_strings}
+    page = (ROOT / 'docs/data.md').read_text()
+    described = {*re.findall(r'--[a-z][a-z-]*', page)}
+    assert options >= {'--group', '--seed'} and options - described - {'-h'} == set()

@@ -201,3 +201,13 @@ def test_a_picture_that_nobody_can_read():
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(WriteError, match=r'nowhere/p\.png cannot be written'):
         save_picture(draw_picture([row()]), str(tmp_path / 'nowhere' / 'p.png'))
+
+
+@pytest.mark.parametrize('shape', [(32, 32), (24, 72), (64, 40), (90, 30)])
+def test_lines_have_no_gaps(shape):
+    """Of images of any shape; the tallest are drawn smaller."""
+    image = np.full((*shape, 3), 128, np.uint8)
+    picture = as_image(draw_picture([Row([View('TOAST', image, {3: steered()})])] * 3))
+    blank = (picture == 255).all(axis=(1, 2))
+    runs = ''.join('.' if empty else '#' for empty in blank).split('#')
+    assert max(map(len, runs)) < 30  # of 192 pixels that a panel is wide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,9 @@ from toast_mm.files import atomic_write
 from .attention import AttentionMaps
 
 Palette = Sequence[Sequence[int]]
-SIDE = 1.6  # side of a panel, in inches
+SIDE = 1.6  # width of a panel, in inches
+TALLEST = 2  # height of a panel, as a multiple of its width
+TEXT = 0.2  # height of a line of text, in inches
 MOST_LINES = 100
 
 
@@ -95,16 +98,28 @@ def draw_picture(
     Raises:
         ValueError: Images, blocks and heads make too many lines.
     """
-    lines = [line for row in rows for line in _lines(row, palette, difference)]
+    shapes, lines = [], []
+    for row in rows:
+        height, width = row.views[0].image.shape[:2]
+        of_row = [*_lines(row, palette, difference)]
+        shapes += [min(height / width, TALLEST)] * len(of_row)
+        lines += of_row
     if len(lines) > MOST_LINES:
         raise ValueError(
             f'a picture of {len(lines)} lines cannot be read, only up to {MOST_LINES}: draw fewer '
             'images, blocks or heads'
         )
     width = len(lines[0][1])
-    size = (SIDE * width, SIDE * 1.15 * len(lines) + 0.6)
+    entries = _legend(rows, classes, palette)
+    titles = [panel.title.count('\n') + 1 for panel in lines[0][1]]
+    texts = max(titles) + 1.3 * math.ceil(len(entries) / width)
+    heights = [
+        SIDE * shape + TEXT * any(panel.caption for panel in panels)
+        for shape, (_, panels) in zip(shapes, lines, strict=True)
+    ]
+    size = (SIDE * width, sum(heights) + TEXT * texts)
     figure = Figure(figsize=size, layout='constrained')
-    grid = figure.subplots(len(lines), width, squeeze=False)
+    grid = figure.subplots(len(lines), width, squeeze=False, height_ratios=heights)
     for axes, panel in zip(grid[0], lines[0][1], strict=True):
         axes.set_title(panel.title, fontsize=9)
     for cells, (label, panels) in zip(grid, lines, strict=True):
@@ -116,7 +131,7 @@ def draw_picture(
                 axes.spines[:].set_visible(False)
             else:
                 panel.draw(axes)
-    if entries := _legend(rows, classes, palette):
+    if entries:
         figure.legend(handles=entries, loc='outside lower center', ncols=width, fontsize=8)
     return figure
 
