@@ -50,7 +50,7 @@ def train(steered_config, run, tmp_path, monkeypatch):
 
 
 def whole(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def cut(folder):
@@ -84,6 +84,11 @@ def meta_cut(folder):
     os.truncate(folder / 'meta.json', 100)
 
 
+def meta_is_a_folder(folder):
+    (folder / 'meta.json').unlink()
+    (folder / 'meta.json').mkdir()
+
+
 def meta_changed(folder):
     content = json.loads((folder / 'meta.json').read_text())
     content['sizes'] = {block: [1, 1] for block in content['sizes']}
@@ -103,6 +108,7 @@ def missing(folder):
         (one_bit, 1),
         (header, 0),
         (meta_cut, NUMBER),
+        (meta_is_a_folder, NUMBER),
         (meta_changed, NUMBER),
         (missing, NUMBER),
     ],

@@ -1,7 +1,10 @@
 """Training with cached first passes equals training without; a stale cache is not used."""
 
+import io
 import os
 import re
+import shutil
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -401,6 +404,29 @@ def test_a_file_in_the_place_of_the_folder(job, run, tmp_path):
     (tmp_path / 'cache').write_text('in the way')
     with pytest.raises(WriteError, match=r'first_pass_cache: .*cache is not a folder'):
         run(job(cache={}))
+
+
+@pytest.mark.parametrize('part', ['cache', 'lock'])
+def test_something_in_the_place_of_a_cache(job, run, tmp_path, part):
+    run(job('linear probe', {}))
+    (folder,) = caches(tmp_path)
+    lock = folder.with_name(f'{folder.name}.lock')
+    shutil.rmtree(folder)
+    lock.unlink(missing_ok=True)
+    path = folder if part == 'cache' else lock
+    path.write_text('mine') if part == 'cache' else path.mkdir()
+    sentence = f'^first_pass_cache: {path} is in the place of the cache: remove it$'
+    with pytest.raises(WriteError, match=sentence):
+        run(job('linear probe', {}))
+    assert path.exists()
+
+
+def test_the_progress_is_shown_where_output_goes_now(job, run):
+    """mmengine's bar would write to where it went when mmengine was imported."""
+    output = io.StringIO()
+    with redirect_stdout(output):
+        run(job('linear probe', {}, log_level='ERROR'))
+    assert re.search(r'4/4, .* elapsed', output.getvalue())
 
 
 def test_samples_that_were_loaded_before_are_noticed(job, run, monkeypatch):

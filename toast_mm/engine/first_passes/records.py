@@ -51,7 +51,14 @@ class Records:
             right = content.pop('checksum') == _checksum_of_meta(content)
             if right and content['folder'] == self.folder.name:
                 return content
-        except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+        except (
+            FileNotFoundError,
+            IsADirectoryError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            TypeError,
+        ):
             pass
         raise DamagedCacheError(f'{path} is damaged')
 

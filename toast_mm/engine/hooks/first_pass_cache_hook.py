@@ -257,16 +257,21 @@ class FirstPassCacheHook(SingleHook):
         model = runner.cfg.model
         preprocessing = model.get('data_preprocessor') or runner.cfg.get('data_preprocessor')
         key = cache_key(backbone, model.backbone, preprocessing, steps, dataset, self.dtype)
-        folder = self.folder / key
+        folder, lock = self.folder / key, self.folder / f'{key}.lock'
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f'first_pass_cache: {self.folder} is not a folder: {error}') from error
+        for path, wanted in ((folder, folder.is_dir()), (lock, lock.is_file())):
+            if path.exists() and not wanted:
+                raise WriteError(
+                    f'first_pass_cache: {path} is in the place of the cache: remove it'
+                )
         name = f'First pass of the {mode} data'
         if _damage(folder) == []:
             runner.logger.info(f'{name}: found in {folder}')
             return FirstPassCache(folder)
-        with FileLock(self.folder / f'{key}.lock'):  # one process computes, others wait for it
+        with FileLock(lock):  # one process computes, others wait for it
             damaged = _damage(folder)
             if damaged is None:
                 if folder.exists():
