@@ -35,6 +35,7 @@ METHODS = {
     'coarse': dict(first_pass=dict(scale=0.5)),
     'coarse late': dict(feedback_to='middle', first_pass=dict(scale=0.5)),
     'coarser': dict(first_pass=dict(scale=0.25)),
+    'merged': dict(first_pass=dict(merge=0.5)),
 }
 
 

@@ -119,7 +119,8 @@ def _check_same_task(backbone: LoadableBackbone, record: Record) -> None:
             f'the task file is of {record["method"]}, and this backbone is built for '
             f'{backbone.method}: use the config of that training'
         )
-    usual = dict(in_channels=3, first_pass_scale=1.0)  # which signatures leave out
+    # What signatures leave out.
+    usual = dict(in_channels=3, first_pass_scale=1.0, first_pass_merge=1.0)
     own, theirs = (usual | s for s in (signature(backbone), record['signature']))
     if names := [name for name, value in theirs.items() if own.get(name) != value]:
         there, here = (
