@@ -7,7 +7,8 @@ until it is complete. The SHA-256 of its final weights and optimizer state must 
 undisturbed run, and its checkpoints must have the same names. For a sweep, its records must be the
 same, and for a cache, its content.
 
-Prints a line per kill and a table. The exit status is 1 if any result differs.
+Prints a line per kill, a table of outcomes, and one of the jobs that were killed. The exit
+status is 1 if any result differs.
 
     python benchmarks/reliability.py --kills 100 --seed 0
 """
@@ -15,15 +16,13 @@ Prints a line per kill and a table. The exit status is 1 if any result differs.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -186,15 +185,39 @@ def draw(number: int) -> Iterator[tuple[str, str]]:
         yield KINDS[place], 'two processes' if several else alone[(place + turn) % len(alone)]
 
 
-def table(results: dict[tuple[str, str], list[tuple[bool, float]]]) -> str:
+@dataclass(frozen=True)
+class Kill:
+    """What came of a kill."""
+
+    kind: str
+    victim: str
+    outcome: str
+    equal: bool
+    seconds: float
+
+
+def table(kills: Sequence[Kill]) -> str:
     """Table in Markdown: kills, equal results and mean seconds by kind and outcome."""
-    lines = ['| kind | outcome | kills | equal | seconds each |', '|---|---|---|---|---|']
-    for (kind, outcome), kills in sorted(results.items(), key=lambda item: item[0]):
-        seconds = sum(seconds for _, seconds in kills) / len(kills)
-        equal = sum(equal for equal, _ in kills)
-        lines.append(f'| {kind} | {outcome} | {len(kills)} | {equal} | {seconds:.1f} |')
-    kills = list(itertools.chain.from_iterable(results.values()))
-    lines.append(f'| all | | {len(kills)} | {sum(equal for equal, _ in kills)} | |')
+    lines = ['| kind | outcome | kills | equal | seconds each |', '|---|---|---:|---:|---:|']
+    for kind, outcome in sorted({(kill.kind, kill.outcome) for kill in kills}):
+        same = [kill for kill in kills if (kill.kind, kill.outcome) == (kind, outcome)]
+        seconds = sum(kill.seconds for kill in same) / len(same)
+        equal = sum(kill.equal for kill in same)
+        lines.append(f'| {kind} | {outcome} | {len(same)} | {equal} | {seconds:.1f} |')
+    lines.append(f'| all | | {len(kills)} | {sum(kill.equal for kill in kills)} | |')
+    return '\n'.join(lines)
+
+
+def table_of_victims(kills: Sequence[Kill]) -> str:
+    """Table in Markdown: equal results of all kills, by kind and job."""
+    lines = [f'| kind | {" | ".join(JOBS)} |', f'|---|{"---:|" * len(JOBS)}']
+    for kind in [*sorted({kill.kind for kill in kills}), 'all']:
+        of_kind = [kill for kill in kills if kind in (kill.kind, 'all')]
+        cells = []
+        for name in JOBS:
+            equal = [kill.equal for kill in of_kind if kill.victim == name]
+            cells.append(f'{sum(equal)} of {len(equal)} |' if equal else '|')
+        lines.append(f'| {kind} | {" ".join(cells)}')
     return '\n'.join(lines)
 
 
@@ -208,17 +231,17 @@ def main() -> None:
         parser.error('--kills must be at least 1')
     if args.folder and Path(args.folder).exists():
         parser.error(f'--folder {args.folder} exists already')
-    results = defaultdict(list)
+    kills = []
     with tempfile.TemporaryDirectory() as temporary:
         import_everything('train', 'sweep')
         reliability = Reliability(Path(args.folder or temporary).resolve(), args.seed)
         for number, (kind, name) in enumerate(draw(args.kills), 1):
             outcome, equal, seconds = reliability.kill(number, kind, name)
-            results[kind, outcome].append((equal, seconds))
+            kills.append(Kill(kind, name, outcome, equal, seconds))
             word = 'equal' if equal else 'DIFFERS'
             print(f'{number:3} {kind}, {name}: {outcome}, {word}, {seconds:.1f} s', flush=True)
-    print(f'\n{table(results)}')
-    sys.exit(any(not equal for kills in results.values() for equal, _ in kills))
+    print(f'\n{table(kills)}\n\n{table_of_victims(kills)}')
+    sys.exit(not all(kill.equal for kill in kills))
 
 
 if __name__ == '__main__':

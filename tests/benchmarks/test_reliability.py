@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import reliability
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 # A resumed training forgets the state of its optimizer. It is killed at the end.
@@ -34,6 +35,8 @@ def test_ten_kills():
     assert done.stdout.count(', equal, ') == 10
     assert 'DIFFERS' not in done.stdout and 'hangs' not in done.stdout
     assert '| all | | 10 | 10 | |' in done.stdout
+    assert '| SIGTERM, one of two processes | | | | 1 of 1 |' in done.stdout
+    assert '| all | 3 of 3 | 2 of 2 | 3 of 3 | 2 of 2 |' in done.stdout
 
 
 @pytest.mark.slow
@@ -43,6 +46,21 @@ def test_a_training_that_forgets():
     differs = 'the result differs in optimizer, param_schedulers, state_dict'
     assert f'newest file cut in half, training: {differs}' in done.stdout
     assert '| all | | 1 | 0 | |' in done.stdout
+    assert '| all | 0 of 1 | | | |' in done.stdout
+
+
+def test_the_table_of_victims():
+    def table(number, different=0):
+        drawn = enumerate(reliability.draw(number), 1)
+        kills = [reliability.Kill(*of, 'killed', n != different, 1.0) for n, of in drawn]
+        return reliability.table_of_victims(kills)
+
+    lines = table(14, different=6).splitlines()
+    assert lines[0] == '| kind | training | sweep | cache | two processes |'
+    assert '| Ctrl-C, random moment | | | 0 of 1 | |' in lines
+    assert '| SIGKILL, file event | 1 of 1 | 1 of 1 | | |' in lines
+    assert lines[-1] == '| all | 4 of 4 | 4 of 4 | 3 of 4 | 2 of 2 |'
+    assert table(100) in (BENCHMARKS / 'RELIABILITY.md').read_text()
 
 
 def test_another_folder_is_not_used(tmp_path, monkeypatch, capsys):
