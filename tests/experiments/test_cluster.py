@@ -162,11 +162,40 @@ def test_jobs_of_an_interrupted_sweep_are_cancelled(scheduler, config, tmp_path,
         (dict(OPTIONS, partition='gpu'), "submitit does not take .* 'partition' need to be prefix"),
         (dict(gpus_per_node=1), 'jobs need timeout_min'),
         (dict(OPTIONS, cluster='k8s'), "cluster='k8s' of jobs must be 'slurm' or 'local'"),
+        (
+            dict(OPTIONS, cluster=['local']),
+            r"cluster=\['local'\] of jobs must be 'slurm' or 'local'",
+        ),
+        (dict(OPTIONS, cluster=None), "cluster=None of jobs must be 'slurm' or 'local'"),
+        ({**OPTIONS, 3: 4}, r'submitit does not take .*3: 4.* for slurm: .*must be strings'),
+        (dict(OPTIONS, timeout_min=None), 'jobs need timeout_min'),
     ],
 )
 def test_wrong_options(scheduler, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         Cluster(tmp_path / 'jobs', options)
+
+
+@pytest.mark.parametrize(
+    ('content', 'why'),
+    [
+        ('{"job/1 abc": "0", "job', 'Unterminated string'),
+        ('', 'Expecting value'),
+        ('[1, 2]', 'cannot convert'),
+        ('null', 'not iterable'),
+        ('{"job/1 abc": 7}', 'the number of a job must be a text'),
+        (b'{"\xff": "0"}', "can't decode byte 0xff"),
+    ],
+)
+def test_a_damaged_list_of_jobs_is_named(scheduler, config, tmp_path, content, why):
+    file = tmp_path / 'jobs' / 'jobs.json'
+    file.parent.mkdir()
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(JobError, match=rf'^{file} is damaged .*{why}.*delete this file'):
+        run_all(runs(config, 1), str(tmp_path), cluster=OPTIONS)
+    assert not scheduler.jobs
+    file.unlink()
+    assert run_all(runs(config, 1), str(tmp_path), cluster=OPTIONS) == {'job/1': {'top1': 1}}
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ POLL = 2.0  # seconds between looks at the jobs; submitit asks the scheduler les
 
 
 class JobError(RuntimeError):
-    """A job has failed; the message says which one, why, and where its log is."""
+    """A job has failed, or cannot be found; the message says which one and why."""
 
 
 class Cluster:
@@ -44,14 +44,14 @@ class Cluster:
                 'jobs of a cluster need the package submitit: pip install "toast_mm[submitit]" '
                 f'({error})'
             ) from error
-        if 'timeout_min' not in options:
+        if options.get('timeout_min') is None:  # which submitit takes for its default
             raise ConfigError(
                 'jobs need timeout_min: the minutes after which the scheduler ends a job'
             )
         kinds = dict(slurm=submitit.SlurmJob, local=submitit.LocalJob)
         options = dict(cluster='slurm') | dict(options)
         cluster = options.pop('cluster')
-        if cluster not in kinds:
+        if cluster not in tuple(kinds):  # also if it has no hash
             raise ConfigError(f"cluster={cluster!r} of jobs must be 'slurm' or 'local'")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._kind = folder, kinds[cluster]
@@ -63,8 +63,12 @@ class Cluster:
             raise ConfigError(f'submitit does not take {options} for {cluster}: {error}') from error
 
     def submit(self, key: str, function: Callable, *arguments: Any) -> Any:
-        """Submit a job, or find the one with this key that has not failed."""
-        numbers = json.loads(self._file.read_text()) if self._file.exists() else {}
+        """Submit a job, or find the one with this key that has not failed.
+
+        Raises:
+            JobError: The file with the numbers of jobs is damaged.
+        """
+        numbers = self._numbers()
         if key in numbers:
             job = self._kind(folder=self._folder, job_id=numbers[key])
             if not job.done() or job.exception() is None:
@@ -72,6 +76,22 @@ class Cluster:
         job = self._executor.submit(function, *arguments)
         write_atomically(json.dumps({**numbers, key: job.job_id}).encode(), str(self._file))
         return job
+
+    def _numbers(self) -> dict[str, str]:
+        """Numbers of the jobs that were submitted, by their keys."""
+        if not self._file.exists():
+            return {}
+        try:
+            numbers = json.loads(self._file.read_bytes())
+            if not all(isinstance(number, str) for number in dict(numbers).values()):
+                raise ValueError('the number of a job must be a text')
+        except (TypeError, ValueError) as error:
+            raise JobError(
+                f'{self._file} is damaged and does not say which jobs were submitted: {error}. '
+                'Cancel those that still run, and delete this file; the same command then submits '
+                'all runs that have no result yet'
+            ) from error
+        return numbers
 
     @staticmethod
     def wait(jobs: Iterable[Any]) -> list[Any]:
