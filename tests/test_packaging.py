@@ -383,6 +383,29 @@ def test_dist_train(echo):
     assert lines == [*torchrun(2, 2)[:3], *meeting, '--nproc_per_node=2', *expected]
 
 
+def test_what_no_restart_mends_is_tried_once(tmp_path):
+    """The check of train.py ends the command before torchrun starts."""
+    python = executable(tmp_path / 'python', 'printf "%s\\n" "$*" >&2; exit 7')
+    command = TOOLS / 'dist_train.sh', 'x.py', 2, '--amp'
+    result = bash(*command, PYTHON=python, MAX_RESTARTS=3)
+    assert result.returncode == 7
+    assert result.stderr == f'{TOOLS}/train.py x.py --check --amp\n'
+
+
+@pytest.mark.parametrize('given', [{}, {'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': 9}])
+def test_torchrun_gives_its_processes_time_to_save(tmp_path, given):
+    """Also after SIGUSR1, which otherwise ends torchrun at once."""
+    get_settings = (
+        'import sys, torch.distributed.run as run; '
+        'config = run.config_from_args(run.parse_args(sys.argv[3:]))[0]; '
+        'print(config.shutdown_timeout, config.signals_to_handle)'
+    )
+    python = executable(tmp_path / 'python', f'exec {sys.executable} -c \'{get_settings}\' "$@"')
+    result = bash(TOOLS / 'dist_train.sh', 'x.py', 2, PYTHON=python, **given)
+    timeout = given.get('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', 600)
+    assert result.stdout == f'{timeout} SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1\n', result.stderr
+
+
 def test_dist_test(echo):
     lines = bash(TOOLS / 'dist_test.sh', 'x.py', 'a b.pth', 3, '--out', 'c d', PYTHON=echo).stdout
     assert lines.splitlines() == [
@@ -400,7 +423,7 @@ def test_dist_train_limits_threads_like_torchrun(tmp_path, processes, given, thr
     assert result.stdout.strip() == threads
 
 
-def srun(gpus: int, per_node: int, cpus: int = 5, extra=()):
+def srun(gpus: int, per_node: int, *start: str, cpus: int = 5, extra=()):
     return [
         '--partition=part',
         '--job-name=job',
@@ -409,8 +432,7 @@ def srun(gpus: int, per_node: int, cpus: int = 5, extra=()):
         f'--ntasks-per-node={per_node}',
         f'--cpus-per-task={cpus}',
         '--kill-on-bad-exit=1',
-        *extra,
-        *('python', '-u'),
+        *(*extra, *start, 'python', '-u'),
     ]
 
 
@@ -418,28 +440,51 @@ def test_slurm_train(echo):
     path = f'{echo.parent}:{os.environ["PATH"]}'
     command = TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', '--work-dir', 'c d'
     expected = [str(TOOLS / 'train.py'), 'a config.py', '--launcher', 'slurm', '--work-dir', 'c d']
+    start = ['bash', '-c', 'trap "" USR1; exec "$@"', 'bash']
+    extra = ['--exclusive', '-x', 'node7']
     for given, options in [
-        ({}, srun(8, 8)),
-        ({'GPUS': 2}, srun(2, 2)),
-        ({'GPUS': 16, 'GPUS_PER_NODE': 4, 'CPUS_PER_TASK': 3}, srun(16, 4, 3)),
-        ({'SRUN_ARGS': '--exclusive -x node7'}, srun(8, 8, extra=['--exclusive', '-x', 'node7'])),
+        ({}, srun(8, 8, *start)),
+        ({'GPUS': 2, 'CPUS_PER_TASK': ''}, srun(2, 2, *start)),
+        ({'GPUS': 16, 'GPUS_PER_NODE': 4, 'CPUS_PER_TASK': 3}, srun(16, 4, *start, cpus=3)),
+        ({'SRUN_ARGS': '--exclusive -x node7'}, srun(8, 8, *start, extra=extra)),
     ]:
         lines = bash(*command, PATH=path, PYTHON='python', **given).stdout.splitlines()
         assert lines == options + expected
 
 
 @pytest.mark.parametrize(
-    ('status', 'job', 'requeued'), [(138, '77', True), (143, '77', False), (138, '', False)]
+    ('status', 'job', 'scontrol', 'requeued', 'told'),
+    [
+        (138, '77', 'echo "$@"', True, False),
+        (138, '77', 'echo "$@"; exit 1', True, True),
+        (138, '', 'echo "$@"', False, True),
+        (143, '77', 'echo "$@"', False, False),
+        (1, '77', 'echo "$@"', False, False),
+        (0, '77', 'echo "$@"', False, False),
+    ],
 )
-def test_slurm_train_queues_the_job_again(tmp_path, status, job, requeued):
-    """138 is what a training ends with that has saved after SIGUSR1."""
+def test_slurm_train_queues_the_job_again(tmp_path, status, job, scontrol, requeued, told):
+    """138 is what a training ends with that has saved after SIGUSR1; Slurm may refuse the job."""
     executable(tmp_path / 'srun', f'exit {status}')
-    executable(tmp_path / 'scontrol', 'echo "$@"')
+    executable(tmp_path / 'scontrol', scontrol)
     path = f'{tmp_path}:{os.environ["PATH"]}'
     command = TOOLS / 'slurm_train.sh', 'part', 'job', 'x.py'
     result = bash(*command, PATH=path, PYTHON='python', SLURM_JOB_ID=job)
     assert result.returncode == status
     assert result.stdout == ('requeue 77\n' if requeued else '')
+    sentence = 'the training has saved, but is not queued again: run it again with --resume'
+    assert result.stderr == (f'{TOOLS}/slurm_train.sh: {sentence}\n' if told else '')
+
+
+def test_a_signal_before_the_training_does_not_look_like_one_that_it_left_after(tmp_path):
+    """A process that SIGUSR1 ends has the status of a training that has saved."""
+    executable(tmp_path / 'srun', 'while [[ $1 != bash ]]; do shift; done; "$@"')
+    executable(tmp_path / 'scontrol', 'echo "$@"')
+    python = executable(tmp_path / 'python', 'kill -USR1 $$; echo "goes on"; exit 3')
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    command = TOOLS / 'slurm_train.sh', 'part', 'job', 'x.py'
+    result = bash(*command, PATH=path, PYTHON=python, SLURM_JOB_ID='77')
+    assert (result.returncode, result.stdout) == (3, 'goes on\n')
 
 
 def test_slurm_test(echo):
@@ -448,6 +493,39 @@ def test_slurm_test(echo):
     lines = bash(*command, PATH=path, PYTHON='python', GPUS=1).stdout.splitlines()
     expected = [str(TOOLS / 'test.py'), 'x.py', 'a b.pth', '--launcher', 'slurm', '--tta']
     assert lines == srun(1, 1) + expected
+
+
+@pytest.mark.parametrize(
+    ('variables', 'message'),
+    [
+        (dict(MAX_RESTARTS='x'), 'MAX_RESTARTS=x must be a whole number from 0 to 65535'),
+        (dict(NNODES='-1'), 'NNODES=-1 must be a whole number from 1 to 65535'),
+        (dict(NNODES='0'), 'NNODES=0 must be a whole number from 1 to 65535'),
+        (dict(NNODES='08'), 'NNODES=08 must be a whole number from 1 to 65535'),
+        (dict(NNODES='2', NODE_RANK='2'), 'NODE_RANK=2 must be below NNODES=2'),
+        (dict(NODE_RANK='1'), 'NODE_RANK=1 must be below NNODES=1'),
+        (dict(PORT='65536'), 'PORT=65536 must be a whole number from 1 to 65535'),
+        (
+            dict(TORCH_ELASTIC_SHUTDOWN_TIMEOUT='1 h'),
+            'TORCH_ELASTIC_SHUTDOWN_TIMEOUT=1 h must be a whole number from 1 to 65535',
+        ),
+        (dict(GPUS='x'), 'GPUS=x must be a whole number from 1 to 65535'),
+        (dict(GPUS='0'), 'GPUS=0 must be a whole number from 1 to 65535'),
+        (dict(GPUS_PER_NODE='a[$(date)]'), 'GPUS_PER_NODE=a[$(date)] must be a whole number'),
+        (dict(CPUS_PER_TASK='1.5'), 'CPUS_PER_TASK=1.5 must be a whole number from 1 to 65535'),
+    ],
+)
+def test_launchers_check_variables(tmp_path, variables, message):
+    slurm = any('PU' in name for name in variables)
+    only_training = {'MAX_RESTARTS', 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT'}
+    arguments = dict(train=['x.py'], test=['x.py', 'x.pth'])
+    for what in ('train',) if only_training & variables.keys() else arguments:
+        name = f'slurm_{what}.sh' if slurm else f'dist_{what}.sh'
+        around = (['part', 'job'], []) if slurm else ([], ['2'])
+        command = TOOLS / name, *around[0], *arguments[what], *around[1]
+        result = bash(*command, PYTHON='false', **variables)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f'{TOOLS / name}: {message}')
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ GPUS=$3
 
 TOOLS=$(dirname "${BASH_SOURCE[0]}")
 source "$TOOLS/python.sh"
+source "$TOOLS/numbers.sh"
+check_nodes
 # the same as torchrun's choice, without its warning
 ((GPUS > 1)) && export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 

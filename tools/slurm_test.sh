@@ -11,11 +11,13 @@ PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3
 CHECKPOINT=$4
-GPUS=${GPUS:-8}
-GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 
 TOOLS=$(dirname "${BASH_SOURCE[0]}")
 source "$TOOLS/python.sh"
+source "$TOOLS/numbers.sh"
+check_numbers 1 GPUS GPUS_PER_NODE CPUS_PER_TASK
+GPUS=${GPUS:-8}
+GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 
 # shellcheck disable=SC2086  # SRUN_ARGS holds several words
 exec srun \

@@ -7,7 +7,7 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
+import signal
 import sys
 
 import torch
@@ -18,8 +18,8 @@ from toast_mm.command_line import argument_parser, is_file, load_config
 from toast_mm.engine import NotFiniteError, Preempted, parameter_table
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.explain import explained
-from toast_mm.engine.resumption import latest_checkpoint
-from toast_mm.engine.runner import build_runner
+from toast_mm.engine.resumption import latest_checkpoint, note_launch, was_restarted
+from toast_mm.engine.runner import build_runner, check_settings
 from toast_mm.files import WriteError
 from toast_mm.registry import type_name
 
@@ -44,28 +44,22 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by actual batch size / auto_scale_lr.base_batch_size',
     )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='only check the arguments and the settings of the config',
+    )
     args = parser.parse_args()
     if args.resume not in (None, 'auto') and not is_file(args.resume):
         parser.error(f'--resume: checkpoint {args.resume} does not exist')
     return args
 
 
-def was_restarted(newest: str) -> bool:
-    """Whether this job has written a checkpoint before, and torchrun or Slurm has restarted it.
-
-    torchrun counts restarts only on the node whose process has died. So ``dist_train.sh`` says when
-    it has started, and all processes see whether a checkpoint is newer.
-    """
-    started = float(os.environ.get('DIST_TRAIN_STARTED', 'inf'))
-    return os.path.getmtime(newest) > started or os.environ.get('SLURM_RESTART_COUNT', '0') != '0'
-
-
 def apply_resume(cfg: Config, resume: str | None) -> None:
     """Resume as asked; a job that was restarted resumes from its newest checkpoint."""
-    newest = latest_checkpoint(cfg.work_dir)
-    if newest and was_restarted(newest):
+    if was_restarted(cfg.work_dir):
         resume = 'auto'
-    if resume == 'auto' and not newest and cfg.get('load_from'):
+    if resume == 'auto' and not latest_checkpoint(cfg.work_dir) and cfg.get('load_from'):
         print(f'no checkpoint to resume in {cfg.work_dir}: starting from {cfg.load_from}')
     elif resume:
         cfg.resume = True
@@ -96,12 +90,15 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = load_config(args)
+        apply_arguments(cfg, args)
+        if args.check:
+            return check_settings(cfg)
     except ConfigError as error:
         sys.exit(str(error))
-    apply_arguments(cfg, args)
     try:
         with explained(cfg):
             runner = build_runner(cfg)
+        note_launch(runner.work_dir)
         runner.logger.info(f'Parameters:\n{parameter_table(runner.model)}')
     except WriteError as error:
         sys.exit(str(error))
@@ -109,6 +106,8 @@ def main() -> None:
         with explained(cfg):
             runner.train()
     except Preempted as left:
+        if args.launcher == 'slurm':  # which sends SIGTERM to the others once a process has ended
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.exit(left.status)
     except KeyboardInterrupt:
         runner.logger.warning(

@@ -197,7 +197,7 @@ def test_missing_config(tool):
         (['test', CONFIG, 'nowhere.pth'], 'checkpoint nowhere.pth does not exist'),
         (['test', CONFIG, CONFIG, '--out', 'o.txt'], 'o.txt must end with .pkl'),
         (['test', CONFIG, CONFIG, '--out-item', 'pred'], '--out-item needs --out FILE'),
-        (['train', CONFIG, '--cfg-options', 'a', 'b'], "'a' must be key=value"),
+        (['train', CONFIG, '--check', '--cfg-options', 'a', 'b'], "'a' must be key=value"),
         (
             ['deployment/export_onnx', CONFIG, CONFIG, 'o.onnx', '--size', '0', '0'],
             '--size 0 0 must be a height and a width of pixels',
@@ -220,3 +220,23 @@ def test_the_last_line_of_a_command_is_the_error(ade20k, tmp_path):
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert re.search(r'feedback_from=9 .*1\.\.4', output.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'changes', 'message'),
+    [
+        ([], dict(train_cfg__max_iters='many'), "train_cfg.max_iters='many' must be an integer"),
+        ([], dict(default_hooks='3'), 'default_hooks=3 must be dict(...)'),
+        (['--auto-scale-lr'], dict(auto_scale_lr='{}'), 'no auto_scale_lr.base_batch_size'),
+        (['--resume', 'nowhere.pth'], {}, 'checkpoint nowhere.pth does not exist'),
+    ],
+)
+def test_the_check_of_a_training_finds_what_it_would_not_begin_with(
+    train, tmp_path, capsys, arguments, changes, message
+):
+    train('--check')
+    with pytest.raises(SystemExit) as ended:
+        train('--check', *arguments, **changes)
+    assert message in f'{ended.value} {capsys.readouterr().err}'
+    assert ended.value.code
+    assert not (tmp_path / 'work').exists()

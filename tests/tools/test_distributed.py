@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import time
@@ -184,47 +183,6 @@ def test_two_nodes_go_on_after_a_rank_of_one_has_died(
     assert re.search(r'resumed epoch: 0, iter: \d+0\b', ''.join(outputs))
     assert 'holds 1 checkpoints of another training' in ''.join(outputs)
     assert same(undisturbed['state_dict'], state(tmp_path, 'iter_150')['state_dict'])
-
-
-@pytest.mark.parametrize(
-    'age, variables, restarted',
-    [
-        (10, dict(DIST_TRAIN_STARTED='60'), True),
-        (100, dict(DIST_TRAIN_STARTED='60'), False),
-        (10, {}, False),
-        (10, dict(SLURM_RESTART_COUNT='0'), False),
-        (100, dict(SLURM_RESTART_COUNT='2'), True),
-    ],
-)
-def test_only_a_checkpoint_of_this_launch_is_resumed(
-    age, variables, restarted, tmp_path, monkeypatch
-):
-    """Ages are in seconds; so is the start, before now."""
-    path, now = tmp_path / 'iter_1.pth', time.time()
-    path.touch()
-    os.utime(path, (now - age, now - age))
-    for name in ('DIST_TRAIN_STARTED', 'SLURM_RESTART_COUNT'):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        launch = name == 'DIST_TRAIN_STARTED'
-        monkeypatch.setenv(name, str(now - float(value)) if launch else value)
-    was_restarted = runpy.run_path(str(ROOT / 'tools/train.py'))['was_restarted']
-    assert was_restarted(str(path)) is restarted
-
-
-@pytest.mark.parametrize(
-    'variables, message',
-    [
-        (dict(MAX_RESTARTS='x'), 'MAX_RESTARTS=x must be a whole number'),
-        (dict(NNODES='-1'), 'NNODES=-1 must be a whole number'),
-        (dict(NNODES='2', NODE_RANK='2'), 'NODE_RANK=2 must be below NNODES=2'),
-        (dict(NNODES='0'), 'NODE_RANK=0 must be below NNODES=0'),
-    ],
-)
-def test_wrong_variables(variables, message):
-    process = start('bash', 'tools/dist_train.sh', 'config.py', '2', **variables)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and message in output
 
 
 def batch_of_four(ade20k: Path, processes: int, **changes: str) -> list[str]:

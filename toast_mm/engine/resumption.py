@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 import re
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import master_only
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from toast_mm.checkpoint import CheckpointError
+from toast_mm.files import write_atomically
+
+SLURM_NOTE = 'slurm_job'  # file in the folder of a training: the job that has begun it, and when
 
 
 def latest_checkpoint(work_dir: str) -> str | None:
@@ -31,6 +36,38 @@ def latest_checkpoint(work_dir: str) -> str | None:
         if match := re.fullmatch(r'(?:iter|epoch)_(\d+)\.pth', path.name):
             numbered[int(match[1])] = str(path)
     return numbered[max(numbered)] if numbered else None
+
+
+def was_restarted(work_dir: str) -> bool:
+    """Whether a launcher has started this training again after it had saved a checkpoint.
+
+    Then it resumes by itself. Checkpoints from before the launch are those of another training. Two
+    launchers start a training again:
+
+    - ``dist_train.sh`` says when it began. torchrun counts restarts, but only on the node whose
+      process has died.
+    - Slurm does not say when a job began first. So its first start leaves a note
+      (:func:`note_launch`).
+    """
+    newest = latest_checkpoint(work_dir)
+    started = [float(os.environ.get('DIST_TRAIN_STARTED', 'inf'))]
+    note = Path(work_dir, SLURM_NOTE)
+    again = os.environ.get('SLURM_RESTART_COUNT', '0') != '0'
+    if again and note.is_file() and note.read_text() == os.environ.get('SLURM_JOB_ID'):
+        started.append(note.stat().st_mtime)  # by the clock that checkpoints have, too
+    return newest is not None and osp.getmtime(newest) > min(started)
+
+
+@master_only
+def note_launch(work_dir: str) -> None:
+    """Note in the folder of a training which Slurm job begins it, if one does.
+
+    Raises:
+        WriteError: The note cannot be written.
+    """
+    job = os.environ.get('SLURM_JOB_ID')
+    if job is not None and not was_restarted(work_dir):
+        write_atomically(job.encode(), osp.join(work_dir, SLURM_NOTE))
 
 
 def find_start(runner: Runner) -> None:

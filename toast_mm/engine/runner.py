@@ -292,3 +292,13 @@ def _leave_process_group() -> None:
 def build_runner(cfg: Config) -> mmengine.runner.Runner:
     """Build the Runner that a config names; the default is toast_mm's."""
     return mmengine.registry.RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
+
+
+def check_settings(cfg: Config) -> None:
+    """Check what toast_mm's Runner checks before it builds anything, if the config names it.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    if cfg.get('runner_type') in (None, Runner, 'toast_mm.Runner'):
+        check_config(cfg)

@@ -5,14 +5,18 @@ import os
 import signal
 import subprocess
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from toast_mm.checkpoint import load_from_local
 from toast_mm.engine import Runner
 from toast_mm.engine.hooks import Preempted, PreemptionHook
+from toast_mm.engine.runner import _leave_process_group
 
 
 class SendSignal(Hook):
@@ -35,10 +39,10 @@ def train(cfg, *hooks, resume=False):
     return runner
 
 
-def interrupt(cfg, iteration, number=signal.SIGTERM) -> None:
+def interrupt(cfg, iteration, number=signal.SIGTERM, saved=True) -> None:
     with pytest.raises(Preempted, match=signal.Signals(number).name) as left:
         train(cfg, SendSignal(iteration, number))
-    assert left.value.status == 128 + number
+    assert left.value.status == (128 + number if saved else 1)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +148,22 @@ def test_the_signal_goes_back_to_who_had_it(toy_config, tmp_path):
         signal.signal(signal.SIGUSR1, former)
 
 
-def test_a_foreign_sampler_saves_nothing_in_an_epoch(toy_config, tmp_path, caplog):
+@pytest.mark.parametrize(('iteration', 'saved'), [(5, True), (1, False)])
+def test_a_foreign_sampler_saves_nothing_in_an_epoch(toy_config, tmp_path, iteration, saved):
+    """Starting again is of no use if there was no epoch since the start; here others have saved."""
     cfg = toy_config(tmp_path, by_epoch=True)
     cfg.train_dataloader.sampler.type = 'mmengine.DefaultSampler'
     cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[1:]
     cfg.custom_hooks = []
-    interrupt(cfg, 5)
+    (tmp_path / 'epoch_9.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text('epoch_9.pth')
+    interrupt(cfg, iteration, saved=saved)
     (log,) = tmp_path.glob('*/*.log')
     assert 'nothing is saved, since DefaultSampler cannot resume in the middle' in log.read_text()
+    assert ('there is no other checkpoint since the start' in log.read_text()) is not saved
     assert not (tmp_path / 'interrupted.pth').exists()
-    assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+    name = 'epoch_1.pth' if saved else 'epoch_9.pth'
+    assert (tmp_path / 'last_checkpoint').read_text().endswith(name)
 
 
 def test_other_threads_train_without_it(toy_config, tmp_path):
@@ -166,3 +176,39 @@ def test_other_threads_train_without_it(toy_config, tmp_path):
 def test_no_such_signal():
     with pytest.raises(ValueError, match="signals='SIGNONE' is no signal of this system"):
         PreemptionHook(['SIGNONE'])
+
+
+class SaveSlowly(Hook):
+    """Take a second for saving, which only process 0 does."""
+
+    def before_save_checkpoint(self, runner, checkpoint) -> None:
+        time.sleep(1)
+
+
+def leave_as_one_of_two(rank: int, folder: str) -> None:
+    """Train in one of two processes. Process 1 gets a signal."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', LOCAL_WORLD_SIZE='2')
+    store = f'file://{folder}/store'
+    torch.distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=2)
+    runner = Runner.from_cfg(Config.fromfile(f'{folder}/config.py'))
+    for hook in (SaveSlowly(), SendSignal(2 if rank else -1, signal.SIGUSR1)):
+        runner.register_hook(hook)
+    try:
+        runner.train()
+    except Preempted as left:
+        saved = Path(folder, 'run', 'interrupted.pth').exists()
+        Path(folder, f'left_{rank}').write_text(f'{left.status} {saved}')
+    del runner
+    _leave_process_group()
+
+
+@pytest.mark.slow
+def test_all_processes_leave_when_the_first_one_has_saved(steered_config, tmp_path, monkeypatch):
+    """Slurm and torchrun end the others as soon as one has left."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    cfg = steered_config(tmp_path / 'run', train_cfg__max_iters=9)
+    cfg.launcher = 'pytorch'
+    cfg.custom_imports = dict(imports=['toast_mm', 'toy_images'])
+    cfg.dump(tmp_path / 'config.py')
+    torch.multiprocessing.spawn(leave_as_one_of_two, (str(tmp_path),), nprocs=2)
+    assert [(tmp_path / f'left_{rank}').read_text() for rank in (0, 1)] == 2 * ['138 True']

@@ -12,12 +12,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from toast_mm.datasets import DefaultSampler
 from toast_mm.engine.hooks.checkpoint_hook import CheckpointHook
 from toast_mm.engine.hooks.single_hook import SingleHook
+from toast_mm.engine.resumption import latest_checkpoint
 from toast_mm.registry import HOOKS
 
 SEEN = 'seen_of_epoch'  # samples of the interrupted epoch, of all processes, in a checkpoint
@@ -28,14 +29,16 @@ class Preempted(KeyboardInterrupt):
 
     Args:
         number: The signal.
+        saved: Whether it has saved a checkpoint since it started, so that it can be started again.
 
     Attributes:
-        status: What a process ends with that a signal ends: 128 + signal.
+        status: What a process is to end with: 128 + signal, as if the signal had ended it, or 1 if
+            starting it again would get no further.
     """
 
-    def __init__(self, number: signal.Signals) -> None:
+    def __init__(self, number: signal.Signals, saved: bool) -> None:
         super().__init__(number.name)
-        self.status = 128 + number
+        self.status = 128 + number if saved else 1
 
 
 @HOOKS.register_module()
@@ -50,7 +53,8 @@ class PreemptionHook(SingleHook):
 
     During a validation the signal waits for the next training iteration. A training by epochs whose
     sampler is not ``toast_mm.DefaultSampler`` cannot resume in the middle of an epoch: it
-    leaves without saving. ``toast_mm.Runner`` always adds this hook.
+    leaves without saving. All processes leave together, when process 0 has saved.
+    ``toast_mm.Runner`` always adds this hook.
 
     Args:
         signals: Names of the signals. Defaults to ``('SIGTERM', 'SIGUSR1')``.
@@ -68,11 +72,13 @@ class PreemptionHook(SingleHook):
                 raise ValueError(f'PreemptionHook: signals={name!r} is no signal of this system')
         self.signals = [signal.Signals[name] for name in signals]
         self._received = 0
+        self._start: tuple[str, int] | None = None
         self._former: dict[signal.Signals, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals. Only the main thread of a process can."""
         self._received = 0
+        self._start = _newest(runner.work_dir)
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader
@@ -110,12 +116,31 @@ class PreemptionHook(SingleHook):
             kept = f'nothing is saved, since {sampler} cannot resume in the middle of an epoch'
         else:
             kept = f'{saving[0].save_interrupted(runner)} is saved; resume=True continues from it'
+        saved = self._has_saved(runner)
+        if not saved:
+            kept += (
+                ', and there is no other checkpoint since the start: another start would get no '
+                'further in the same time. Save more often (default_hooks.checkpoint.interval)'
+            )
         runner.logger.warning(f'{received.name} after {runner.iter + 1} iterations: {kept}')
-        raise Preempted(received)
+        raise Preempted(received, saved)
+
+    def _has_saved(self, runner: Runner) -> bool:
+        """Whether there is another checkpoint than at the start. All wait for process 0 to save."""
+        saved = torch.tensor(int(is_main_process() and _newest(runner.work_dir) != self._start))
+        if runner.distributed:
+            all_reduce(saved, 'max')
+        return bool(saved)
 
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
         self.restore()
+
+
+def _newest(work_dir: str) -> tuple[str, int] | None:
+    """The checkpoint that a training would resume from, and when it was written."""
+    newest = latest_checkpoint(work_dir)
+    return None if newest is None else (newest, os.stat(newest).st_mtime_ns)
 
 
 def _outlive_signals(
