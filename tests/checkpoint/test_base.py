@@ -217,6 +217,46 @@ def test_a_base_of_other_numbers_is_refused(base, change, sentence):
         backbone.init_weights()
 
 
+@pytest.mark.parametrize('bands', [3, 6])
+@pytest.mark.parametrize('stem', [None, 'text'])
+def test_a_stem_that_is_no_tensor_is_named(base, bands, stem):
+    file, weights = base
+    name = 'patch_embed.projection.weight'
+    torch.save({'state_dict': {**weights, name: stem}}, file)
+    init_cfg = dict(type='Pretrained', checkpoint=file)
+    backbone = TOASTViT(**SIZES, in_channels=bands, init_cfg=init_cfg)
+    what = type(stem).__name__
+    with pytest.raises(CheckpointError, match=rf'of another type: {name} {what} instead of torch'):
+        backbone.init_weights()
+
+
+def test_a_tensor_of_another_shape_and_type_is_counted_once(base):
+    file, weights = base
+    name = 'layers.1.attn.proj.weight'
+    torch.save({'state_dict': {**weights, name: torch.zeros(3, dtype=torch.int8)}}, file)
+    backbone = TOASTViT(**SIZES, init_cfg=dict(type='Pretrained', checkpoint=file))
+    with pytest.raises(CheckpointError) as error:
+        backbone.init_weights()
+    assert f'covers {len(weights) - 1} of {len(weights)} tensors' in str(error.value)
+    assert f'of another shape: {name} (3,)' in str(error.value)
+    assert f'of another type: {name} torch.int8' in str(error.value)
+
+
+def test_the_weights_of_a_base_are_read_to_the_place_that_init_cfg_names(base):
+    file, weights = base
+    read = []
+
+    def place(storage, location):
+        read.append(location)
+        return storage
+
+    init_cfg = dict(type='Pretrained', checkpoint=file, prefix='backbone', map_location=place)
+    backbone = TOASTViT(**SIZES, init_cfg=init_cfg)
+    backbone.init_weights()
+    assert is_loaded(backbone, weights)
+    assert read == (len(weights) + 1) * ['cpu']  # also of the head
+
+
 @pytest.mark.parametrize('argument', [dict(further=1), dict(prefix=5)])
 def test_arguments_that_init_cfg_has_not(base, argument):
     init_cfg = dict(type='Pretrained', checkpoint=base[0], **argument)

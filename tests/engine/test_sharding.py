@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.registry import DefaultScope
 from torch import distributed
 from toy_images import SIZES
@@ -14,6 +15,7 @@ from toast_mm.checkpoint import load_from_local
 from toast_mm.checkpoint.adapter import RECORD
 from toast_mm.engine import Runner
 from toast_mm.engine.config import ConfigError
+from toast_mm.engine.hooks import CheckpointHook
 from toast_mm.engine.model import load_model
 from toast_mm.engine.runner import _leave_process_group
 from toast_mm.engine.sharding import FullyShardedDataParallel, check_sharding
@@ -158,10 +160,24 @@ def test_what_does_not_work_is_an_error_before_the_training(changes, message, jo
         Runner.from_cfg(job('refused', model_wrapper_cfg=SHARDED, **changes))
 
 
-def test_a_metric_that_runs_blocks_alone_is_refused():
-    evaluator = [dict(type='Accuracy'), dict(type='toast_mm.AttentionInside')]
-    with pytest.raises(ConfigError, match='val_evaluator: AttentionInside does not work with'):
-        check_sharding(Config(dict(val_evaluator=evaluator)), [])
+@pytest.mark.parametrize('key', ['val_evaluator', 'test_evaluator'])
+@pytest.mark.parametrize('others', [[], [dict(type='Accuracy')]])
+def test_a_metric_that_runs_blocks_alone_is_refused(key, others):
+    metric = dict(type='toast_mm.AttentionInside')
+    with pytest.raises(ConfigError, match=f'^{key}: AttentionInside does not work with'):
+        check_sharding(Config({key: [*others, metric] if others else metric}), [])
+
+
+def test_a_hook_that_is_refused_is_refused_in_other_hands(job):
+    """A subclass does what its parent does."""
+
+    class OwnAverages(EMAHook):
+        pass
+
+    cfg = job('own')
+    check_sharding(cfg, [CheckpointHook()])
+    with pytest.raises(ConfigError, match=r'^EMAHook does not work .*: it copies the model'):
+        check_sharding(cfg, [CheckpointHook(), OwnAverages()])
 
 
 def test_a_backbone_that_does_not_name_its_blocks_is_refused():
@@ -184,6 +200,10 @@ def test_bfloat16_and_the_test_of_a_checkpoint(job, tmp_path, one_process):
     trained = Runner.from_cfg(cfg)
     trained.train()
     cfg.load_from = str(tmp_path / 'half' / 'iter_4.pth')
+    saved = load_from_local(cfg.load_from)['state_dict']._metadata
+    assert saved == load_model(cfg, cfg.load_from).state_dict()._metadata, (
+        'versions, by which layers read files'
+    )
     cfg.test_dataloader = dict(cfg.train_dataloader, sampler=dict(type='toast_mm.DefaultSampler'))
     cfg.update(test_cfg=dict(), test_evaluator=dict(type='mmpretrain.Accuracy'))
     tested = Runner.from_cfg(cfg)

@@ -363,7 +363,12 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         """Fit a stem for R, G and B to other bands by timm's rule, which keeps sums of inputs."""
         name = self.stem_weight or ''
         stem = weights.get(name)
-        if stem is None or stem.ndim != 4 or stem.shape[1] != 3 or self.in_channels == 3:
+        if (
+            self.in_channels == 3
+            or not isinstance(stem, Tensor)
+            or stem.ndim != 4
+            or stem.shape[1] != 3
+        ):
             return dict(weights)
         print_log(f'{name} of 3 bands is fitted to {self.in_channels} bands', 'current')
         return {**weights, name: adapt_input_conv(self.in_channels, stem)}
