@@ -143,12 +143,12 @@ def write_masks(folder: Path) -> None:
         Image.fromarray(mask).save(folder / f'masks/train/{index:02}.png')
 
 
-def write_images(folder: Path) -> None:
-    """Write 24 images to train on and 8 to validate on, of two classes that differ in colour."""
+def write_images(folder: Path, train: int = 24, val: int = 8, size: int = 16) -> None:
+    """Write images to train and to validate on, of two classes that differ in colour."""
     rng = np.random.default_rng(0)
-    for split, number in (('train', 24), ('val', 8)):
+    for split, number in (('train', train), ('val', val)):
         for index in range(number):
-            pixels = rng.integers(0, 200, (16, 16, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 200, (size, size, 3), dtype=np.uint8)
             pixels[..., index % 2] += 40
             path = folder / split / f'class_{index % 2}' / f'{index:02}.png'
             path.parent.mkdir(parents=True, exist_ok=True)

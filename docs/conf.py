@@ -50,6 +50,7 @@ INTERNAL = (
     'conversion.items.Layer',
     'conversion.items.Skipped',
     'datasets.fine_grained.SplitFiles',
+    'datasets.kept_images.KeepingLoader',
     'inspection.sample.Sample',
     'jobs.read_layout',
     'models.layers.Layer',

@@ -50,3 +50,19 @@ def test_neighbours_are_not_correlated():
 def test_negative_counter():
     with pytest.raises(ValueError, match='non-negative'):
         seed_everything(0, -1)
+
+
+def test_the_generator_of_torch_is_seeded_as_by_torch(monkeypatch):
+    """Without a GPU torch.manual_seed is not called: it formats the stack, which takes longer."""
+    seed_everything(3, 14)
+    drawn, seed = torch.rand(4), torch.initial_seed()
+    torch.manual_seed(seed)
+    assert torch.equal(torch.rand(4), drawn)
+    seeds = []
+    monkeypatch.setattr(torch, 'manual_seed', seeds.append)
+    monkeypatch.setattr('toast_mm.seeding.get_device', lambda: 'cpu')
+    seed_everything(3, 14)
+    assert seeds == []
+    monkeypatch.setattr('toast_mm.seeding.get_device', lambda: 'cuda')
+    seed_everything(3, 14)
+    assert seeds == [seed]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 
 
 def seed_everything(*counters: int) -> None:
@@ -18,7 +19,12 @@ def seed_everything(*counters: int) -> None:
     python, numpy, pytorch = sequence.generate_state(3)
     random.seed(int(python))
     np.random.seed(numpy)
-    torch.manual_seed(int(pytorch))
+    if get_device() == 'cpu':
+        # torch.manual_seed also formats the stack, for GPUs that may be found later: that takes
+        # longer than to load and augment a small image.
+        torch.default_generator.manual_seed(int(pytorch))
+    else:
+        torch.manual_seed(int(pytorch))
 
 
 @contextmanager

@@ -16,14 +16,22 @@ def test_every_part_is_measured(monkeypatch, capsys):
     runpy.run_path(str(BENCHMARKS / 'startup.py'), run_name='__main__')
     rows = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[2:]]
     parts = ['first iteration', 'config formatting', 'environment', 'checkpoint', 'whole run']
+    parts.append('run in a sweep')
     assert [row[0] for row in rows] == parts
     assert all(float(cell) > 0 for _, *cells in rows for cell in cells)
     seconds = {name: [float(ours), float(other)] for name, ours, other, *_ in rows}
     assert all(a < b for a, b in zip(seconds['first iteration'], seconds['whole run'], strict=True))
 
 
-@pytest.mark.parametrize('number, status', [(2.0, 'above the bound: checkpoint'), (1.0, None)])
-def test_the_bounds(number, status, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ('number', 'short', 'status'),
+    [
+        (2.0, 0.5, 'above the bound: checkpoint'),
+        (1.0, 0.5, None),
+        (1.0, 0.9, 'above the bound: run in a sweep'),
+    ],
+)
+def test_the_bounds(number, short, status, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCHMARKS)
     import startup
 
@@ -32,6 +40,8 @@ def test_the_bounds(number, status, monkeypatch, tmp_path):
         return dict.fromkeys(startup.BOUNDS, 1.0) | {'checkpoint': number if slower else 1.0}
 
     monkeypatch.setattr(startup, 'run', run)
+    swept = dict(toast_mm=[short, 2 * short], mmengine=[1.0, 2.0])
+    monkeypatch.setattr(startup, 'swept', lambda folder, runs: swept)
     monkeypatch.setattr(sys, 'argv', ['startup.py', '--check'])
     if status is None:
         startup.main()

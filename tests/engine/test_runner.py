@@ -3,6 +3,7 @@ import copy
 import os
 import runpy
 import shutil
+from multiprocessing import active_children
 from pathlib import Path
 
 import mmengine.runner
@@ -34,9 +35,6 @@ class InterruptHook(Hook):
 def train(cfg) -> Runner:
     runner = Runner.from_cfg(cfg)
     runner.train()
-    for loader in (runner.train_dataloader, runner.val_dataloader):
-        if loader.num_workers:  # left to the garbage collector, it would wait 5 seconds
-            loader._iterator._shutdown_workers()
     return runner
 
 
@@ -487,3 +485,25 @@ def test_two_processes_train_as_one(toy_config, tmp_path, monkeypatch):
     # One of them saves.
     assert_same(load(folder / 'iter_9.pth')['state_dict'], processes[0]['weights'])
     assert not list(folder.rglob('*partial*'))
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_processes_that_load_data_end_with_the_training(toy_config, tmp_path, by_epoch):
+    """Left to the garbage collector, PyTorch would wait 5 seconds for those of each loader."""
+    runner = train(toy_config(tmp_path, by_epoch=by_epoch, num_workers=1))
+    assert runner.train_dataloader.persistent_workers
+    assert not active_children()
+    runner.val()  # starts others
+    (child,) = active_children()
+    runner.val_dataloader._iterator._shutdown_workers()
+    assert not child.is_alive()
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_processes_that_load_data_end_with_an_error(toy_config, tmp_path, by_epoch):
+    cfg = toy_config(tmp_path, by_epoch=by_epoch, num_workers=1)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type=InterruptHook, iteration=2)]
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert not active_children()

@@ -10,9 +10,11 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
+import toast_mm.experiments.sweep
+from toast_mm.datasets.kept_images import KeptImages
 from toast_mm.engine.runner import build_runner
 from toast_mm.experiments import Run, run_all
-from toast_mm.experiments.sweep import _digest, _start_worker
+from toast_mm.experiments.sweep import KEPT_BYTES, _digest, _start_worker
 
 
 def sweep(config: str) -> list[Run]:
@@ -157,9 +159,11 @@ def test_workers_share_the_devices(monkeypatch):
         places.put(device)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'of the caller')
     threads = torch.get_num_threads()
-    _start_worker(threads, places)
+    monkeypatch.setattr('toast_mm.experiments.sweep._images', KeptImages(1000))
+    _start_worker(threads, places, 400)
     assert os.environ['CUDA_VISIBLE_DEVICES'] == '3'
-    _start_worker(threads, places)
+    assert toast_mm.experiments.sweep._images.limit == 400
+    _start_worker(threads, places, 400)
     assert os.environ['CUDA_VISIBLE_DEVICES'] == '3'
 
 
@@ -170,6 +174,7 @@ def test_devices_reach_the_workers(config, tmp_path, monkeypatch):
         def __init__(self, workers, context, initializer, arguments):
             places = arguments[1]
             given.extend(places.get() for _ in range(workers))
+            assert arguments[2] == KEPT_BYTES // workers
 
         def submit(self, function, *arguments):
             future = Future()

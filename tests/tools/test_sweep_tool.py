@@ -5,6 +5,12 @@ import pkgutil
 import sys
 
 import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+
+from toast_mm.datasets import LoadImageFromFile
+from toast_mm.datasets.kept_images import KeptImages
+from toast_mm.engine import Runner
 
 
 def records(out):
@@ -150,3 +156,45 @@ def test_jobs_that_cannot_be_submitted(tool, job, tmp_path, monkeypatch, argumen
     monkeypatch.setitem(sys.modules, 'submitit', None)
     with pytest.raises(SystemExit, match=message):
         tool('sweep', job, '--out-dir', tmp_path / 'out', *arguments)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_run_is_the_training_of_the_train_tool(tool, job, tmp_path, monkeypatch, workers):
+    """Bit for bit, with images decoded or kept in memory, first or later in a process."""
+    text = job.read_text().replace("type='LoadImage", "type='toast_mm.LoadImage")
+    loaders = dict(num_workers=workers, persistent_workers=workers > 0)
+    text += f'train_dataloader.update({loaders})\nval_dataloader.update({loaders})\n'
+    job.write_text(
+        text + 'train_cfg.update(max_epochs=3)\nsearch.update(lr=[0.05], seeds=[3, 4])\n'
+    )
+
+    weights = []
+    original = Runner.train
+
+    def train(self):
+        original(self)
+        weights.append({name: value.clone() for name, value in self.model.state_dict().items()})
+
+    monkeypatch.setattr(Runner, 'train', train)
+    decoded = []
+    decode = LoadImageFromFile.decode
+    monkeypatch.setattr(
+        LoadImageFromFile, 'decode', lambda *args: decoded.append(args[2]) or decode(*args)
+    )
+    monkeypatch.setattr('toast_mm.experiments.sweep._images', KeptImages(2**20))
+    out = tmp_path / 'out'
+    tool('sweep', job, '--out-dir', out)
+    assert len(decoded) == len(set(decoded)) == 12 + 8  # images to train and to validate on
+    assert not [*out.rglob('*.pth'), *out.rglob('*.safetensors')]
+    swept = [records(out)[f'classifier/{seed}'] for seed in (3, 4)]
+    assert weights[1].keys() == weights[2].keys()
+    assert any(not torch.equal(value, weights[2][name]) for name, value in weights[1].items())
+    for number, seed in enumerate((3, 4)):
+        folder = tmp_path / f'train{seed}'
+        options = (f'randomness.seed={seed}', 'optim_wrapper.optimizer.weight_decay=0.0')
+        tool('train', job, '--work-dir', folder, '--cfg-options', *options)
+        scalars = next(folder.rglob('scalars.json')).read_text().splitlines()
+        assert json.loads(scalars[-1])['accuracy/top1'] == swept[number]['metrics']['accuracy/top1']
+        saved = CheckpointLoader.load_checkpoint(str(folder / 'epoch_3.pth'), 'cpu')['state_dict']
+        for name, value in weights[number + 1].items():
+            assert torch.equal(saved[name], value)

@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from mmseg.datasets.transforms import LoadImageFromNDArray
 from PIL import Image
 
+from toast_mm.datasets.kept_images import KeepingLoader
 from toast_mm.registry import TRANSFORMS
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)  # of sensors
@@ -24,7 +25,7 @@ EXIF_ORIENTATION = 0x0112
 
 
 @TRANSFORMS.register_module()
-class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
+class LoadImageFromFile(mmcv.transforms.LoadImageFromFile, KeepingLoader):
     """mmcv's ``LoadImageFromFile`` with errors that name the file, for images of any bit depth.
 
     Images with 16 bits per channel often use only 12 bits or fewer. mmcv keeps the highest 8 of the
@@ -64,7 +65,9 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             return results
         path = results['img_path']
         try:
-            image = self.decode(fileio.get(path, backend_args=self.backend_args), path)
+            image = self.load(
+                path, self.color_type, self.imdecode_backend, self.to_float32, self.bit_depth
+            )
         except Exception as error:
             if not self.ignore_empty:
                 raise
@@ -76,6 +79,10 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         if 'gt_seg_map' in results:
             check_equal_sizes(results)
         return results
+
+    def read(self, path: str) -> np.ndarray:
+        """Read and decode an image."""
+        return self.decode(fileio.get(path, backend_args=self.backend_args), path)
 
     def _tell_ignored(self, path: str, error: Exception) -> None:
         """Warn about a file once; mmengine's data sets take another sample and say nothing."""
@@ -158,7 +165,7 @@ def first_darkened(dataset: Any) -> str | None:
 
 
 @TRANSFORMS.register_module()
-class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
+class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations, KeepingLoader):
     """mmseg's ``LoadAnnotations`` with checks that the mask fits its image.
 
     It does nothing if there is no mask to load, so a test pipeline also works for inference.
@@ -176,6 +183,14 @@ class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
 
     def _load_seg_map(self, results: dict) -> None:
         path = results['seg_map_path']
+        mask = self.load(path, 'mask', self.imdecode_backend)
+        results['gt_seg_map'] = self._renumbering(results)[_labels(mask, path)]
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        if 'ori_shape' in results:
+            check_equal_sizes(results)
+
+    def read(self, path: str) -> np.ndarray:
+        """Read and decode a mask."""
         content = fileio.get(path, backend_args=self.backend_args)
         try:
             mask = mmcv.imfrombytes(content, flag='unchanged', backend=self.imdecode_backend)
@@ -183,10 +198,7 @@ class LoadAnnotations(mmseg.datasets.transforms.loading.LoadAnnotations):
             raise ValueError(f'{path} cannot be decoded as a mask') from error
         if mask is None:
             raise ValueError(f'{path} cannot be decoded as a mask')
-        results['gt_seg_map'] = self._renumbering(results)[_labels(mask, path)]
-        results.setdefault('seg_fields', []).append('gt_seg_map')
-        if 'ori_shape' in results:
-            check_equal_sizes(results)
+        return mask
 
     def _renumbering(self, results: dict) -> np.ndarray:
         """Table of the new label for each of 0..255."""

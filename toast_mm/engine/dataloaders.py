@@ -1,4 +1,4 @@
-"""Building data loaders, with checks of the data set."""
+"""Building data loaders, with checks of the data set, and ending their processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import mmengine.runner
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from toast_mm.datasets.kept_images import keep_images
 from toast_mm.datasets.passed_over import passed_over
 from toast_mm.engine.class_names import leaves
 
@@ -32,6 +34,8 @@ def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
             raise
         raise ValueError(_sentence(dataset)) from None
     check_samples(loader.dataset, dataset)
+    for part in leaves(loader.dataset):  # before processes that load data start
+        keep_images(part)
     return loader
 
 
@@ -65,6 +69,22 @@ def _marked_list(dataset: Any) -> str | None:
         return None
     path = str(dataset.get_data_info(0).get('img_path'))
     return str(dataset.ann_file) if MARK in path and not osp.exists(path) else None
+
+
+def stop_workers(loop: Any) -> None:
+    """End the processes that load data for a loop of a Runner.
+
+    A Runner is in reference cycles. If Python collects the loader with them, its queues are closed
+    before the workers are told to end, and PyTorch waits 5 seconds for each loader.
+    """
+    loader = getattr(loop, 'dataloader', None)
+    if not isinstance(loader, DataLoader):
+        return  # the loop has not been built
+    endless = getattr(loop, 'dataloader_iterator', None)
+    for iterator in (loader._iterator, getattr(endless, '_iterator', None)):
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+    loader._iterator = None
 
 
 def _sentence(dataset: Any) -> str:

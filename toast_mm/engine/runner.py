@@ -29,7 +29,7 @@ from toast_mm.checkpoint.base import fetch_bases
 from toast_mm.engine.backends import whole_files
 from toast_mm.engine.config import ConfigError
 from toast_mm.engine.config_check import check_config
-from toast_mm.engine.dataloaders import build_dataloader
+from toast_mm.engine.dataloaders import build_dataloader, stop_workers
 from toast_mm.engine.hooks import (
     CheckpointHook,
     EarlyStoppingHook,
@@ -166,7 +166,10 @@ class Runner(mmengine.runner.Runner):
 
     @naming_files()
     def train(self) -> nn.Module:
-        """Train as mmengine does, but download the base first, and give signals back at the end."""
+        """Train as mmengine does, but download the base first.
+
+        At the end, signals are given back and the processes that load data end.
+        """
         fetch_bases(self.model)
         if isinstance(self.model, FullyShardedDataParallel):
             self.model.init_weights()
@@ -174,6 +177,8 @@ class Runner(mmengine.runner.Runner):
         try:
             return super().train()
         finally:
+            for loop in (self._train_loop, self._val_loop):
+                stop_workers(loop)
             for hook in self.hooks:
                 if isinstance(hook, PreemptionHook):
                     hook.restore()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import active_children, get_context, parent_process
@@ -24,12 +25,16 @@ from mmengine.config import Config
 from mmengine.utils import ProgressBar
 
 from toast_mm.checkpoint import WEIGHTS
+from toast_mm.datasets.kept_images import KeptImages
 from toast_mm.engine.config import apply_options, job_name, read_config
 from toast_mm.engine.model import unwrap
 from toast_mm.engine.runner import build_runner
 from toast_mm.files import naming_files
 
 from .cluster import Cluster
+
+KEPT_BYTES = 2**30  # of decoded images, for all runs at a time on this machine
+_images = KeptImages(KEPT_BYTES)  # of this process, for all its runs
 
 
 @dataclass(frozen=True)
@@ -129,15 +134,17 @@ def _train_all(
 ) -> Iterator[tuple[Run, Trained]]:
     """Yield every run with its result, as they finish."""
     if workers == 1 and not devices:
-        for run in runs:
-            yield run, _train(run, str(folder / run.name))
+        with _frozen():
+            for run in runs:
+                yield run, _train(run, str(folder / run.name))
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = get_context('spawn')
+    room = KEPT_BYTES // workers
     places = spawn.SimpleQueue()
     for number in range(workers):
         places.put(devices[number % len(devices)] if devices else None)
-    pool = ProcessPoolExecutor(workers, spawn, _start_worker, (threads, places))
+    pool = ProcessPoolExecutor(workers, spawn, _start_worker, (threads, places, room))
     running: dict[Any, Run] = {}
     try:
         yield from _as_they_finish(
@@ -217,13 +224,36 @@ def _as_they_finish(
         raise failure
 
 
-def _start_worker(threads: int, places: SimpleQueue) -> None:
-    """Set the threads and, before CUDA starts, the GPU of a process; it ends with its parent."""
+def _start_worker(threads: int, places: SimpleQueue, room: int) -> None:
+    """Prepare a process for its runs; it ends with its parent.
+
+    Args:
+        threads: Its threads.
+        places: Queue of GPUs; it takes one, which is set before CUDA starts.
+        room: Bytes for images that it keeps.
+    """
     Thread(target=_end_with_parent, daemon=True).start()
+    gc.collect()
+    gc.freeze()
+    _images.limit = room
     torch.set_num_threads(threads)
     device = places.get()
     if device is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = device
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Spare the garbage collector all that exists, such as modules.
+
+    Each data set of mmengine collects garbage, which otherwise takes as long as to read it.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _end_with_parent() -> None:
@@ -299,8 +329,9 @@ def _train(run: Run, work_dir: str) -> Trained:
     cfg.experiment_name = run.name.replace('/', '_')
     cfg.default_hooks.checkpoint = None
     cfg.log_level = 'ERROR'
-    runner = build_runner(cfg)
-    runner.train()
+    with _images.in_use():
+        runner = build_runner(cfg)
+        runner.train()
     scalars = runner.message_hub.log_scalars
     values = {
         name.removeprefix('val/'): float(buffer.current())
