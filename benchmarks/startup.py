@@ -39,7 +39,7 @@ BOUNDS = {
     'checkpoint': 1.5,
     'whole run': 1.3,
 }
-SWEPT, SWEPT_BOUND = 'run in a sweep', 0.8
+SWEPT, SWEPT_BOUND = 'run in a sweep', 1.2
 # Settings of that run.
 _SHORT = {
     'train_cfg.max_epochs': 20,

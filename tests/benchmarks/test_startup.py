@@ -28,7 +28,7 @@ def test_every_part_is_measured(monkeypatch, capsys):
     [
         (2.0, 0.5, 'above the bound: checkpoint'),
         (1.0, 0.5, None),
-        (1.0, 0.9, 'above the bound: run in a sweep'),
+        (1.0, 1.3, 'above the bound: run in a sweep'),
     ],
 )
 def test_the_bounds(number, short, status, monkeypatch, tmp_path):
