@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmengine.config import Config
+from conditions import run_conditions
 
-from toast_mm.experiments import Task, run_protocol, validate_on_test_data
 from toast_mm.experiments.tables import spread
 
-SEEDS = (1, 2, 3)
 PUBLISHED_STD, DIM = 0.02, 128
 PRETUNED = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 
@@ -65,26 +63,11 @@ CONDITIONS = {
 }
 
 
-def condition_task(task: str, condition: str) -> Task:
-    """A condition on a task, for the protocol."""
-    cfg = Config.fromfile(TASKS[task])
-    return Task(
-        f'{task}/{condition.replace(" ", "-").replace(",", "")}',
-        TASKS[task],
-        SETTINGS[task] | CONDITIONS[condition],
-        search=cfg.search.get('held_out', {}),
-        final=validate_on_test_data(cfg),
-        grid=[{'optim_wrapper.optimizer.lr': rate} for rate in cfg.search.lr],
-    )
-
-
 def table(task: str, out_dir: str, workers: int) -> str:
     """Table of one task, in Markdown."""
-    tasks = {condition: condition_task(task, condition) for condition in CONDITIONS}
-    outcomes = run_protocol(tasks.values(), SEEDS, out_dir, workers=workers)
+    outcomes = run_conditions(task, TASKS[task], CONDITIONS, out_dir, workers, SETTINGS[task])
     lines = [f'| {task} | lr | held out | top-1 % |', '|---|---|---|---|']
-    for condition, entry in tasks.items():
-        outcome = outcomes[entry.name]
+    for condition, outcome in outcomes.items():
         (rate,) = outcome.chosen.values()
         lines.append(
             f'| {condition} | {rate:g} | {outcome.selection:.1f} | {spread(outcome.values)} |'
