@@ -16,7 +16,7 @@ from toast_mm.models.backbones.merging import MergedTokens, spread
 from toast_mm.visualization import attention_maps
 
 EXTRA = {'vit': 1, 'timm': 5}
-ROUTES = [('last', 'first'), (2, 'first'), ('last', 'middle')]
+ROUTES = [('last', 'first'), (2, 'first'), ('last', 2)]
 kinds = pytest.mark.parametrize('kind', EXTRA)
 routes = pytest.mark.parametrize(('source', 'target'), ROUTES)
 
