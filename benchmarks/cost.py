@@ -17,17 +17,16 @@ import argparse
 import gc
 import resource
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
-from statistics import median
 from typing import Any
 
 import timm
 import torch
+from measuring import paired, saved_for_backward
 from mmpretrain.models import VisionTransformer
 from mmseg.models.decode_heads import FCNHead, UPerHead
 from rich.progress import track
@@ -218,47 +217,6 @@ def counts(row: str, args: argparse.Namespace) -> Cost:
     return cost
 
 
-def saved_for_backward(model: Classifier, images: Tensor) -> float:
-    """MiB that a step saves for the backward pass, without parameters."""
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    sizes: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        step(model, images)
-    return sum(sizes.values()) / 2**20
-
-
-def wait(device: str) -> None:
-    """Wait until a GPU has finished."""
-    if device == 'cuda':
-        torch.cuda.synchronize()
-
-
-def paired(
-    one: Callable[[], None], other: Callable[[], None], args: argparse.Namespace
-) -> tuple[float, float]:
-    """Run two functions in turns: median ratio of their times, and median time of the second."""
-    for _ in range(1 if args.device == 'cpu' else 3):
-        one(), other()
-    pairs = []
-    for _ in range(args.repeats):
-        times = []
-        for run in (one, other):
-            wait(args.device)
-            start = time.perf_counter()
-            run()
-            wait(args.device)
-            times.append(time.perf_counter() - start)
-        pairs.append(times)
-    return median(b / a for a, b in pairs), median(b for _, b in pairs)
-
-
 def peak(device: str) -> float:
     """Peak memory in MiB: resident memory of this process, or memory allocated on the GPU."""
     if device == 'cuda':
@@ -279,7 +237,7 @@ def measure(row: str, args: argparse.Namespace) -> Cost:
     if args.device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     if model.tunable and row != 'plain':
-        cost.saved_mib = saved_for_backward(model, images)
+        cost.saved_mib = saved_for_backward(lambda: step(model, images), model.parameters())
     else:
         forward(model, images)
     cost.peak_mib = peak(args.device)
@@ -289,12 +247,18 @@ def measure(row: str, args: argparse.Namespace) -> Cost:
         plain.dtype = model.dtype
         per_image = 1000 / args.batch
         cost.forward_ratio, seconds = paired(
-            lambda: forward(plain, images), lambda: forward(model, images), args
+            lambda: forward(plain, images),
+            lambda: forward(model, images),
+            args.repeats,
+            args.device,
         )
         cost.forward_ms = per_image * seconds
         if model.tunable:
             cost.step_ratio, seconds = paired(
-                lambda: forward(plain, images), lambda: step(model, images), args
+                lambda: forward(plain, images),
+                lambda: step(model, images),
+                args.repeats,
+                args.device,
             )
             cost.step_ms = per_image * seconds
     return cost

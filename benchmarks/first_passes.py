@@ -12,14 +12,14 @@ relative to the full first pass. Finished runs are read from the output folder a
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import torch
 from conditions import run_conditions
+from measuring import paired, saved_for_backward
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -46,6 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         'param_scheduler.1.end': 300,
     },
 }
+PAIRS = 15  # of steps, for times
 PLAIN, FULL = 'no second pass', 'full'
 CONDITIONS: dict[str, dict[str, Any]] = {
     PLAIN: {'model.backbone.feedback_from': None, 'model.backbone.pretuned': None},
@@ -109,52 +110,30 @@ class Step:
             self.backbone.zero_grad()
 
     def predict(self, images: Tensor) -> None:
-        self.first = None  # a prediction has no cache
-        self.backbone.eval()
-        if self.backbone.topdown is not None and not self.backbone.folded:
-            self.backbone.fold()
+        """A prediction, for which there is no cache. Call :meth:`fold` first."""
         with torch.no_grad():
             self.forward(images)
 
-    def saved(self) -> float:
-        """Bytes that a step saves for the backward pass, without parameters."""
-        parameters = {p.untyped_storage().data_ptr() for p in self.backbone.parameters()}
-        sizes: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in parameters:
-                sizes[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self()
-        return sum(sizes.values())
-
-
-def paired(one: Callable[[], None], other: Callable[[], None], pairs: int = 15) -> float:
-    """Median ratio of the times of two functions that run in turns."""
-    ratios = []
-    for _ in range(pairs + 1):
-        times = []
-        for run in (one, other):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        ratios.append(times[1] / times[0])
-    return median(ratios[1:])  # the first pair warms up
+    def fold(self) -> None:
+        self.first = None
+        self.backbone.eval()
+        if self.backbone.topdown is not None:
+            self.backbone.fold()
 
 
 def costs(task: str) -> dict[str, list[float]]:
     """By condition: operations of a prediction and of a step, memory and time of a step."""
     conditions = conditions_of(task)
     full = Step(task, conditions[FULL])
-    counted, memory = {}, full.saved()
+    counted, memory = {}, saved_for_backward(full, full.backbone.parameters())
     for name, changes in conditions.items():
-        step = Step(task, changes, 'meta')
-        operations = [flops_per_image(run, step.images) for run in (step, step.predict)]
+        counting = Step(task, changes, 'meta')
+        step = flops_per_image(counting, counting.images)
+        counting.fold()
+        operations = flops_per_image(counting.predict, counting.images), step
         real = Step(task, changes)
-        counted[name] = [*operations[::-1], real.saved() / memory, paired(full, real)]
+        saved = saved_for_backward(real, real.backbone.parameters())
+        counted[name] = [*operations, saved / memory, paired(full, real, PAIRS)[0]]
     plain = counted[PLAIN][0]
     return {
         name: [predict / plain, step / plain, *rest]

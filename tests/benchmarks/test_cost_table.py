@@ -12,6 +12,12 @@ from toast_mm.models import TOASTViT
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def its_folder(monkeypatch):
+    """Python adds the folder of a program that is started from a shell."""
+    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
+
+
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, 'argv', ['cost.py', *arguments])
     return runpy.run_path(str(ROOT / 'benchmarks' / 'cost.py'), run_name='__main__')
