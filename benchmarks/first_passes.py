@@ -169,11 +169,12 @@ def draw(
 
     figure, axes = pyplot.subplots(1, len(results), figsize=(5 * len(results), 4), squeeze=False)
     for axis, (task, (outcomes, cost)) in zip(axes[0], results.items(), strict=True):
-        for condition, outcome in outcomes.items():
+        for number, (condition, outcome) in enumerate(outcomes.items()):
             deviation = torch.tensor(outcome.values).std().item()
             place = cost[condition][0], mean(outcome.values)
             axis.errorbar(*place, yerr=deviation, fmt='o', capsize=3)
-            axis.annotate(condition, place, xytext=(6, 6), textcoords='offset points')
+            offset = 6, 6 - 20 * (number % 2)  # neighbours on different sides
+            axis.annotate(condition, place, xytext=offset, textcoords='offset points')
         axis.set(title=task, xlabel='operations of a prediction, plain backbone = 1')
         axis.set_ylabel('mIoU' if task in METRICS else 'top-1 %')
         axis.margins(x=0.25)
