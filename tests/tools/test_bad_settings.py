@@ -72,7 +72,7 @@ def test_a_few(job, request, tmp_path):
 @pytest.mark.parametrize('job', ['classifier', 'segmentor'])
 def test_many(job, request, tmp_path):
     base = request.getfixturevalue(job)
-    check(base, bad_settings(base, 238), tmp_path)
+    check(base, bad_settings(base, 120), tmp_path)
 
 
 @pytest.mark.parametrize(
