@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,11 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start end by Ctrl-C, which they ignore in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -76,8 +76,6 @@ class Folder:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A program that was started in the background ignores Ctrl-C, and so would this one.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def run(self, **settings: str) -> subprocess.CompletedProcess:
