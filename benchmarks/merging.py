@@ -19,23 +19,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
 from PIL import Image
 from torch import Tensor
 
+from toast_mm.engine.config import read_config
 from toast_mm.engine.flops import flops_per_image
 from toast_mm.models import TOASTViT
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-SMALL: dict[str, Any] = dict(
-    arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
-    img_size=64,
-    patch_size=8,
-    patch_cfg=dict(conv_type='toast_mm.ConvStem'),
-    out_type='avg_featmap',
-    init_cfg=dict(
-        type='Pretrained', checkpoint='toast_mm://vit-1m_tinyin100.safetensors', prefix='backbone.'
-    ),
-)
+SMALL = 'configs/_base_/models/toast-vit-1m-tinyin100.py'
 PRETUNED = 'toast_mm://vit-1m_tinyin100_toast-last.safetensors'
 
 
@@ -61,16 +53,21 @@ def cost(first_pass: dict[str, float] | None) -> float:
             return flops_per_image(backbone, torch.empty(2, 3, 224, 224))
 
 
+def build(**changes: Any) -> TOASTViT:
+    """The small ViT with its weights; its output is the mean of the patches."""
+    backbone = MODELS.build(
+        {**read_config(SMALL).model.backbone, 'out_type': 'avg_featmap', **changes}
+    )
+    backbone.init_weights()
+    return backbone.eval()
+
+
 def features(first_pass: dict[str, float] | None, images: Tensor) -> Tensor:
     """Features ``(B, C)`` of the small ViT, steered by the mean token, or without feedback."""
     if first_pass is None:
-        backbone = TOASTViT(**SMALL, feedback_from=None).eval()
-        backbone.init_weights()
+        backbone = build(feedback_from=None)
     else:
-        backbone = TOASTViT(**SMALL, pretuned=PRETUNED, first_pass=first_pass).eval()
-        backbone.init_weights()
-        sharp = TOASTViT(**SMALL).eval()
-        sharp.init_weights()
+        backbone, sharp = build(pretuned=PRETUNED, first_pass=first_pass), build()
         first = sharp.run_first_pass(images[:250])
         tokens, _ = sharp.read_out(first.streams[sharp.depth - 1])
         mean = F.normalize(tokens, dim=-1).mean((0, 1))
@@ -84,7 +81,9 @@ def load(folder: str, number: int) -> Tensor:
     chosen: Sequence[Path] = files[:: max(1, len(files) // number)][:number]
     pixels = [np.array(Image.open(file).convert('RGB').resize((64, 64))) for file in chosen]
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()
-    return (images - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    preprocessing = read_config(SMALL).model.data_preprocessor
+    mean, std = (torch.tensor(preprocessing[name])[:, None, None] for name in ('mean', 'std'))
+    return (images - mean) / std
 
 
 @torch.no_grad()

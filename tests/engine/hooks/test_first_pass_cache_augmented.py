@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from PIL import Image
@@ -106,6 +107,44 @@ def test_crops_and_flips(job, run, tmp_path):
     assert augmented.losses != without.losses
     assert augmented.losses == pytest.approx(without.losses, rel=0.2)
     assert augmented.layers[1:] == [[2] * 4] * 11
+
+
+def test_processes_that_load_data(job, run):
+    losses = []
+    for number in (0, 2):
+        watch = Watch()
+        cfg = job(*AUGMENTATION, cache=dict(augmented=True))
+        cfg.train_dataloader.num_workers = number
+        cfg.train_dataloader.persistent_workers = bool(number)
+        run(cfg, watch)
+        losses.append(watch.losses)
+    assert losses[0] == losses[1]
+
+
+def test_a_resumed_training_ends_as_an_undisturbed_one(job, run, tmp_path):
+    cache = dict(augmented=True)
+    whole = run(job(*AUGMENTATION, cache=cache)).model.state_dict()
+    saving = dict(default_hooks__checkpoint=dict(type='CheckpointHook', interval=5, by_epoch=False))
+    run(job(*AUGMENTATION, cache=cache, train_cfg__max_iters=5, **saving))
+    cfg = job(*AUGMENTATION, cache=cache)
+    cfg.resume, cfg.load_from = True, str(tmp_path / 'work' / 'iter_5.pth')
+    resumed = run(cfg).model.state_dict()
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_joined_data_sets(job, run, tmp_path):
+    losses = []
+    for cache in (None, dict(augmented=True)):
+        cfg = job(SQUARE, cache=cache)
+        leaf = cfg.train_dataloader.dataset
+        half = dict(leaf, indices=3)
+        cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[leaf, half])
+        watch = Watch()
+        run(cfg, watch)
+        losses.append(watch.losses)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert len(caches(tmp_path)) == 2
 
 
 def test_another_seed_uses_the_same_cache(job, run, tmp_path, capsys):

@@ -1,11 +1,13 @@
 """A first pass that merges tokens: by hand, image by image, with lists of members."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from small_backbones import KINDS, TIMM, VIT, plain, tuned
+from torch.utils.checkpoint import checkpoint
 
 from toast_mm.checkpoint import CheckpointError
 from toast_mm.checkpoint.adapter import frozen_base, leave_out_base, make_record
@@ -206,11 +208,37 @@ def test_the_record_has_a_token_for_every_patch(kind, source, target):
     assert all(signal.shape[1] == number for signal in record.signals.values())
 
 
+@torch.no_grad()
 @kinds
 def test_maps_of_where_it_looks(kind):
-    found = attention_maps(steered(kind), images(), 1)[1]
-    assert found.mask.shape == (2, 4, 6)
+    backbone = steered(kind)
+    found = attention_maps(backbone, images(), 1)[1]
+    z, _ = backbone.read_out(first_pass_by_hand(backbone, kind, images(), 0.25))
+    mask = F.cosine_similarity(z, backbone.topdown.selection.task_embedding, dim=-1).clamp(min=0)
+    torch.testing.assert_close(found.mask, mask[:, EXTRA[kind] :].unflatten(1, (4, 6)))
     assert found.first.shape[-2:] == found.second.shape[-2:] == (4, 6)
+
+
+@pytest.mark.filterwarnings('ignore:None of the inputs have requires_grad')  # the first pass
+@pytest.mark.parametrize('use_reentrant', [True, False])
+@kinds
+def test_activation_checkpointing(kind, use_reentrant):
+    backbone = steered(kind).train()
+    backbone(images())[-1].square().sum().backward()
+    expected = [p.grad for p in backbone.topdown.parameters()]
+    backbone.zero_grad()
+    for block in backbone.layers if kind == 'vit' else backbone.model.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=use_reentrant)
+    backbone(images())[-1].square().sum().backward()
+    torch.testing.assert_close([p.grad for p in backbone.topdown.parameters()], expected)
+
+
+@pytest.mark.slow
+def test_compiled():
+    backbone = steered('vit')
+    expected = backbone(images())
+    compiled = torch.compile(backbone, fullgraph=True, backend='aot_eager')
+    torch.testing.assert_close(compiled(images()), expected)
 
 
 @kinds
