@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from toast_mm.seeding import seed_everything
+from toast_mm.seeding import kept_random_state, seed_everything
 
 
 def draw() -> tuple:
@@ -66,3 +66,32 @@ def test_the_generator_of_torch_is_seeded_as_by_torch(monkeypatch):
     monkeypatch.setattr('toast_mm.seeding.get_device', lambda: 'cuda')
     seed_everything(3, 14)
     assert seeds == [seed]
+
+
+def test_kept_random_state_leaves_all_generators_as_they_were():
+    seed_everything(1)
+    expected = draw()
+    seed_everything(1)
+    with kept_random_state():
+        assert draw() == expected  # the same streams inside
+    assert draw() == expected
+
+
+def test_kept_random_state_does_not_start_cuda(monkeypatch):
+    """As in a process that loads data beside a training on GPUs, where CUDA cannot start."""
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    with kept_random_state():
+        draw()
+
+
+def test_kept_random_state_keeps_that_of_gpus_in_use(monkeypatch):
+    states = {0: 'first', 1: 'second'}
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_rng_state', states.__getitem__)
+    monkeypatch.setattr(
+        torch.cuda, 'set_rng_state', lambda state, device: states.update({device: state})
+    )
+    with kept_random_state():
+        states.update({0: 'drawn', 1: 'drawn'})
+    assert states == {0: 'first', 1: 'second'}

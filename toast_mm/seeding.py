@@ -29,10 +29,14 @@ def seed_everything(*counters: int) -> None:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Leave all random generators as they were; numbers drawn inside the context do not count."""
+    """Leave all random generators as they were; numbers drawn inside the context do not count.
+
+    Those of GPUs, too, if this process has used one. A process that loads data has not, and cannot.
+    """
     python, numpy = random.getstate(), np.random.get_state()
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
+        with torch.random.fork_rng(gpus):
             yield
     finally:
         random.setstate(python)
