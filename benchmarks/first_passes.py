@@ -36,9 +36,9 @@ TASKS = {
     'camvid': 'configs/camvid/toast-vit-1m_upernet_1xb8-600_camvid-96x96.py',
 }
 SIZES = {'cub25': 64, 'lite0': 128, 'cued': 64, 'camvid': 96}
-RATES = {'lite0': [3e-4, 1e-3, 3e-3], 'cued': [5e-4, 1.5e-3, 4.5e-3], 'camvid': [1e-3, 3e-3]}
+RATES = {'lite0': [3e-4, 1e-3, 3e-3], 'cued': [5e-4, 1.5e-3, 4.5e-3]}
 METRICS = {'camvid': 'mIoU'}
-# CamVid: half of its training, validated once; a whole image is wider than a crop.
+# CamVid: half of its training, validated once.
 SETTINGS: dict[str, dict[str, Any]] = {
     'camvid': {
         'train_cfg.max_iters': 300,
