@@ -41,9 +41,7 @@ from toast_mm.models.heads import CrossAttentionAdapter
 CLASSES, PROMPTS, RANK = 200, 100, 4
 INCA = 'InCA, last 4 layers'
 GIVEN = 'first pass given'
-MERGED = 'first pass merged to'
 SCALES = {'1/2': 1 / 2, '1/3': 1 / 3}  # of the images of a coarse first pass
-SHARES = {'1/4': 1 / 4, '1/6': 1 / 6}  # of the patches that are left in a first pass that merges
 ROUTES = {
     'last': dict(feedback_from='last', feedback_to='first'),
     'early': dict(feedback_from='middle', feedback_to='first'),
@@ -97,11 +95,9 @@ def methods(route: str) -> dict[str, Callable[..., nn.Module]]:
     rows[f'TOAST, {route}, {GIVEN}'] = lambda **kw: vit(**way, **kw)
     rows[f'TOAST-Lite, {route}'] = lambda **kw: vit(lite=lite, **way, **kw)
     rows[f'TOAST folded, {route}'] = lambda **kw: vit(**way, **kw).eval().fold()
-    cheaper = {f'first pass at {name}': dict(scale=scale) for name, scale in SCALES.items()}
-    cheaper |= {f'{MERGED} {name}': dict(merge=share) for name, share in SHARES.items()}
-    for name, first_pass in cheaper.items():
-        coarse = dict(way, first_pass=first_pass)
-        row = f'{route}, {name}'
+    for name, scale in SCALES.items():
+        coarse = dict(way, first_pass=dict(scale=scale))
+        row = f'{route}, first pass at {name}'
         for given in ('', f', {GIVEN}'):
             rows[f'TOAST, {row}{given}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw)
         rows[f'TOAST folded, {row}'] = lambda coarse=coarse, **kw: vit(**coarse, **kw).eval().fold()
@@ -347,12 +343,7 @@ def main() -> None:
         for complaint in complaints:
             print(complaint)
         sys.exit(bool(complaints))
-    of_timm = args.arch not in VisionTransformer.arch_zoo  # perhaps with rotary embeddings
-    rows = [
-        row
-        for row in methods(args.route)
-        if not ((args.dense and row == INCA) or (of_timm and MERGED in row))
-    ]
+    rows = [row for row in methods(args.route) if not (args.dense and row == INCA)]
     if not of_mmpretrain:  # "as published" is written for attentions of mmpretrain
         rows = [row for row in rows if 'as published' not in row]
     costs = {}

@@ -53,7 +53,6 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     FULL: {},
     'scale 1/2': {'model.backbone.first_pass': dict(scale=1 / 2)},
     'scale 1/3': {'model.backbone.first_pass': dict(scale=1 / 3)},
-    'merged to 1/6': {'model.backbone.first_pass': dict(merge=1 / 6)},
     'scale 1/2, cached': {
         'model.backbone.first_pass': dict(scale=1 / 2),
         'first_pass_cache': dict(augmented=True),
@@ -65,14 +64,12 @@ Costs = Mapping[str, list[float]]
 
 
 def conditions_of(task: str) -> dict[str, dict[str, Any]]:
-    """Conditions that fit a task: merging is for tokens, and an approximate cache for crops."""
+    """Conditions that fit a task: an approximate cache is for crops."""
     found = {name: dict(changes) for name, changes in CONDITIONS.items()}
     hooks = Config.fromfile(TASKS[task]).custom_hooks
     found[PLAIN]['custom_hooks'] = [
         hook for hook in hooks if hook['type'] != 'toast_mm.MeanTokenInitHook'
     ]
-    if task == 'lite0':
-        del found['merged to 1/6']
     if task in ('lite0', 'cued'):  # without random augmentation a cache is exact
         del found['scale 1/2, cached']
     elif task in WHOLE_SIZES:

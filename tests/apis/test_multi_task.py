@@ -35,7 +35,6 @@ METHODS = {
     'coarse': dict(first_pass=dict(scale=0.5)),
     'coarse late': dict(feedback_to='middle', first_pass=dict(scale=0.5)),
     'coarser': dict(first_pass=dict(scale=0.25)),
-    'merged': dict(first_pass=dict(merge=0.5)),
 }
 
 
@@ -121,7 +120,6 @@ def count_blocks(tasks):
         (('last', 'dora'), 2 * DEPTH + DEPTH),
         (('coarse', 'coarse late'), 3 * DEPTH),  # the late route shares no block with it
         (('coarse', 'last', 'coarse late', 'early', 'head', 'coarser'), 8 * DEPTH),
-        (('last', 'merged', 'other'), 3 * DEPTH + 2 * DEPTH),  # whose first pass is its own
     ],
 )
 def test_several_at_once_predict_as_each_alone(tasks, names, blocks):

@@ -22,10 +22,10 @@ def test_conditions_of_each_task(program):
     names = {task: set(program.conditions_of(task)) for task in program.TASKS}
     whole = {'no second pass', 'full', 'scale 1/2', 'scale 1/3'}
     assert names == {
-        'cub25': whole | {'merged to 1/6', 'scale 1/2, cached'},
-        'camvid': whole | {'merged to 1/6', 'scale 1/2, cached'},
-        'cued': whole | {'merged to 1/6'},  # without random augmentation
-        'lite0': whole,  # without tokens
+        'cub25': whole | {'scale 1/2, cached'},
+        'camvid': whole | {'scale 1/2, cached'},
+        'cued': whole,  # without random augmentation
+        'lite0': whole,
     }
     cache = program.conditions_of('camvid')['scale 1/2, cached']['first_pass_cache']
     assert cache == dict(augmented=True, whole_size=(184, 240))
@@ -48,7 +48,7 @@ def test_costs(program, monkeypatch):
     predictions = {name: cost[0] for name, cost in costs.items()}
     assert predictions['no second pass'] == 1
     assert 1.8 < predictions['full'] < 2.1
-    assert predictions['scale 1/3'] < predictions['scale 1/2'] < predictions['merged to 1/6'] < 1.4
+    assert predictions['scale 1/3'] < predictions['scale 1/2'] < 1.4
     assert predictions['scale 1/2, cached'] == predictions['scale 1/2']
     steps = {name: cost[1] for name, cost in costs.items()}
     assert steps['no second pass'] < steps['scale 1/2, cached'] < steps['scale 1/2'] < steps['full']

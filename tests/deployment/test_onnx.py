@@ -174,19 +174,6 @@ def test_a_coarse_first_pass(kind, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['vit', 'timm'])
-def test_a_first_pass_that_merges_tokens(kind, tmp_path):
-    model = classifier(kind, first_pass=dict(merge=0.25))
-    unfolded = copy.deepcopy(model)
-    export_onnx(Deployable(model), str(tmp_path / 'model.onnx'), (32, 32))
-    for number in (1, 3):
-        batch = images(number, (32, 32))
-        with torch.no_grad():
-            expected = unfolded(normed(batch), mode='tensor')
-        close(run(tmp_path / 'model.onnx', batch), expected.numpy())
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('kind', 'size', 'first_pass'),
     [

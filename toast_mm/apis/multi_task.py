@@ -156,8 +156,8 @@ class MultiTask(Mapping[str, Any]):
 
 
 def shares_first_pass(backbone: SteeredBackbone) -> bool:
-    """Whether the first pass is that of the plain backbone: nothing is tuned in it, or merged."""
-    return backbone.frozen and not backbone.tuned and not backbone.merging
+    """Whether the first pass is that of the plain backbone, with nothing tuned in it."""
+    return backbone.frozen and not backbone.tuned
 
 
 def _same_positions(one: SteeredBackbone, other: SteeredBackbone) -> bool:

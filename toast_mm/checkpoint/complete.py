@@ -119,8 +119,7 @@ def _check_same_task(backbone: LoadableBackbone, record: Record) -> None:
             f'the task file is of {record["method"]}, and this backbone is built for '
             f'{backbone.method}: use the config of that training'
         )
-    # What signatures leave out.
-    usual = dict(in_channels=3, first_pass_scale=1.0, first_pass_merge=1.0)
+    usual = dict(in_channels=3, first_pass_scale=1.0)  # which signatures leave out
     own, theirs = (usual | s for s in (signature(backbone), record['signature']))
     if names := [name for name, value in theirs.items() if own.get(name) != value]:
         there, here = (

@@ -26,7 +26,6 @@ METHODS = {
     'linear probe': dict(feedback_from=None),
     'lite': dict(lite=dict(rank=2)),
     'coarse late': dict(feedback_to='middle', first_pass=dict(scale=0.5)),
-    'merged': dict(first_pass=dict(merge=0.5)),
 }
 # Number of layers (of four) that a step and a validation batch still run.
 SECOND_PASS = {
@@ -37,7 +36,6 @@ SECOND_PASS = {
     'linear probe': 0,
     'lite': 4,
     'coarse late': 4,
-    'merged': 4,
 }
 
 

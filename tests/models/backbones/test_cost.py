@@ -75,21 +75,6 @@ def test_folded_forward_of_a_coarse_first_pass(source, target, scale, bound):
     assert bound - 0.05 < flops(model, backward=False) / plain <= bound
 
 
-@pytest.mark.parametrize(
-    ('source', 'target', 'share', 'bound'),
-    [
-        ('last', 'first', 1 / 4, 1.36),
-        ('last', 'first', 1 / 6, 1.30),
-        ('last', 'middle', 1 / 6, 1.30),
-    ],
-)
-def test_folded_forward_of_a_first_pass_that_merges(source, target, share, bound):
-    plain = flops(make(feedback_from=None), backward=False)
-    model = make(feedback_from=source, feedback_to=target, first_pass=dict(merge=share))
-    model[0].fold()
-    assert bound - 0.05 < flops(model, backward=False) / plain <= bound
-
-
 @pytest.mark.parametrize('lite', [None, dict(rank=4)])
 @pytest.mark.parametrize(
     ('source', 'target', 'scale', 'bound'),

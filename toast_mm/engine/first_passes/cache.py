@@ -14,8 +14,6 @@ from toast_mm.models.backbones.first_pass import FirstPass
 
 from .records import Records, RecordWriter
 
-_NO_STREAMS = ('image', 'place')
-
 
 class FirstPassCache(Records):
     """First passes of the images of one data set, read from disk on demand.
@@ -35,7 +33,7 @@ class FirstPassCache(Records):
             WriteError: They cannot be written.
         """
         arrays = self.meta['arrays']
-        (dtype,) = {array[0] for name, array in arrays.items() if name not in _NO_STREAMS}
+        (dtype,) = {array[0] for name, array in arrays.items() if name != 'image'}
         values = (_values(*batch, dtype, 'image' in arrays) for batch in batches)
         try:
             self.rewrite(damaged, values)
@@ -47,20 +45,12 @@ class FirstPassCache(Records):
         streams = {
             int(name): torch.from_numpy(array[list(indices)])
             for name, array in self.arrays.items()
-            if name not in _NO_STREAMS
+            if name != 'image'
         }
         sizes = {int(block): size for block, size in self.meta['sizes'].items()}
         context = self.meta['context']
         context = tuple(context) if isinstance(context, list) else context
-        place = self.arrays.get('place')
-        return FirstPass(
-            streams,
-            sizes,
-            context,
-            scale=self.meta.get('scale', 1.0),
-            merge=self.meta.get('merge', 1.0),
-            place=None if place is None else torch.from_numpy(place[list(indices)]).long(),
-        )
+        return FirstPass(streams, sizes, context, scale=self.meta.get('scale', 1.0))
 
     def image(self, index: int) -> np.ndarray:
         """Transformed image ``(H, W, bands)``; a single pixel if images are not stored."""
@@ -98,11 +88,7 @@ def write(
                 writer.add(_values(images, first, dtype, with_images))
             sizes = {block: list(size) for block, size in first.sizes.items()}
             writer.finish(
-                sizes=sizes,
-                context=first.context,
-                bands=images.shape[1],
-                scale=first.scale,
-                merge=first.merge,
+                sizes=sizes, context=first.context, bands=images.shape[1], scale=first.scale
             )
     except OSError as error:
         raise WriteError(f'the first pass cannot be cached in {folder}: {error}') from error
@@ -114,8 +100,6 @@ def _values(
     """Arrays to store for a batch; images are embedded again when they are read."""
     streams = {block: stream for block, stream in first.streams.items() if block >= 0}
     values = {str(block): _to_numpy(stream, dtype) for block, stream in streams.items()}
-    if first.place is not None:
-        values['place'] = first.place.to(torch.int32).cpu().numpy()
     return values | (dict(image=images.numpy()) if with_images else {})
 
 

@@ -21,7 +21,7 @@ _IRRELEVANT = {
     'drop_path_rate',
     'feedback_gain',
     'feedback_std',
-    'first_pass',  # its scale and its merging are in the key
+    'first_pass',  # its scale is in the key
     'init_cfg',
     'lite',
     'pretuned',
@@ -63,7 +63,6 @@ def cache_key(
         weights=fingerprint(weights),
         backbone={name: value for name, value in config.items() if name not in _IRRELEVANT},
         **(dict(scale=backbone.first_scale) if backbone.coarse else {}),
-        **(dict(merge=backbone.merging) if backbone.merging else {}),
         preprocessing=preprocessing,
         pipeline=[step for step in pipeline if type_name(step) != 'SeedAugmentation'],
         dtype=dtype,

@@ -176,9 +176,7 @@ class FirstPassCacheHook(SingleHook):
         for block, stream in parts[0].streams.items():
             stream = torch.cat([part.streams[block] for part in parts]) if parts[1:] else stream
             streams[block] = stream.to(images.device).float()
-        merged = [part.place.to(images.device) for part in parts if part.place is not None]
-        place = torch.cat(merged) if merged else None
-        first = replace(parts[0], streams=streams, images=images, place=place)
+        first = replace(parts[0], streams=streams, images=images)
         if number in self._parts:
             return self._parts[number](first, [view for *_, view in places], images)
         return first

@@ -78,17 +78,15 @@ def coarse_images(
     least: Sequence[int] | None = None,
     built_for: Sequence[int] | None = None,
     pads: bool = False,
-    merges: bool = False,
 ) -> CoarseImages | None:
     """Read the argument ``first_pass`` of a backbone.
 
     Args:
-        first_pass: ``dict(scale=...)``, or None; also ``dict(merge=...)``, if the backbone merges.
+        first_pass: ``dict(scale=...)``, or None.
         patch: See :class:`CoarseImages`.
         least: See :class:`CoarseImages`. Defaults to None, one patch.
         built_for: Size of images that the backbone is built for. Defaults to None, any.
         pads: See :class:`CoarseImages`.
-        merges: Whether the backbone merges tokens; see :func:`merged_share`.
 
     Returns:
         None if the first pass runs on the whole images.
@@ -98,15 +96,11 @@ def coarse_images(
         ValueError: A key is unknown, or the scale is out of range or leaves less than a patch.
     """
     given = dict(first_pass or {})
-    scale, merge = given.pop('scale', 1), given.pop('merge', 1) if merges else 1
+    scale = given.pop('scale', 1)
     if given:
-        known = 'there are scale and merge' if merges else 'there is scale'
-        hint = '; tokens can be merged in a Vision Transformer only' if 'merge' in given else ''
         raise ValueError(
-            f'first_pass={dict(first_pass or {})}: {", ".join(given)} is unknown; {known}{hint}'
+            f'first_pass={dict(first_pass or {})}: {", ".join(given)} is unknown; there is scale'
         )
-    if scale != 1 and merge != 1:
-        raise ValueError(f'first_pass={dict(first_pass or {})}: set scale or merge, not both')
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f'first_pass.scale={scale!r} must be a number')
     if not 0 < scale <= 1:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from toast_mm.topdown.feedback import Size
-
-from .merging import spread
 
 
 @dataclass
@@ -27,8 +25,6 @@ class FirstPass:
         context: What ``format_output`` needs besides a stream.
         images: The images ``(B, 3, H, W)`` that it was computed from, as the backbone takes them.
         scale: Size of the images that it ran on, relative to these.
-        merge: Share of the patches that were left when it ended.
-        place: Where each token was merged into, numbers ``(B, N)``; None if nothing was merged.
     """
 
     streams: dict[int, Tensor] = field(default_factory=dict)
@@ -36,21 +32,9 @@ class FirstPass:
     context: Any = None
     images: Tensor | None = None
     scale: float = 1.0
-    merge: float = 1.0
-    place: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._version = _version(self.images)
-
-    def spread(self) -> FirstPass:
-        """The same with a token for every patch, as if nothing had been merged."""
-        if self.place is None:
-            return self
-        streams = {
-            block: stream if block < 0 else spread(stream, self.place)
-            for block, stream in self.streams.items()
-        }
-        return replace(self, streams=streams, place=None)
 
     def belongs_to(self, images: Tensor) -> bool:
         """Whether these are the same images: the same unchanged tensor, or an equal one."""

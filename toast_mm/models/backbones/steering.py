@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .coarse import fit_tokens
 from .first_pass import FirstPass
-from .merging import MergedTokens, spread
 from .modes import first_pass_modes, second_pass_modes, set_modes
 from .record import PassRecord
 from .transfer import TransferBackbone
@@ -27,8 +26,7 @@ class SteeredBackbone(TransferBackbone):
     signal, :meth:`read_out` and :meth:`format_output`; the order is written
     here. With ``topdown`` None it computes exactly what its parent computes.
     With ``coarse`` images the first pass shares no block with the second, which
-    embeds the whole image and runs all blocks. The same holds with ``merging``,
-    which shares the embedding alone.
+    embeds the whole image and runs all blocks.
 
     Nothing is detached (paper sec. 3). The first pass needs no graph unless
     something in it trains, and autograd then records none.
@@ -105,9 +103,7 @@ class SteeredBackbone(TransferBackbone):
         modules = self.backbone_modules()
         with set_modes(first_pass_modes(modules)):
             first = given or self._run_first_pass(image, keep_all=record is not None)
-            if record:
-                first = first.spread()
-            context, shared = first.context, first.streams.get(self._shared_blocks.stop - 1)
+            context, shared = first.context, first.streams.get(route.feedback_to - 1)
             if self.coarse:
                 shared, context = self.embed(image)
             elif shared is None:
@@ -125,11 +121,7 @@ class SteeredBackbone(TransferBackbone):
             for block in self._shared_blocks
             if block in self.out_indices
         }
-        fitting: dict[str, Any] = {}
-        if self.coarse:
-            fitting = self.fitting_arguments(first.context, context)
-        elif first.place is not None:
-            fitting = {'fit': partial(spread, place=first.place)}
+        fitting = self.fitting_arguments(first.context, context) if self.coarse else {}
         with set_modes(second_pass_modes(modules, self.training)):
             for block, _, leaving in self.run_blocks(shared, blocks, context, signals, **fitting):
                 if record:
@@ -245,33 +237,17 @@ class SteeredBackbone(TransferBackbone):
         """Keep the streams that the second pass needs, or all of them."""
         route, needed = self.route, self._needed_streams()
         stream, context = self.embed_first(image)
-        first = FirstPass(context=context, scale=self.first_scale, merge=self.merging or 1.0)
+        first = FirstPass(context=context, scale=self.first_scale)
         if keep_all or -1 in needed:
             first.streams[-1] = stream
-        blocks = range(route.feedback_from)
-        merged, running = None, self.run_blocks(stream, blocks, context)
-        if self.merging and self.tokens:
-            merged = MergedTokens(stream, self.tokens.extra, self.merging)
-            running = self._run_merging(merged, blocks, context)
-        for block, entering, leaving in running:
+        for block, entering, leaving in self.run_blocks(
+            stream, range(route.feedback_from), context
+        ):
             if keep_all or block in needed:
-                whole = spread(leaving, merged.place) if merged and keep_all else leaving
-                first.streams[block] = whole
+                first.streams[block] = leaving
             if block in route.receivers:
                 first.sizes[block] = entering.shape[-2:]
-        if merged and not keep_all:
-            first.place = merged.place
         return first
-
-    def _run_merging(
-        self, merged: MergedTokens, blocks: range, context: Any
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Run blocks as :meth:`run_blocks` does, and merge tokens between them."""
-        for block in blocks:
-            for ran in self.run_blocks(merged.tokens, [block], context):
-                yield ran
-                if block != blocks[-1]:
-                    merged.merge(ran[2])
 
     def embed_first(self, image: Tensor) -> tuple[Tensor, Any]:
         """Turn an image into the stream that enters the first pass; see :meth:`embed`."""
@@ -303,11 +279,6 @@ class SteeredBackbone(TransferBackbone):
                 f'the first pass ran on images at scale {first.scale:g}, but this backbone has '
                 f'first_pass.scale={self.first_scale:g}: compute it with this backbone'
             )
-        if first.merge != (self.merging or 1.0):
-            raise ValueError(
-                f'the first pass merged its patches to {first.merge:g}, but this backbone has '
-                f'first_pass.merge={self.merging or 1.0:g}: compute it with this backbone'
-            )
         blocks = self._needed_streams() - {-1}
         receivers = set(self.route.receivers) if self.topdown is not None else set()
         held = blocks <= first.streams.keys() and receivers <= first.sizes.keys()
@@ -333,8 +304,8 @@ class SteeredBackbone(TransferBackbone):
 
     @property
     def _shared_blocks(self) -> range:
-        """Blocks that run once for both passes: none if the first one is coarse or merges."""
-        return range(0) if self.coarse or self.merging else self.route.shared
+        """Blocks that run once for both passes: none if the first one is coarse."""
+        return range(0) if self.coarse else self.route.shared
 
     @property
     def first_scale(self) -> float:

@@ -32,7 +32,6 @@ from toast_mm.topdown.folding import fold_linear
 
 from .attention import kept_weights, map_of_attention
 from .coarse import coarse_images
-from .merging import merged_share
 from .modes import set_modes
 from .steering import norm_ratio
 from .timm_models import TOASTTimm
@@ -176,7 +175,7 @@ class TOASTTimmTokens(TOASTTimm):
         feedback_gain: Factor by which a feedback matrix scales a random signal at the start.
         lite: Rank and alpha of TOAST-Lite.
         first_pass: How the first pass runs, such as ``dict(scale=0.5)``; rotary embeddings are
-            those of the coarse grid. With these, tokens cannot be merged (``dict(merge=0.25)``).
+            those of the coarse grid.
         pretuned: Pre-tuned top-down module.
         frozen: Whether the backbone is frozen.
         tuning: Method that tunes the frozen backbone itself.
@@ -245,25 +244,13 @@ class TOASTTimmTokens(TOASTTimm):
             ('attn.qkv',) if fused else ('attn.q_proj', 'attn.k_proj', 'attn.v_proj')
         )
         self._register_load_state_dict_pre_hook(self._resize_positions)
-        topdown = route = coarse = merging = None
+        topdown = route = coarse = None
         if feedback_from is not None:
             embedding = self.model.patch_embed
             coarse = coarse_images(
-                first_pass,
-                self.patch_size,
-                None,
-                embedding.img_size,
-                embedding.dynamic_img_pad,
-                merges=True,
+                first_pass, self.patch_size, None, embedding.img_size, embedding.dynamic_img_pad
             )
             route = FeedbackRoute(depth, feedback_from, feedback_to)
-            merging = merged_share(first_pass, route.feedback_from)
-            if merging and getattr(self.model, 'rope', None) is not None:
-                raise ValueError(
-                    f'first_pass.merge={merging}: {model_name} has rotary embeddings, which need a '
-                    'place for every token, but merged tokens have several: use '
-                    'first_pass=dict(scale=0.5)'
-                )
             selection = FeatureSelection(width, token_selection, tune_channel_transform)
             feedback = LinearFeedback(width, route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection, lite)
@@ -281,7 +268,6 @@ class TOASTTimmTokens(TOASTTimm):
             tuning=tuning,
             tune_stem=tune_stem,
             coarse=coarse,
-            merging=merging,
         )
         for block in self.model.blocks:
             if hasattr(block.attn, 'num_prefix_tokens'):  # which rotary embeddings leave out

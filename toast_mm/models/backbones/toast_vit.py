@@ -32,7 +32,6 @@ from toast_mm.topdown.folding import fold_linear
 
 from .attention import kept_weights_of_kernel, map_of_attention
 from .coarse import coarse_images
-from .merging import merged_share
 from .modes import set_modes
 from .steering import SteeredBackbone, norm_ratio
 
@@ -144,9 +143,8 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             rounded up; images are padded to whole patches before). Position embeddings are
             resized as for any image of this size. Selection and feedback work on the coarse
             grid; the signals of patches are resized bilinearly, those of other tokens are
-            not. No block is shared by the passes then. ``dict(merge=0.25)`` merges similar
-            tokens between its blocks instead, at most every second patch at a time, until this
-            share of the patches is left. Defaults to None, the whole image and all tokens.
+            not. No block is shared by the passes then. Defaults to None, the whole image,
+            as with a scale of 1.
         pretuned: Pre-tuned top-down module (path or URL) that
             :meth:`init_weights` loads: a file that :class:`PretunedHook` wrote,
             or a checkpoint of a whole model. It must have been tuned on this
@@ -221,14 +219,11 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
         self.tokens = Tokens(
             self.num_extra_tokens, patches, prod(self.img_size) // patches, self.embed_dims
         )
-        topdown = route = coarse = merging = None
+        topdown = route = coarse = None
         if feedback_from is not None:
             stride = kwargs.get('patch_cfg', {}).get('stride') or kwargs.get('patch_size', 16)
-            coarse = coarse_images(
-                first_pass, to_2tuple(stride), None, self.img_size, pads=True, merges=True
-            )
+            coarse = coarse_images(first_pass, to_2tuple(stride), None, self.img_size, pads=True)
             route = FeedbackRoute(self.num_layers, feedback_from, feedback_to)
-            merging = merged_share(first_pass, route.feedback_from)
             selection = FeatureSelection(self.embed_dims, token_selection, tune_channel_transform)
             feedback = LinearFeedback(self.embed_dims, route.receivers, feedback_gain)
             topdown = TopDown(selection, feedback, channel_selection, lite)
@@ -246,7 +241,6 @@ class TOASTViT(SteeredBackbone, VisionTransformer):
             tuning=tuning,
             tune_stem=tune_stem,
             coarse=coarse,
-            merging=merging,
         )
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:

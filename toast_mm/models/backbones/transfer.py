@@ -63,7 +63,6 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         left_alone: Names of the weights of the base that do not train.
         first_tuned: Lowest block with a parameter that a method tunes.
         coarse: How the images of the first pass are resized, unless it runs on the whole images.
-        merging: Share of the patches that is left at the end of the first pass, unless it is all.
     """
 
     lora_targets: tuple[str, ...] = ()
@@ -76,7 +75,6 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
     left_alone: frozenset[str]
     first_tuned: int | None
     coarse: CoarseImages | None
-    merging: float | None
 
     init_cfg: Any
 
@@ -98,7 +96,6 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         tuning: Mapping[str, Any] | None = None,
         tune_stem: bool | None = None,
         coarse: CoarseImages | None = None,
-        merging: float | None = None,
     ) -> None:
         """Add the parts that are tuned and freeze the rest. ``__init__`` calls it at its end.
 
@@ -117,8 +114,6 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
                 None: it does if the images have other than 3 bands, since it is not pre-trained for
                 them.
             coarse: Images of a coarse first pass. Defaults to None, the whole images.
-            merging: Share of the patches that is left at the end of the first pass. Defaults to
-                None, all.
 
         Raises:
             ValueError: An output index is out of range, no output comes after the first receiver,
@@ -149,12 +144,9 @@ class TransferBackbone(LoadableBackbone, BaseBackbone):
         self.added, self.tuned, self.first_tuned = frozenset(), False, None
         self.topdown = topdown
         self.coarse = coarse if topdown is not None else None
-        self.merging = merging if topdown is not None else None
         self.steering_signature = dict(steering_signature) if topdown is not None else {}
         if self.coarse:
             self.steering_signature['first_pass_scale'] = self.coarse.scale
-        if self.merging:
-            self.steering_signature['first_pass_merge'] = self.merging
         self.output_signature = dict(output_signature, out_indices=self.out_indices)
         self.pretuned = pretuned
         self.frozen = frozen
