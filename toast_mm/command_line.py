@@ -6,9 +6,17 @@ import argparse
 import os
 import os.path as osp
 
+import torch
 from mmengine.config import Config
 
-from toast_mm.engine.config import DATASET, ConfigOptions, apply_options, job_name, read_config
+from toast_mm.engine.config import (
+    DATASET,
+    ConfigError,
+    ConfigOptions,
+    apply_options,
+    job_name,
+    read_config,
+)
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -48,9 +56,11 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply ``--cfg-options``, ``--launcher`` and ``--work-dir``.
 
     Raises:
-        ConfigError: There is no such config, or a setting does not fit it.
+        ConfigError: There is no such config, or a setting does not fit it, or the launcher has
+            started more processes than this machine has GPUs.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    _check_gpu(args.launcher)
     cfg = read_with_options(args)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
@@ -58,6 +68,18 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', job_name(args.config, cfg))
     return cfg
+
+
+def _check_gpu(launcher: str) -> None:
+    """Check that there is a GPU for this process, unless there is none for any."""
+    names = {'pytorch': 'LOCAL_RANK', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}  # slurm: they share GPUs
+    gpus, number = torch.cuda.device_count(), int(os.environ.get(names.get(launcher, ''), 0))
+    if gpus and number >= gpus:
+        raise ConfigError(
+            f'--launcher {launcher} has started {number + 1} processes or more on this machine, '
+            f'but there {"is 1 GPU" if gpus == 1 else f"are {gpus} GPUs"}: start one process per '
+            f'GPU (tools/dist_train.sh CONFIG {gpus})'
+        )
 
 
 def read_with_options(args: argparse.Namespace) -> Config:
