@@ -130,10 +130,9 @@ def test_segmentation(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('seed', [0, 1, 2])
-def test_the_defaults_learn_three_shapes(tmp_path, seed):
+def test_the_defaults_learn_three_shapes(tmp_path):
     """3 x 20 images, as a user would begin with; chance is one in three."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     ys, xs = np.mgrid[:64, :64]
     for number in range(60):
         pixels = rng.integers(0, 90, (64, 64, 3))
@@ -147,7 +146,7 @@ def test_the_defaults_learn_three_shapes(tmp_path, seed):
         folder = tmp_path / 'data' / ('disc', 'square', 'bar')[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f'{number}.png')
-    predictor = fit('vit-1m', tmp_path / 'data', work_dir=tmp_path / 'run', seed=seed)
+    predictor = fit('vit-1m', tmp_path / 'data', work_dir=tmp_path / 'run', seed=0)
     held_out = (tmp_path / 'run' / 'run_lists' / 'val.txt').read_text().splitlines()
     paths = [line.rpartition(' ')[0] for line in held_out]
     results = predictor.predict([str(tmp_path / 'data' / path) for path in paths])

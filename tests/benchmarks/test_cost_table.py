@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from toast_mm.models import TOASTViT
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,12 +42,20 @@ def test_bounds(monkeypatch, capsys):
     ]
 
 
-@pytest.mark.slow
 def test_a_broken_bound(monkeypatch, capsys):
-    """Without folding the bound is broken."""
-    monkeypatch.setattr(TOASTViT, 'fold', lambda backbone: backbone.eval())
-    assert check(monkeypatch) == 1
-    assert 'broken: forward of last, folded, to the plain backbone' in capsys.readouterr().out
+    import cost
+
+    def counts(row: str, args: argparse.Namespace) -> cost.Cost:
+        forward = 2.1 if row == 'TOAST folded, last' else 1.0
+        return cost.Cost(0, forward, 0.7 if 'first pass' in row else 1.0)
+
+    monkeypatch.setattr(cost, 'counts', counts)
+    monkeypatch.setattr(sys, 'argv', ['cost.py', '--check'])
+    with pytest.raises(SystemExit) as ended:
+        cost.main()
+    assert ended.value.code == 1
+    broken = [line for line in capsys.readouterr().out.splitlines() if line.startswith('broken')]
+    assert broken == ['broken: forward of last, folded, to the plain backbone']
 
 
 @pytest.mark.slow

@@ -117,12 +117,11 @@ def test_protocol(undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('workers', ['1', '2'])
-def test_killed_twice(workers, undisturbed, job, data, tmp_path):
+def test_killed_twice(undisturbed, job, data, tmp_path):
     """The table is that of an undisturbed run, no run is repeated, and no worker stays behind."""
-    options = command(job, data, tmp_path, '--workers', workers)
-    script = [sys.executable, ROOT / 'tools' / 'vtab.py', *options]
-    for number in (2, 6):
+    for workers, number in (('1', 2), ('2', 6)):
+        options = command(job, data, tmp_path, '--workers', workers)
+        script = [sys.executable, ROOT / 'tools' / 'vtab.py', *options]
         process = subprocess.Popen(
             script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
