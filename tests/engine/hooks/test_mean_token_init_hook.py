@@ -51,6 +51,13 @@ def test_samples_are_spread_over_the_data(steered_config, run, spy, tmp_path, nu
     torch.testing.assert_close(spy.embeddings[0], mean_token(runner, numbers))
 
 
+def test_a_batch_is_that_of_all_processes(steered_config, run, spy, tmp_path, monkeypatch):
+    """So the embedding does not depend on how many processes share a batch."""
+    monkeypatch.setattr('toast_mm.engine.hooks.mean_token_init_hook.get_world_size', lambda: 3)
+    runner = run(steered_config(tmp_path, hook(num_batches=1), train_cfg__max_iters=1), spy)
+    torch.testing.assert_close(spy.embeddings[0], mean_token(runner, [0, 1, 2, 3, 4, 6]))
+
+
 def test_augmentation_is_a_function_of_seed_and_sample(steered_config, run, spy, tmp_path):
     cfg = steered_config(tmp_path, hook(num_batches=2), train_cfg__max_iters=1)
     cfg.train_dataloader.dataset.pipeline[1].noise = 50

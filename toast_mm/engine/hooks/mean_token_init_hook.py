@@ -1,7 +1,7 @@
 """Initialising the task embedding with the mean token."""
 
 import torch
-from mmengine.dist import broadcast
+from mmengine.dist import broadcast, get_world_size
 from mmengine.runner import Runner
 
 from toast_mm.datasets import DefaultSampler, DrawnIndex, InfiniteSampler, fetch
@@ -20,7 +20,7 @@ class MeanTokenInitHook(SingleHook):
     positive cosine with most tokens. A resumed training keeps its embedding.
 
     Args:
-        num_batches: Training batches to take the mean of. Defaults to 4.
+        num_batches: Training batches of all processes to take the mean of. Defaults to 4.
     """
 
     def __init__(self, num_batches: int = 4) -> None:
@@ -36,7 +36,8 @@ class MeanTokenInitHook(SingleHook):
         if backbone is None:
             raise ValueError('MeanTokenInitHook: the backbone has no top-down module')
         loader = runner.train_dataloader
-        number = min(self.num_batches * loader.batch_size, len(loader.dataset))
+        whole_batch = loader.batch_size * get_world_size()
+        number = min(self.num_batches * whole_batch, len(loader.dataset))
         indices = torch.linspace(0, len(loader.dataset) - 1, number).long().tolist()
         if isinstance(loader.sampler, (DefaultSampler, InfiniteSampler)):
             # Does not use the sampler, whose draws belong to the training.
