@@ -68,6 +68,19 @@ def test_the_generator_of_torch_is_seeded_as_by_torch(monkeypatch):
     assert seeds == [seed]
 
 
+@pytest.mark.parametrize(
+    ('device', 'worker', 'seeds'), [('cuda', None, 1), ('cuda', 'a', 0), ('cpu', None, 0)]
+)
+def test_gpus_are_seeded_where_they_are_used(monkeypatch, device, worker, seeds):
+    """Not in a process that loads data: it takes as long as to load a small image."""
+    monkeypatch.setattr('toast_mm.seeding.get_device', lambda: device)
+    monkeypatch.setattr('toast_mm.seeding.get_worker_info', lambda: worker)
+    seen = []
+    monkeypatch.setattr(torch, 'manual_seed', seen.append)
+    seed_everything(1)
+    assert len(seen) == seeds
+
+
 def test_kept_random_state_leaves_all_generators_as_they_were():
     seed_everything(1)
     expected = draw()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmengine.device import get_device
+from torch.utils.data import get_worker_info
 
 
 def seed_everything(*counters: int) -> None:
@@ -19,7 +20,9 @@ def seed_everything(*counters: int) -> None:
     python, numpy, pytorch = sequence.generate_state(3)
     random.seed(int(python))
     np.random.seed(numpy)
-    if get_device() == 'cpu':
+    if (
+        get_device() == 'cpu' or get_worker_info() is not None
+    ):  # processes that load data use no GPU
         # torch.manual_seed also formats the stack, for GPUs that may be found later: that takes
         # longer than to load and augment a small image.
         torch.default_generator.manual_seed(int(pytorch))
