@@ -1,11 +1,11 @@
-"""What the tools share: as many processes as GPUs."""
+"""What the tools share."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from toast_mm.command_line import argument_parser, load_config
+from toast_mm.command_line import LOCAL_RANKS, argument_parser, load_config
 from toast_mm.engine.config import ConfigError
 
 CONFIG = str(Path(__file__).parents[1] / 'configs/cub25/linear_vit-1m_1xb32-20e_cub25-64x64.py')
@@ -15,9 +15,12 @@ CONFIG = str(Path(__file__).parents[1] / 'configs/cub25/linear_vit-1m_1xb32-20e_
 def load(monkeypatch):
     """Load a config in a process of a launcher, on a machine with GPUs."""
 
-    def load(launcher: str, number: int, gpus: int):
-        monkeypatch.setenv('LOCAL_RANK', str(number if launcher == 'pytorch' else 0))
-        monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', str(number))
+    def load(launcher: str, number: str, gpus: int):
+        for name in LOCAL_RANKS.values():
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        if launcher != 'none':
+            monkeypatch.setenv(LOCAL_RANKS[launcher], number)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
         return load_config(argument_parser('').parse_args([CONFIG, '--launcher', launcher]))
 
@@ -27,12 +30,15 @@ def load(monkeypatch):
 @pytest.mark.parametrize(
     ('launcher', 'number', 'gpus', 'message'),
     [
-        ('pytorch', 1, 1, 'started 2 processes or more on this machine, but there is 1 GPU'),
-        ('pytorch', 7, 4, r'8 processes .* there are 4 GPUs.*dist_train.sh CONFIG 4'),
-        ('mpi', 2, 2, '--launcher mpi has started 3 processes or more .* there are 2 GPUs'),
+        ('pytorch', '1', 1, '--launcher pytorch: this is process 2 of this machine, .* 1 GPU: '),
+        ('pytorch', '7', 4, 'this is process 8 of this machine, but it sees 4 GPUs: start at most'),
+        ('mpi', '2', 2, '--launcher mpi: this is process 3 of this machine, .* 2 GPUs'),
+        ('slurm', '3', 2, '--launcher slurm: this is process 4 of this machine, .* 2 GPUs'),
+        ('pytorch', 'one', 0, 'LOCAL_RANK=one must be the number of this process on its machine'),
+        ('slurm', '-1', 8, 'SLURM_LOCALID=-1 must be the number of this process'),
     ],
 )
-def test_more_processes_than_gpus(load, launcher, number, gpus, message):
+def test_no_gpu_for_a_process(load, launcher, number, gpus, message):
     with pytest.raises(ConfigError, match=message):
         load(launcher, number, gpus)
 
@@ -40,11 +46,12 @@ def test_more_processes_than_gpus(load, launcher, number, gpus, message):
 @pytest.mark.parametrize(
     ('launcher', 'number', 'gpus'),
     [
-        ('pytorch', 1, 2),
-        ('pytorch', 3, 0),  # on CPUs
-        ('mpi', 1, 2),
-        ('slurm', 3, 2),  # whose processes share GPUs, by mmengine
-        ('none', 3, 1),
+        ('pytorch', '1', 2),
+        ('pytorch', '3', 0),  # on CPUs
+        ('pytorch', '', 1),
+        ('mpi', '1', 2),
+        ('slurm', '1', 2),
+        ('none', '3', 1),
     ],
 )
 def test_enough_gpus(load, launcher, number, gpus):

@@ -385,11 +385,11 @@ def test_dist_train(echo):
 
 def test_what_no_restart_mends_is_tried_once(tmp_path):
     """The check of train.py ends the command before torchrun starts."""
-    python = executable(tmp_path / 'python', 'printf "%s\\n" "$*" >&2; exit 7')
+    python = executable(tmp_path / 'python', 'printf "%s\\n" "$LOCAL_RANK $*" >&2; exit 7')
     command = TOOLS / 'dist_train.sh', 'x.py', 2, '--amp'
     result = bash(*command, PYTHON=python, MAX_RESTARTS=3)
     assert result.returncode == 7
-    assert result.stderr == f'{TOOLS}/train.py x.py --check --amp\n'
+    assert result.stderr == f'1 {TOOLS}/train.py x.py --check --launcher pytorch --amp\n'
 
 
 @pytest.mark.parametrize('given', [{}, {'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': 9}])

@@ -92,6 +92,7 @@ def test_kept_random_state_leaves_all_generators_as_they_were():
 
 def test_kept_random_state_does_not_start_cuda(monkeypatch):
     """As in a process that loads data beside a training on GPUs, where CUDA cannot start."""
+    monkeypatch.setattr(torch.cuda, 'is_initialized', lambda: False)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     with kept_random_state():
         draw()

@@ -18,6 +18,13 @@ from toast_mm.engine.config import (
     read_config,
 )
 
+# The variables in which launchers tell a process its number on the machine, which is its GPU.
+LOCAL_RANKS = {
+    'pytorch': 'LOCAL_RANK',
+    'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK',
+    'slurm': 'SLURM_LOCALID',
+}
+
 
 def config_parser(description: str) -> argparse.ArgumentParser:
     """Parser with a config and its settings, for tools that only read it."""
@@ -72,13 +79,18 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def _check_gpu(launcher: str) -> None:
     """Check that there is a GPU for this process, unless there is none for any."""
-    names = {'pytorch': 'LOCAL_RANK', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}  # slurm: they share GPUs
-    gpus, number = torch.cuda.device_count(), int(os.environ.get(names.get(launcher, ''), 0))
-    if gpus and number >= gpus:
+    name = LOCAL_RANKS.get(launcher, '')
+    number = os.environ.get(name) or '0'
+    if not number.isdecimal():
         raise ConfigError(
-            f'--launcher {launcher} has started {number + 1} processes or more on this machine, '
-            f'but there {"is 1 GPU" if gpus == 1 else f"are {gpus} GPUs"}: start one process per '
-            f'GPU (tools/dist_train.sh CONFIG {gpus})'
+            f'the environment variable {name}={number} must be the number of this process on its '
+            f'machine, from 0: start the tool by a launcher, or with --launcher none'
+        )
+    gpus = torch.cuda.device_count() if name else 0
+    if gpus and int(number) >= gpus:
+        raise ConfigError(
+            f'--launcher {launcher}: this is process {int(number) + 1} of this machine, but it '
+            f'sees {gpus} GPU{"s" * (gpus > 1)}: start at most one process per GPU'
         )
 
 

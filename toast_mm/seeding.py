@@ -20,11 +20,9 @@ def seed_everything(*counters: int) -> None:
     python, numpy, pytorch = sequence.generate_state(3)
     random.seed(int(python))
     np.random.seed(numpy)
-    if (
-        get_device() == 'cpu' or get_worker_info() is not None
-    ):  # processes that load data use no GPU
-        # torch.manual_seed also formats the stack, for GPUs that may be found later: that takes
-        # longer than to load and augment a small image.
+    # torch.manual_seed also formats the stack, for GPUs that may be found later: that takes longer
+    # than to load and augment a small image. Processes that load data use no GPU.
+    if get_device() == 'cpu' or get_worker_info() is not None:
         torch.default_generator.manual_seed(int(pytorch))
     else:
         torch.manual_seed(int(pytorch))
@@ -34,7 +32,8 @@ def seed_everything(*counters: int) -> None:
 def kept_random_state() -> Iterator[None]:
     """Leave all random generators as they were; numbers drawn inside the context do not count.
 
-    Those of GPUs, too, if this process has used one. A process that loads data has not, and cannot.
+    The generators of GPUs are kept, too, if this process has used a GPU. A process that loads data
+    has not, and cannot.
     """
     python, numpy = random.getstate(), np.random.get_state()
     gpus = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)

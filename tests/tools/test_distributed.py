@@ -125,7 +125,7 @@ def test_a_training_in_two_processes_outlives(
 ):
     """It saves or starts again by itself, and ends as an undisturbed one."""
     options, disturbed = long_job(ade20k), tmp_path
-    again = dict(MAX_RESTARTS='1') if event == 'rank dies' else {}
+    again = dict(MAX_RESTARTS='1') if event in ('rank dies', 'SIGTERM to all') else {}
     process = launch(unused_tcp_port, disturbed, options, **again)
     wait_for_iteration(disturbed, process)
     ranks = children_of(process.pid)

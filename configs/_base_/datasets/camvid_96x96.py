@@ -8,7 +8,8 @@ num_classes = 11
 crop_size = (96, 96)
 scale = (240, 180)
 
-# A sweep chooses by one video, which it does not train on: val.txt shares a video with train.txt.
+# For sweeps, of CamVid only. They choose by one video, which they do not train on: val.txt shares a
+# video with train.txt.
 search = dict(
     lr=[3e-4, 1e-3, 3e-3],
     weight_decay=[0.01],

@@ -150,7 +150,8 @@ def test_killed_at_a_file_event(config, tmp_path, monkeypatch, setting):
 def test_killed_at_many_file_events(config, tmp_path, monkeypatch, setting):
     """At every one, where there are few."""
     few = setting in ('newest', 'two', 'least')
-    kill(config, tmp_path, monkeypatch, setting, step=1 if few else 3)
+    # A file has four events: five meets each of them.
+    kill(config, tmp_path, monkeypatch, setting, step=1 if few else 5)
 
 
 def kill(config, tmp_path, monkeypatch, setting: str, step: int) -> None:

@@ -51,11 +51,24 @@ def test_samples_are_spread_over_the_data(steered_config, run, spy, tmp_path, nu
     torch.testing.assert_close(spy.embeddings[0], mean_token(runner, numbers))
 
 
-def test_a_batch_is_that_of_all_processes(steered_config, run, spy, tmp_path, monkeypatch):
-    """So the embedding does not depend on how many processes share a batch."""
-    monkeypatch.setattr('toast_mm.engine.hooks.mean_token_init_hook.get_world_size', lambda: 3)
-    runner = run(steered_config(tmp_path, hook(num_batches=1), train_cfg__max_iters=1), spy)
-    torch.testing.assert_close(spy.embeddings[0], mean_token(runner, [0, 1, 2, 3, 4, 6]))
+@pytest.mark.parametrize('processes', [3, 8])
+def test_processes_share_the_samples(steered_config, run, spy, tmp_path, monkeypatch, processes):
+    """The embedding is that of one process with the whole batch. There are seven samples."""
+    module = 'toast_mm.engine.hooks.mean_token_init_hook'
+    monkeypatch.setattr(f'{module}.get_world_size', lambda: processes)
+    reduced = []
+
+    def all_reduce(tensor):
+        reduced.append(tensor.clone())
+        tensor += 1  # of the others
+
+    monkeypatch.setattr(f'{module}.all_reduce', all_reduce)
+    for rank in range(processes):
+        monkeypatch.setattr(f'{module}.get_rank', lambda rank=rank: rank)
+        cfg = steered_config(tmp_path / str(rank), hook(num_batches=1), train_cfg__max_iters=1)
+        runner = run(cfg, spy)
+    expected = mean_token(runner, [0, 1, 2, 3, 4, 6] if processes == 3 else range(7))
+    torch.testing.assert_close(sum(reduced[::2]) / sum(reduced[1::2]), expected)
 
 
 def test_augmentation_is_a_function_of_seed_and_sample(steered_config, run, spy, tmp_path):
@@ -107,10 +120,7 @@ def test_a_resumed_training_keeps_what_it_learned(steered_config, run, tmp_path)
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_a_wrapped_model(steered_config, run, spy, tmp_path, one_process_group, monkeypatch):
-    """All processes take the embedding of process 0."""
-    sent = []
-    monkeypatch.setattr('toast_mm.engine.hooks.mean_token_init_hook.broadcast', sent.append)
+def test_a_wrapped_model(steered_config, run, spy, tmp_path, one_process_group):
     runner = run(
         steered_config(tmp_path, hook(), train_cfg__max_iters=1),
         spy,
@@ -118,8 +128,6 @@ def test_a_wrapped_model(steered_config, run, spy, tmp_path, one_process_group, 
     )
     assert isinstance(runner.model, MMDistributedDataParallel)
     torch.testing.assert_close(spy.embeddings[0], mean_token(runner, range(7)))
-    embedding = runner.model.module.backbone.topdown.selection.task_embedding
-    assert [tensor.data_ptr() for tensor in sent] == [embedding.data_ptr()]
 
 
 def test_a_sampler_that_does_not_count_is_refused_as_without_the_hook(

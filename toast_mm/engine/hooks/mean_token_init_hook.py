@@ -1,7 +1,7 @@
 """Initialising the task embedding with the mean token."""
 
 import torch
-from mmengine.dist import broadcast, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.runner import Runner
 
 from toast_mm.datasets import DefaultSampler, DrawnIndex, InfiniteSampler, fetch
@@ -36,14 +36,16 @@ class MeanTokenInitHook(SingleHook):
         if backbone is None:
             raise ValueError('MeanTokenInitHook: the backbone has no top-down module')
         loader = runner.train_dataloader
-        whole_batch = loader.batch_size * get_world_size()
-        number = min(self.num_batches * whole_batch, len(loader.dataset))
+        processes = get_world_size()
+        number = min(self.num_batches * loader.batch_size * processes, len(loader.dataset))
         indices = torch.linspace(0, len(loader.dataset) - 1, number).long().tolist()
         if isinstance(loader.sampler, (DefaultSampler, InfiniteSampler)):
             # Does not use the sampler, whose draws belong to the training.
             indices = [DrawnIndex(index, (runner.seed, n)) for n, index in enumerate(indices)]
-        sums, count = [], 0
-        for start in range(0, number, loader.batch_size):
+        indices = indices[get_rank() :: processes]
+        embedding = backbone.topdown.selection.task_embedding
+        sums, count = [], torch.tensor(0, device=embedding.device)
+        for start in range(0, len(indices), loader.batch_size):
             samples = fetch(loader.dataset, indices[start:][: loader.batch_size])
             batch = loader.collate_fn(samples)
             images = unwrap(runner.model).data_preprocessor(batch, True)['inputs']
@@ -51,7 +53,9 @@ class MeanTokenInitHook(SingleHook):
                 backbone(images)
             sums.append(record.z.flatten(0, -2).sum(0))
             count += record.z[..., 0].numel()
-        embedding = backbone.topdown.selection.task_embedding
-        embedding.data.copy_(torch.stack(sums).sum(0) / count)
-        broadcast(embedding.data)
+        # A process has no sample if there are more processes.
+        total = torch.stack(sums).sum(0) if sums else torch.zeros_like(embedding.data)
+        all_reduce(total)
+        all_reduce(count)
+        embedding.data.copy_(total / count)
         runner.logger.info(f'The task embedding is the mean of {count} tokens of {number} images')
