@@ -29,7 +29,8 @@ MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 PORT=${PORT:-29500}
 if ((${MAX_RESTARTS:-0})); then
   # torchrun would repeat what no restart can mend
-  LOCAL_RANK=$((GPUS - 1)) "$PYTHON" "$TOOLS/train.py" "$CONFIG" --check --launcher pytorch "${@:3}" > /dev/null
+  LOCAL_RANK=$((GPUS - 1)) \
+    "$PYTHON" "$TOOLS/train.py" "$CONFIG" --check --launcher pytorch "${@:3}" > /dev/null
   DIST_TRAIN_STARTED=$(date +%s) # train.py resumes from a checkpoint that is newer
   export DIST_TRAIN_STARTED
   # Processes that start again need a store without the keys of their first meeting.

@@ -67,8 +67,11 @@ def test_processes_share_the_samples(steered_config, run, spy, tmp_path, monkeyp
         monkeypatch.setattr(f'{module}.get_rank', lambda rank=rank: rank)
         cfg = steered_config(tmp_path / str(rank), hook(num_batches=1), train_cfg__max_iters=1)
         runner = run(cfg, spy)
-    expected = mean_token(runner, [0, 1, 2, 3, 4, 6] if processes == 3 else range(7))
-    torch.testing.assert_close(sum(reduced[::2]) / sum(reduced[1::2]), expected)
+    totals, counts = reduced[::2], reduced[1::2]
+    numbers = [0, 1, 2, 3, 4, 6] if processes == 3 else range(7)
+    assert sum(counts) == 5 * len(numbers)  # tokens: no sample runs twice
+    torch.testing.assert_close(sum(totals) / sum(counts), mean_token(runner, numbers))
+    torch.testing.assert_close(spy.embeddings[0], (totals[0] + 1) / (counts[0] + 1))
 
 
 def test_augmentation_is_a_function_of_seed_and_sample(steered_config, run, spy, tmp_path):

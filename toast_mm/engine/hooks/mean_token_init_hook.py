@@ -20,7 +20,8 @@ class MeanTokenInitHook(SingleHook):
     positive cosine with most tokens. A resumed training keeps its embedding.
 
     Args:
-        num_batches: Training batches of all processes to take the mean of. Defaults to 4.
+        num_batches: Training batches to take the mean of. A batch holds the samples of all
+            processes, which share the work. Defaults to 4.
     """
 
     def __init__(self, num_batches: int = 4) -> None:
@@ -53,7 +54,7 @@ class MeanTokenInitHook(SingleHook):
                 backbone(images)
             sums.append(record.z.flatten(0, -2).sum(0))
             count += record.z[..., 0].numel()
-        # A process has no sample if there are more processes.
+        # With more processes than samples, some have none.
         total = torch.stack(sums).sum(0) if sums else torch.zeros_like(embedding.data)
         all_reduce(total)
         all_reduce(count)
